@@ -1,0 +1,1 @@
+"""Scoring of models: metric functions, their statistics, and the intervals of scores."""

@@ -1,0 +1,1 @@
+"""gRPC: the only place of the node that imports it."""

@@ -1,0 +1,1 @@
+"""Everything a node keeps on disk: SQLite tables, the journal, blobs."""

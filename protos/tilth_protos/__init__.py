@@ -1,0 +1,1 @@
+"""Generated protobuf and gRPC code (made by ../generate.py from the .proto files; never edited)."""

@@ -1,0 +1,1 @@
+"""Tilth: federated learning with a ledger anyone can verify."""
