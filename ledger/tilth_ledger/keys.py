@@ -1,0 +1,149 @@
+"""Ed25519 keys: sign, verify, name.
+
+Invariants:
+- The 14 encodings of low-order points are refused as public key and as R before the library
+  verifies: there, and only there, OpenSSL and libsodium give different verdicts.
+- A key's id is SHA-256 of a domain tag and the raw key, in hex.
+- A signing key never shows its seed in `repr` or in an error.
+
+Left to others: where seeds come from and how they are stored (the node's keystore).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tilth_ledger.errors import InvalidInput
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+
+# Encodings of the eight points of order 1, 2, 4 and 8, canonical or not. Source: Chalkias,
+# Garillot, Nikolaenko, "Taming the many EdDSAs" (SSR 2020), table 6; libsodium's
+# ge25519_has_small_order.
+_LOW_ORDER_Y = (
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+)
+
+
+def _with_both_signs(encoding: bytes) -> tuple[bytes, bytes]:
+    return encoding, encoding[:31] + bytes([encoding[31] | 0x80])
+
+
+LOW_ORDER = frozenset(e for y in _LOW_ORDER_Y for e in _with_both_signs(bytes.fromhex(y)))
+
+
+class BadSignature(InvalidInput):
+    """A signature that does not verify under the key it claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """An Ed25519 public key; equal when the 32 raw bytes are."""
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != KEY_BYTES:
+            raise InvalidInput(
+                "not an Ed25519 public key", found=f"{len(self.raw)} bytes", expected=KEY_BYTES
+            )
+        if self.raw in LOW_ORDER:
+            raise InvalidInput("public key is a low-order point", found=self.raw.hex())
+
+    @staticmethod
+    def from_hex(text: object) -> PublicKey:
+        """The key written as 64 lower-case hex digits."""
+        return PublicKey(unhex(text, KEY_BYTES, "public key"))
+
+    @property
+    def hex(self) -> str:
+        return self.raw.hex()
+
+    @property
+    def key_id(self) -> str:
+        """The key's name in entries: 64 hex digits."""
+        return _key_id(self.raw)
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raise `BadSignature` unless `signature` is this key's over `message`."""
+        if len(signature) != SIGNATURE_BYTES:
+            raise BadSignature(
+                "signature has the wrong length", found=len(signature), expected=SIGNATURE_BYTES
+            )
+        if signature[:32] in LOW_ORDER:
+            raise BadSignature("signature's R is a low-order point", found=signature[:32].hex())
+        try:
+            _loaded(self.raw).verify(signature, message)
+        except InvalidSignature:
+            raise BadSignature(
+                "signature does not verify",
+                found=f"a signature that is not of key {self.key_id[:16]} over these bytes",
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 private key, and the root of keys derived from it by label."""
+
+    _seed: bytes = field(repr=False)
+    _private: Ed25519PrivateKey = field(repr=False, compare=False)
+    public: PublicKey
+
+    @staticmethod
+    def from_seed(seed: bytes) -> SigningKey:
+        """The key of a 32-byte seed, which the caller drew at random."""
+        if len(seed) != KEY_BYTES:
+            raise InvalidInput(
+                "not an Ed25519 seed", found=f"{len(seed)} bytes", expected=KEY_BYTES
+            )
+        private = Ed25519PrivateKey.from_private_bytes(seed)
+        return SigningKey(seed, private, PublicKey(private.public_key().public_bytes_raw()))
+
+    def derive(self, label: str) -> SigningKey:
+        """An independent key for one purpose: HKDF-SHA256 of the seed, `label` in its info."""
+        info = b"tilth/key/1\0" + label.encode()
+        return SigningKey.from_seed(HKDF(SHA256(), KEY_BYTES, None, info).derive(self._seed))
+
+    @property
+    def key_id(self) -> str:
+        return self.public.key_id
+
+    def sign(self, message: bytes) -> bytes:
+        """64 signature bytes (RFC 8032, deterministic)."""
+        return self._private.sign(message)
+
+
+def unhex(text: object, length: int, what: str) -> bytes:
+    """`length` bytes from lower-case hex, or `InvalidInput` naming `what`."""
+    if isinstance(text, str) and len(text) == 2 * length and not set(text) - _HEX:
+        return bytes.fromhex(text)
+    raise InvalidInput(
+        f"{what} is not lower-case hex", found=repr(text)[:80], expected=f"{2 * length} hex digits"
+    )
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@lru_cache(maxsize=4096)
+def _loaded(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+@lru_cache(maxsize=4096)
+def _key_id(raw: bytes) -> str:
+    return hashlib.sha256(b"tilth/ed25519\0" + raw).hexdigest()
