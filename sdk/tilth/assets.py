@@ -1,0 +1,234 @@
+"""What the ledger knows, as values: frozen, read from rows, never written back.
+
+A key is `<organization>/<32 hexadecimal digits>`; the organization in it is the asset's owner. The
+client (client.py) fetches rows and hands them to `from_row`; nothing here talks to a node.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tilth.errors import InvalidInput
+
+Row = Mapping[str, Any]
+
+
+def owner_of(key: str) -> str:
+    """The organization in a key."""
+    return key.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What code needs to run, named by the digest of what it is built from."""
+
+    key: str
+    name: str
+    digest: str
+    requirements: tuple[str, ...] = ()
+
+    @classmethod
+    def from_row(cls, key: str, row: Row) -> "Environment":
+        requirements = tuple(row.get("spec", {}).get("requirements", ()))
+        return cls(key, row["name"], row["digest"], requirements)
+
+
+@dataclass(frozen=True, slots=True)
+class Algo:
+    """Untrained code."""
+
+    key: str
+    name: str
+    archive: str  # SHA-256 of the archive
+    environment: str = ""
+    capabilities: tuple[str, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.key)
+
+    @classmethod
+    def from_row(cls, key: str, row: Row) -> "Algo":
+        manifest = row.get("manifest", {})
+        return cls(
+            key=key,
+            name=row["name"],
+            archive=row["archive"],
+            environment=row.get("environment", ""),
+            capabilities=tuple(manifest.get("capabilities", ())),
+            parameters=tuple(manifest.get("parameters", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSet:
+    """A sealed set of samples of one dataset and one label."""
+
+    key: str
+    dataset: str
+    label: str
+    count: int
+
+    @classmethod
+    def from_row(cls, key: str, row: Row) -> "SampleSet":
+        return cls(key, row["dataset"], row["label"], row["count"])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Samples of one organization, the code that reads them, and who may use them."""
+
+    key: str
+    name: str
+    description: str = ""
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    sets: tuple[SampleSet, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.key)
+
+    def set_of(self, label: str) -> SampleSet:
+        """The current set of a label: every `tilth data add` seals one of all samples so far, so
+        it is the largest."""
+        found = [each for each in self.sets if each.label == label]
+        if not found:
+            raise InvalidInput(
+                f"dataset {self.name!r} of {self.owner} has no {label} set",
+                found=", ".join(f"{each.label} ({each.count})" for each in self.sets) or "no sets",
+                expected=f"a sealed set of {label} samples",
+                remedy=f"{self.owner} adds one with: tilth data add {self.name} --{label} DIR",
+            )
+        return max(found, key=lambda each: (each.count, each.key))
+
+    @classmethod
+    def from_row(cls, key: str, row: Row, sets: Sequence[SampleSet] = ()) -> "Dataset":
+        return cls(
+            key=key,
+            name=row["name"],
+            description=row.get("description", ""),
+            grants=row.get("grants", {}),
+            sets=tuple(sets),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """One test set of an objective's revision; pending until its owner accepts it (rule T1)."""
+
+    dataset: str
+    set: str
+    accepted: bool
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A metric with a direction, and the test sets it is measured on."""
+
+    key: str
+    name: str
+    metric: Mapping[str, Any]
+    direction: str
+    combine: str
+    revision: int
+    sets: tuple[TestSet, ...] = ()
+    description: str = ""
+    minimum_grade: str = "D"
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.key)
+
+    @classmethod
+    def from_row(cls, key: str, row: Row, revision: Row | None = None) -> "Objective":
+        sets = (revision or {}).get("sets", ())
+        return cls(
+            key=key,
+            name=row["name"],
+            metric=row["metric"],
+            direction=row["direction"],
+            combine=row["combine"],
+            revision=row["revision"],
+            sets=tuple(
+                TestSet(each["dataset"], each["set"], bool(each.get("accepted"))) for each in sets
+            ),
+            description=row.get("description", ""),
+            minimum_grade=row.get("minimum_grade", "D"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task as the ledger has it now."""
+
+    key: str
+    plan: str
+    kind: str
+    worker: str
+    rank: int
+    state: str
+    attempt: int = 0
+    tag: str = ""
+    reason: str = ""
+    score: Mapping[str, Any] | None = None
+    certified: bool = False
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    facts: Row = field(default_factory=dict, repr=False)
+
+    @property
+    def open(self) -> bool:
+        return self.state in {"waiting", "todo", "doing"}
+
+    @classmethod
+    def from_row(cls, key: str, row: Row, state: str | None = None) -> "TaskStatus":
+        return cls(
+            key=key,
+            plan=row["plan"],
+            kind=row["kind"],
+            worker=row["worker"],
+            rank=row["rank"],
+            state=state or row["state"],
+            attempt=row.get("attempt", 0),
+            tag=row.get("tag", ""),
+            reason=row.get("reason", ""),
+            score=row.get("score"),
+            certified=bool(row.get("certified")),
+            receipt=row.get("receipt", {}),
+            facts=row,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStatus:
+    """A compute plan as the ledger has it now."""
+
+    key: str
+    name: str
+    owner: str
+    status: str
+    count: int
+    final: tuple[str, ...] = ()
+    tag: str = ""
+    facts: Row = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_row(cls, key: str, row: Row) -> "PlanStatus":
+        return cls(
+            key=key,
+            name=row["name"],
+            owner=row.get("owner", owner_of(key)),
+            status=row["status"],
+            count=row.get("count", 0),
+            final=tuple(row.get("final", ())),
+            tag=row.get("tag", ""),
+            facts=row,
+        )
+
+    def with_count(self, count: int) -> "PlanStatus":
+        """The same plan with the number of its tasks filled in."""
+        return replace(self, count=count)

@@ -1,0 +1,103 @@
+"""The `tilth` command: nouns, then verbs.
+
+- Start-up is cheap: only the noun in use is imported, and commands that other packages add (entry
+  point group `tilth.commands`) are looked up only when no noun of the SDK was meant.
+- A command is a function `run(arguments) -> int | None`, set with `parser.set_defaults(run=...)`.
+  It raises TilthError when it cannot do its work; here is the one place that prints it.
+- Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tilth import __version__
+
+# Noun -> what it is for. The module that holds its verbs is `tilth.cli.<noun>`.
+NOUNS = {
+    "algo": "algorithms: untrained code",
+    "board": "leaderboards of objectives",
+    "data": "datasets of your organization and who may use them",
+    "identity": "the people and keys of your organization",
+    "ledger": "entries of the ledger",
+    "objective": "objectives: a metric and the test sets it is measured on",
+    "plan": "compute plans",
+    "profile": "which node to talk to, and with which key",
+    "row": "certified leaderboard rows as proof bundles",
+    "status": "the node and its ledger, as seen through a profile",
+    "task": "tasks of compute plans",
+    "verify": "check an exported row offline",
+}
+EXTENSIONS = "tilth.commands"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"tilth {__version__}")
+        return 0
+    parser = build_parser(words[0] if words and words[0] in NOUNS else None)
+    arguments = parser.parse_args(words)
+    return _run(arguments, parser)
+
+
+def build_parser(noun: str | None = None) -> argparse.ArgumentParser:
+    """The whole parser, or only the part of one noun of the SDK."""
+    parser = argparse.ArgumentParser(
+        prog="tilth",
+        description="Federated learning with a ledger anyone can verify.",
+        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"tilth {__version__}")
+    nouns = parser.add_subparsers(metavar="COMMAND", title="commands", dest="noun")
+    for name in NOUNS if noun is None else [noun]:
+        module = import_module(f"tilth.cli.{name}")
+        module.register(nouns.add_parser(name, help=NOUNS[name], description=NOUNS[name]))
+    if noun is None:
+        _add_extensions(nouns)
+    return parser
+
+
+def _add_extensions(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from importlib.metadata import entry_points  # 40 ms that no command of the SDK pays
+
+    for point in sorted(entry_points(group=EXTENSIONS), key=lambda point: point.name):
+        try:
+            register = point.load()
+        except ModuleNotFoundError as missing:
+            # The commands of an extra that is not installed are simply not there.
+            print(f"tilth: commands of {point.value} left out: {missing}", file=sys.stderr)
+            continue
+        register(nouns)
+
+
+def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from tilth_ledger.errors import TilthError
+
+    run = getattr(arguments, "run", None)
+    if run is None:
+        parser.print_help()
+        return 2
+    try:
+        return run(arguments) or 0
+    except TilthError as error:
+        _print_error(error, as_json=bool(getattr(arguments, "json", False)))
+        return 1
+    except KeyboardInterrupt:
+        print("tilth: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tilth ... | head` is not an error
+        sys.stderr.close()
+        return 0
+
+
+def _print_error(error: Exception, *, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        facts = error.as_dict()  # type: ignore[attr-defined]
+        print(json.dumps({"error": facts}, indent=2, ensure_ascii=False))
+    else:
+        print(f"tilth: {error}", file=sys.stderr)

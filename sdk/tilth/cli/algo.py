@@ -1,0 +1,27 @@
+"""`tilth algo`: algorithms, which are untrained code."""
+
+import argparse
+from pathlib import Path
+
+from tilth.cli.options import network, show, table, verb, verbs
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    actions = verbs(noun)
+    add = verb(actions, "add", _add, "register the algorithm in a folder")
+    add.add_argument("folder", type=Path, help="holds tilth.toml and the code")
+    add.add_argument("--name", help="default: as in tilth.toml")
+    verb(actions, "list", _list, "algorithms of the consortium")
+
+
+def _add(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        algo = net.algos.add(arguments.folder, name=arguments.name)
+    show(arguments, algo, f"algo {algo.name}: {algo.key}")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        found = net.algos.list()
+    rows = [(e.name, e.owner, " ".join(e.capabilities), e.key) for e in found]
+    show(arguments, found, table(("name", "owner", "can", "key"), rows))

@@ -1,0 +1,107 @@
+"""`tilth data`: datasets of your organization, and who may use them."""
+
+import argparse
+from pathlib import Path
+
+from tilth.cli.options import names, network, show, table, verb, verbs
+
+RIGHTS = ("train", "test", "updates", "mixed", "logs", "report", "details", "probe")
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    actions = verbs(noun)
+    add = verb(actions, "add", _add, "register samples; they never leave the node (owner)")
+    add.add_argument("name", help="an existing name of yours adds samples to that dataset")
+    add.add_argument("--opener", type=Path, metavar="DIR", help="the code that reads samples")
+    add.add_argument("--train", type=Path, metavar="DIR", help="one sample per entry of DIR")
+    add.add_argument("--test", type=Path, metavar="DIR", help="the same, for test samples")
+    add.add_argument("--predict", type=Path, metavar="DIR", help="the same, without targets")
+    add.add_argument(
+        "--targets",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="files that hold labels (default: the opener exports features)",
+    )
+    add.add_argument("--in-place", action="store_true", help="leave the bytes where they are")
+    add.add_argument("--description", default="", help="what this is")
+    grant = verb(actions, "grant", _grant, "say who may use a dataset (owner)")
+    grant.add_argument("name", help="name or key of the dataset")
+    for right in RIGHTS:
+        grant.add_argument(
+            f"--{right}",
+            type=names,
+            metavar="WHO",
+            help="organizations with commas, or all"
+            + (", or participants" if right == "mixed" else ""),
+        )
+    grant.add_argument("--min-parties", type=int, help="least organizations in a mix (default 2)")
+    accept = verb(actions, "accept-algo", _accept, "let an aggregation algorithm mix your models")
+    accept.add_argument("name", help="name or key of the dataset")
+    accept.add_argument("algo", help="name or key of the algorithm")
+    verb(actions, "list", _list, "datasets of the consortium")
+
+
+def _add(arguments: argparse.Namespace) -> None:
+    from tilth.progress import reporter
+
+    with network(arguments) as net, reporter(quiet=arguments.json) as progress:
+        made = net.datasets.add(
+            arguments.name,
+            opener=arguments.opener,
+            train=arguments.train,
+            test=arguments.test,
+            predict=arguments.predict,
+            targets=arguments.targets,
+            in_place=arguments.in_place,
+            description=arguments.description,
+            progress=progress,
+        )
+    sets = "\n".join(f"{each.label}: {each.count} samples, set {each.key}" for each in made.sets)
+    text = f"dataset {made.name}: {made.key}\n{sets}\nnobody else may use it yet; to let others in:"
+    show(arguments, made, f"{text}\n  tilth data grant {made.name} --train ORGANIZATION --test all")
+
+
+def _grant(arguments: argparse.Namespace) -> None:
+    chosen = {right: getattr(arguments, right) for right in RIGHTS}
+    grants = {right: who for right, who in chosen.items() if who is not None}
+    with network(arguments) as net:
+        dataset = net.datasets.mine(arguments.name)
+        after = net.datasets.grant(dataset, min_parties=arguments.min_parties, **grants)
+    rows = [(right, _who(after.grants.get(right))) for right in RIGHTS]
+    show(arguments, after, table(("right", "who"), rows))
+
+
+def _accept(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        dataset = net.datasets.mine(arguments.name)
+        algo = net.algos.find(arguments.algo)
+        net.datasets.accept_algo(dataset, algo)
+    show(
+        arguments,
+        {"dataset": dataset.key, "algo": algo.key},
+        f"{algo.name} may mix models of {dataset.name}",
+    )
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        found = net.datasets.list()
+    rows = [
+        (
+            each.name,
+            each.owner,
+            " ".join(f"{s.label}:{s.count}" for s in each.sets),
+            _who(each.grants.get("train")),
+            _who(each.grants.get("test")),
+            each.key,
+        )
+        for each in found
+    ]
+    show(arguments, found, table(("name", "owner", "sets", "train", "test", "key"), rows))
+
+
+def _who(grant: object) -> str:
+    if isinstance(grant, list | tuple):
+        return ", ".join(grant) or "owner"
+    return "all" if grant == "public" else str(grant or "owner")

@@ -1,0 +1,85 @@
+"""What every command of the SDK shares: --profile, --json, and the two ways to show a result."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilth.client import Network
+
+
+def verbs(noun: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    """The place where a noun's verbs are registered; a noun alone prints its verbs."""
+    return noun.add_subparsers(metavar="VERB", title="verbs", required=True)
+
+
+def verb(
+    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    about: str,
+) -> argparse.ArgumentParser:
+    """Adds one verb with the common options."""
+    return common(parent.add_parser(name, help=about, description=about), run)
+
+
+def common(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int | None],
+) -> argparse.ArgumentParser:
+    """The options of every command, and what it runs."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="which node to talk to (default: TILTH_PROFILE)"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def network(arguments: argparse.Namespace) -> "Network":
+    """The network behind --profile."""
+    from tilth.client import connect  # gRPC is loaded only by commands that talk to a node
+
+    return connect(arguments.profile)
+
+
+def show(arguments: argparse.Namespace, value: Any, text: str) -> None:
+    """Prints `value` as JSON with --json, else `text`."""
+    if arguments.json:
+        print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    else:
+        print(text)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def names(text: str) -> Any:
+    """`all` or `public` is the public grant, `participants` that of a plan's participants, anything
+    else a list of organizations with commas."""
+    word = text.strip()
+    if word in {"all", "public"}:
+        return "public"
+    if word == "participants":
+        return word
+    return [name.strip() for name in word.split(",") if name.strip()]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A text table; see tilth.tables."""
+    from tilth.tables import table as render
+
+    return render(head, rows)

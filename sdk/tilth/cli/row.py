@@ -1,0 +1,22 @@
+"""`tilth row`: certified leaderboard rows as proof bundles."""
+
+import argparse
+from pathlib import Path
+
+from tilth.cli.options import network, show, verb, verbs
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    actions = verbs(noun)
+    export = verb(actions, "export", _export, "write a row of a board as a proof bundle")
+    export.add_argument("objective", help="name or key of the objective")
+    export.add_argument("--rank", type=int, default=1, help="which row (default 1)")
+    export.add_argument("--out", type=Path, default=Path("row.json"), help="file to write")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        board = net.leaderboard(net.objectives.find(arguments.objective))
+        file = net.export(board.row(arguments.rank), arguments.out)
+    text = f"{file}\ncheck it anywhere: tilth verify {file} --genesis {net.profile.genesis}"
+    show(arguments, {"file": str(file)}, text)

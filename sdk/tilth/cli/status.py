@@ -1,0 +1,27 @@
+"""`tilth status`: the node and its ledger, as seen through a profile."""
+
+import argparse
+
+from tilth.cli.options import common, network, show, table
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    common(noun, _status)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        status = net.status()
+    peers = [
+        (each["organization"], "yes" if each["connected"] else "no", each["size"], each["address"])
+        for each in status["peers"]
+    ]
+    text = (
+        f"{status['organization']} in {status['name']} ({status['net'][:16]})\n"
+        f"ledger: {status['size']} entries, height {status['height']}, "
+        f"{status['pending']} pending, quorum {status['quorum']}\n"
+        f"node: {'voting' if status['voting'] else 'following'}, version {status['version']}\n"
+    )
+    if status["alarm"]:
+        text += f"ALARM: {status['alarm']}\n"
+    show(arguments, status, text + table(("peer", "connected", "size", "address"), peers))

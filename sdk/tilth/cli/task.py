@@ -1,0 +1,27 @@
+"""`tilth task`: tasks of compute plans."""
+
+import argparse
+import json
+
+from tilth.cli.options import network, show, verb, verbs
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    actions = verbs(noun)
+    one = verb(actions, "show", _show, "a task, its inputs, its receipt")
+    one.add_argument("task", help="key")
+    log = verb(actions, "log", _log, "what the task's code printed, if you may read it")
+    log.add_argument("task", help="key")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        task = net.tasks.one(arguments.task)
+    facts = {**task.facts, "state": task.state}
+    show(arguments, facts, json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def _log(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        text = net.tasks.log(arguments.task)
+    show(arguments, {"task": arguments.task, "log": text}, text)

@@ -1,0 +1,27 @@
+"""`tilth verify`: check an exported row offline. No node is asked."""
+
+import argparse
+from pathlib import Path
+
+from tilth.cli.options import show
+
+
+def register(noun: argparse.ArgumentParser) -> None:
+    noun.add_argument("row", type=Path, help="a proof bundle, from tilth row export")
+    noun.add_argument("--genesis", type=Path, required=True, help="the consortium's genesis file")
+    noun.add_argument("--json", action="store_true", help="print JSON")
+    noun.set_defaults(run=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tilth.verification import verify
+
+    report = verify(arguments.row, genesis=arguments.genesis)
+    facts = {
+        "ok": report.ok,
+        "proven": list(report.proven),
+        "not_proven": list(report.not_proven),
+        "facts": dict(report.facts),
+    }
+    show(arguments, facts, str(report))
+    return 0 if report.ok else 1
