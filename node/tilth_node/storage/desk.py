@@ -1,0 +1,36 @@
+"""The worker's own database, FOLDER/worker.db: everything it must remember beside the ledger.
+
+A file of its own, so that a large import never makes the ledger's writer wait. It is opened like
+the ledger's (write-ahead log, synchronous=FULL) and used from the event loop's thread only.
+
+- `outbox`: what must be said until it is final. `runs`: handles of what runs.
+- `samples`: where data lie, their salts and digests. `secret`: the tag secret. This table cannot
+  be rebuilt from anything: back it up with the keys.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilth_node.storage import outbox, runs, samples
+from tilth_node.storage.database import Database
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The tables of one worker."""
+
+    database: Database
+    outbox: outbox.Outbox
+    runs: runs.Runs
+    samples: samples.Samples
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_desk(path: Path) -> Desk:
+    """Open or create the worker's database."""
+    database = Database(path, outbox.SCHEMA + runs.SCHEMA + samples.SCHEMA, VERSION)
+    return Desk(database, outbox.Outbox(database), runs.Runs(database), samples.Samples(database))

@@ -1,0 +1,70 @@
+"""The outbox: what this worker must say (`done`, `failed`) waits here until it is final.
+
+Invariants
+- One statement per task and attempt, ever: the first one written wins, and what is sent is
+  always its exact bytes. So a crash between "said" and "final" cannot make a second result.
+- A statement is durable before it is sent anywhere (rule A5).
+
+Leaves to others: sending and removing (`tilth_node.worker.delivery`).
+"""
+
+from dataclasses import dataclass
+
+from tilth_node.storage.database import Database
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+    task TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    leaf BLOB NOT NULL,
+    done INTEGER NOT NULL,
+    PRIMARY KEY (task, attempt)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A signed entry about one attempt at a task; `done` false means it reports a failure."""
+
+    task: str
+    attempt: int
+    leaf: bytes
+    done: bool
+
+
+class Outbox:
+    """The outbox table of the worker's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, statement: Statement) -> Statement:
+        """Keep a statement; returns the one that stands, which is an earlier one if there is."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO outbox (task, attempt, leaf, done) VALUES (?, ?, ?, ?)",
+                (statement.task, statement.attempt, statement.leaf, int(statement.done)),
+            )
+        # A crash from here on: the restarted worker finds the statement and sends these bytes.
+        standing = self.get(statement.task, statement.attempt)
+        return statement if standing is None else standing
+
+    def get(self, task: str, attempt: int) -> Statement | None:
+        row = self._database.reader.execute(
+            "SELECT leaf, done FROM outbox WHERE task = ? AND attempt = ?", (task, attempt)
+        ).fetchone()
+        return None if row is None else Statement(task, attempt, bytes(row[0]), bool(row[1]))
+
+    def remove(self, task: str, attempt: int) -> None:
+        """Forget a statement whose outcome is final. A crash before leaves it: it is sent again
+        and answered with the same receipt."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM outbox WHERE task = ? AND attempt = ?", (task, attempt))
+
+    def all(self) -> list[Statement]:
+        """Everything that waits, oldest task key first."""
+        rows = self._database.reader.execute(
+            "SELECT task, attempt, leaf, done FROM outbox ORDER BY task, attempt"
+        )
+        return [Statement(task, attempt, bytes(leaf), bool(d)) for task, attempt, leaf, d in rows]

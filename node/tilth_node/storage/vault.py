@@ -1,0 +1,274 @@
+"""The vault: a node's blobs, each a read-only file named by the SHA-256 of its bytes.
+
+Invariants
+- A file under its final name is complete and durable: bytes are synced before the rename, the
+  folder after it. What a crash leaves lies in `partial/` and is resumed or swept, never read.
+- Nothing is stored under a digest that its bytes do not have.
+- A floor of free space is kept, so that tasks never starve the ledger on the same disk.
+- Bounded: a writer states the size beforehand and cannot exceed it.
+
+Leaves to others: who may read a blob (rule P6, `tilth_ledger.permissions`), where to fetch one
+(`tilth_node.worker.blobs`), when one is no longer needed (`tilth_node.worker.residue`).
+All calls block; callers on the event loop hand large ones to a thread.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from tilth_ledger.errors import InvalidInput
+from tilth_node.errors import Unavailable
+from tilth_node.folder import sync_folder
+
+CHUNK_BYTES = 1 << 20
+FLOOR_BYTES = 512 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoSpace(Unavailable):
+    """The disk is full, or the rest is kept for the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob: `digest` SHA-256 hex, `size` in bytes."""
+
+    digest: str
+    size: int
+
+
+class Vault:
+    """Blobs under `folder`; keeps `floor_bytes` of its file system free."""
+
+    def __init__(self, folder: Path, *, floor_bytes: int = FLOOR_BYTES) -> None:
+        self._folder = folder
+        self._partial = folder / "partial"
+        self._floor = floor_bytes
+        self._numbers = count()
+        self._writing: set[str] = set()
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def path(self, digest: str) -> Path:
+        """Where the blob lies if it is here; raises InvalidInput on a malformed digest."""
+        if not _DIGEST.fullmatch(digest):
+            raise InvalidInput(
+                "not a digest", found=repr(digest)[:80], expected="64 lower-case hex digits"
+            )
+        return self._folder / digest[:2] / digest
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of the blob, None when it is not here."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, digest: str, offset: int = 0, chunk: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """The bytes from `offset` on, in pieces; raises FileNotFoundError when not here."""
+        with self.path(digest).open("rb", buffering=0) as file:
+            file.seek(offset)
+            while piece := file.read(chunk):
+                yield piece
+
+    def load(self, digest: str) -> bytes:
+        """All bytes of a small blob; raises FileNotFoundError when not here."""
+        return self.path(digest).read_bytes()
+
+    def write(self, data: bytes) -> Blob:
+        """Store bytes held in memory."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            with self.writer(digest, len(data)) as writer:
+                writer.write(data)
+                writer.finish()
+        return Blob(digest, len(data))
+
+    def adopt(self, file: Path, *, max_bytes: int) -> Blob:
+        """Store the content of a file that user code wrote; the file itself stays.
+
+        Raises InvalidInput when it is not a regular file or larger than `max_bytes`."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(file, flags), "rb", buffering=0) as source:
+            status = os.fstat(source.fileno())
+            check_output(file.name, status.st_mode, status.st_size, max_bytes)
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+            if not self.has(digest):
+                source.seek(0)
+                with self.writer(digest, status.st_size) as writer:
+                    while piece := source.read(CHUNK_BYTES):
+                        writer.write(piece)
+                    writer.finish()
+        return Blob(digest, status.st_size)
+
+    def writer(self, digest: str, size: int) -> "Writer":
+        """Begin or resume the file of a blob whose digest and size are known beforehand.
+
+        Two writers of one blob do not disturb each other; only the first resumes."""
+        target = self.path(digest)
+        self.check_space(size)
+        first = digest not in self._writing
+        name = digest if first else f"{digest}.{next(self._numbers)}"
+        self._writing.add(digest)
+        return Writer(self, self._partial / name, target, digest, size, resumable=first)
+
+    def check_space(self, size: int) -> None:
+        """Raise NoSpace when `size` more bytes would eat into the floor."""
+        status = os.statvfs(self._folder)
+        free = status.f_bavail * status.f_frsize
+        if free - size < self._floor:
+            raise NoSpace(
+                "no room for a blob",
+                found=f"{free} bytes free, {size} wanted",
+                expected=f"{self._floor} bytes kept free for the ledger",
+                remedy="free some space on the node's disk; the task goes on by itself",
+            )
+
+    def remove(self, digest: str) -> bool:
+        """Remove a blob; False when it was not here. A crash leaves it or not, both fine."""
+        try:
+            self.path(digest).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def digests(self) -> Iterator[str]:
+        """Every blob that is here."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+            yield from (path.name for path in folder.iterdir())
+
+    def release(self, digest: str) -> None:
+        """A writer of this blob is closed (called by the writer)."""
+        self._writing.discard(digest)
+
+    def _sweep(self) -> None:
+        """Partial files of interrupted second writers can never be resumed: remove them."""
+        for path in self._partial.iterdir():
+            if not _DIGEST.fullmatch(path.name):
+                path.unlink()
+
+
+class Writer:
+    """One blob on its way in. `offset` says how many bytes an earlier attempt left.
+
+    Leave the `with` block without `finish()` and the bytes so far wait to be resumed."""
+
+    def __init__(
+        self, vault: Vault, partial: Path, target: Path, digest: str, size: int, *, resumable: bool
+    ) -> None:
+        self._vault, self._partial, self._target = vault, partial, target
+        self._digest, self._size, self._resumable = digest, size, resumable
+        self._hash = hashlib.sha256()
+        self._file = partial.open("a+b", buffering=0)
+        self.offset = self._resume()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._resumable:
+            self._vault.release(self._digest)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Append; raises InvalidInput beyond the stated size, NoSpace on a full disk."""
+        if self.offset + len(data) > self._size:
+            self._discard()
+            raise InvalidInput(
+                "a blob is larger than stated",
+                found=f"more than {self._size} bytes",
+                expected=f"{self._size} bytes",
+            )
+        self._hash.update(data)
+        view = memoryview(data)
+        while view:
+            written = self._write_some(view)
+            view = view[written:]
+            self.offset += written
+
+    def finish(self) -> Blob:
+        """Check size and digest, make the blob durable under its name."""
+        if self.offset != self._size:
+            raise InvalidInput(
+                "a blob ended early",
+                found=f"{self.offset} bytes",
+                expected=f"{self._size} bytes",
+                remedy="send the rest",
+            )
+        if self._hash.hexdigest() != self._digest:
+            self._discard()
+            raise InvalidInput(
+                "a blob's bytes do not have its digest",
+                found=self._hash.hexdigest(),
+                expected=self._digest,
+                remedy="fetch it again, from another node if it happens twice",
+            )
+        os.fchmod(self._file.fileno(), 0o444)
+        os.fdatasync(self._file.fileno())
+        # A crash here leaves a complete partial file: the next writer resumes and finishes it.
+        self._target.parent.mkdir(exist_ok=True)
+        os.replace(self._partial, self._target)
+        # A crash here may lose the name, not the bytes of anything the outbox refers to: the
+        # outbox is written after this folder is synced.
+        sync_folder(self._target.parent)
+        return Blob(self._digest, self._size)
+
+    def _write_some(self, view: memoryview) -> int:
+        try:
+            return self._file.write(view) or 0
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise NoSpace(
+                    "the disk is full",
+                    found=str(error),
+                    remedy="free some space on the node's disk; the task goes on by itself",
+                ) from error
+            raise
+
+    def _resume(self) -> int:
+        self._file.seek(0)
+        offset = 0
+        while piece := self._file.read(CHUNK_BYTES):
+            self._hash.update(piece)
+            offset += len(piece)
+        if offset > self._size:
+            self._discard()
+            return 0
+        return offset
+
+    def _discard(self) -> None:
+        """Bytes that can never become the blob are not worth resuming."""
+        self._file.truncate(0)
+        self._hash = hashlib.sha256()
+        self.offset = 0
+
+
+def check_output(name: str, mode: int, size: int, max_bytes: int) -> None:
+    """Raise InvalidInput unless a file that user code left is regular and small enough."""
+    if not stat.S_ISREG(mode):
+        raise InvalidInput(f"output {name!r} is not a plain file", expected="a regular file")
+    if size > max_bytes:
+        raise InvalidInput(
+            f"output {name!r} is too large",
+            found=f"{size} bytes",
+            expected=f"at most {max_bytes} bytes",
+            remedy="write less, or ask the dataset's owner for a larger limit",
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that a user other than root may still write beside `folder`."""
+    return shutil.disk_usage(folder).free
