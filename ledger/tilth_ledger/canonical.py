@@ -105,9 +105,11 @@ def loads(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 32) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInput("JSON object has a duplicate key", found=repr(twice)[:80])
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidInput("JSON object has a duplicate key", found=repr(key)[:80])
+            seen.add(key)
     return result
 
 
