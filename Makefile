@@ -1,0 +1,62 @@
+# One verb per job. `make demo` and `make test` are all a newcomer needs; both set up .venv when it is missing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that is new enough; `make PYTHON=/path/to/python3.12 ...` overrides it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+PYTEST := $(BIN)/pytest
+
+.PHONY: help demo test check bench protos clean
+
+help:
+	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
+	@echo "make test              every check and every test"
+	@echo "make check             lint, types, import floors and generated code only"
+	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, idle, start)"
+	@echo "make protos            regenerate protos/tilth_protos after a change of a .proto file"
+	@echo "make clean             remove .venv and caches"
+
+demo: $(VENV)/.installed-node
+	@$(BIN)/tilth demo $(ARGS)
+
+test: check
+	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -q tests/protos
+
+bench: $(VENV)/.installed-dev
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, idle, start)"; exit 2; }
+	@$(BIN)/python -m tests.benchmarks $(NAME)
+
+protos: $(VENV)/.installed-dev
+	$(BIN)/python protos/generate.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps remember what is installed: a change of pyproject.toml installs again, nothing else does.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing what Tilth and its tests need (about a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet -e '.[node,dev]'
+	@touch $(VENV)/.installed-node $@
+
+$(VENV)/.installed-node: pyproject.toml | $(BIN)/python
+	@echo "Installing what Tilth needs (about a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet -e '.[node]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Tilth needs Python 3.11 or newer; none was found."; \
+		echo "Debian, Ubuntu: sudo apt-get install python3 python3-venv    macOS: brew install python@3.12"; \
+		echo "Or name one: make PYTHON=/path/to/python3.12 demo"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python cannot make virtual environments."; \
+		echo "Debian, Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
