@@ -1,1 +1,139 @@
-"""What isolates a task: one interface, several runtimes."""
+"""What isolates a step of a task: one interface, several runtimes.
+
+    handle = await runtime.stage(spec)      # nothing runs yet; journal handle.to_json()
+    await runtime.start(handle)
+    result = await runtime.collect(handle)  # waits for the end
+    after a crash: await runtime.attach(journaled text) -> a Handle, or None: nothing of it is left
+
+Invariants
+- A step sees its folders, its limits and nothing else; what that means is the runtime's *grade*.
+- `collect` always returns a StepResult: whatever user code does is a `Reason`, never an exception.
+  Exceptions (`NodeFault`) are this machine's own trouble and are retried by the worker.
+- Only declared outputs are collected, each within its limit, as regular files, into `spec.collect`.
+- After `attach` returned None no process of the handle is alive.
+
+Left to others: filling folders, journaling handles, receipts (worker); task -> steps
+(`tilth_ledger.steps`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tilth_ledger.errors import TilthError
+from tilth_ledger.steps import Reason, Step
+
+__all__ = [
+    "Check",
+    "Handle",
+    "Mount",
+    "NodeFault",
+    "Reason",
+    "Runtime",
+    "StepResult",
+    "StepSpec",
+    "Usage",
+]
+
+
+class NodeFault(TilthError):
+    """The step could not be run for a reason of this machine: retry, never blame the code."""
+
+    kind = "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder that the step sees read-only at `target` below /task ("data", "code", ...)."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """All that one step needs. `files` are copied in, `mounts` are seen in place."""
+
+    step: Step
+    collect: Path  # an empty folder of the worker; outputs land here under their own paths
+    mounts: tuple[Mount, ...] = ()
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)  # path below /task -> content
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What finds a started step again after this process died. Durable: journal it before start."""
+
+    id: str
+    runtime: str
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Handle":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the step used; 0 where the runtime cannot know."""
+
+    wall_ms: int = 0
+    cpu_ms: int = 0
+    peak_memory_bytes: int = 0
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How a step ended. `reason` is None exactly when it succeeded."""
+
+    exit: int | None  # None: it was ended, not by itself
+    reason: Reason | None
+    detail: str  # one line for people; belongs in the log, never on the ledger
+    outputs: Mapping[str, Path]  # declared path -> file or folder below spec.collect
+    log: bytes
+    log_cut_bytes: int  # how much of the log was dropped at the limit
+    usage: Usage
+    warm: bool
+    grade: str
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the self-test."""
+
+    name: str
+    holds: bool
+    detail: str
+    grade: str  # the best grade that is possible without it
+
+
+class Runtime(Protocol):
+    """One way to isolate a step."""
+
+    name: str
+    grade: str
+
+    async def stage(self, spec: StepSpec) -> Handle:
+        """Prepare; nothing runs yet."""
+
+    async def start(self, handle: Handle) -> None:
+        """Let it run."""
+
+    async def attach(self, journaled: str) -> Handle | None:
+        """Find a step of an earlier life of this process; None: it is gone, run it again."""
+
+    async def cancel(self, handle: Handle) -> None:
+        """End it now, with everything that it started."""
+
+    async def collect(self, handle: Handle) -> StepResult:
+        """Wait for the end and gather what it left."""
+
+    async def close(self) -> None:
+        """End everything, also warm runners."""
