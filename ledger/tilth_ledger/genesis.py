@@ -214,8 +214,10 @@ class Genesis:
 
 
 _GENESIS_FIELDS = frozenset(
-    ("format", "rules_version", "name", "members", "organizations", "q", "k", "limits")
-    + ("delta_ms", "publication")
+    (
+        *("format", "rules_version", "name", "members", "organizations"),
+        *("q", "k", "limits", "delta_ms", "publication"),
+    )
 )
 _PARTY_FIELDS = frozenset(("organization", "name", "votes", "aggregates", "keys", "tls_authority"))
 _PARTY_OPTIONAL = frozenset(("peer_address", "client_address"))
