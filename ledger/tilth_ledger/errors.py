@@ -4,7 +4,7 @@ Invariants:
 - A message says what happened; `found`, `expected` and `remedy` hold the facts, and `str()` prints
   them all.
 - Whose fault it is, is the class: the caller's bytes (`InvalidInput`), a rule (`Refused`), another
-  node (`PeerFault`), or nobody can go on (`Fatal`).
+  node (`PeerFault`), nobody's for now (`Unavailable`), or nobody can go on (`Fatal`).
 - An error crosses the wire as `as_dict()` and comes back as the same class through `from_dict()`.
 
 Left to others: gRPC status codes (rpc), exit codes (cli).
@@ -79,6 +79,12 @@ class PeerFault(TilthError):
     kind = "peer"
 
 
+class Unavailable(TilthError):
+    """Not now: a node stops, is away or did not answer in time. The same bytes may be sent again."""
+
+    kind = "unavailable"
+
+
 class Fatal(TilthError):
     """This process cannot go on safely and must stop."""
 
@@ -86,7 +92,7 @@ class Fatal(TilthError):
 
 
 _CLASSES: Mapping[str, type[TilthError]] = {
-    c.kind: c for c in (TilthError, InvalidInput, PeerFault, Fatal)
+    c.kind: c for c in (TilthError, InvalidInput, PeerFault, Unavailable, Fatal)
 }
 
 

@@ -1,0 +1,39 @@
+"""Structured logs of the node on standard error: JSON lines, or a short text for people.
+
+- An event is a fixed phrase, its facts are keyword arguments; no secret is ever one of them.
+- User content (model bytes, a task's own log) never comes here.
+"""
+
+import logging
+import sys
+from typing import cast
+
+import structlog
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def configure(*, level: str, lines: str) -> None:
+    """Set up logging once per process. `lines` is "json" or "text"."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if lines == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(area: str) -> Logger:
+    """The logger of one area of the node, such as "peers"."""
+    return cast(Logger, structlog.get_logger(area=area))

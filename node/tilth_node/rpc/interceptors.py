@@ -1,0 +1,221 @@
+"""What stands before every call of a client: TLS 1.3, a token, and errors in one form.
+
+- grpcio sets no minimum TLS version, so each call looks at its connection's and refuses any but
+  1.3.
+- A call reaches a service only with the token of an active identity for exactly this method and
+  body.
+- Services raise errors of the one tree; here they become a gRPC status, with their facts beside it.
+
+Leaves to others: what the caller may do (permissions), and the peers' port (peers).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tilth_ledger import canonical
+from tilth_ledger.errors import Fatal, InvalidInput, PeerFault, Refused, TilthError, Unavailable
+from tilth_ledger.keys import PublicKey
+from tilth_ledger.rows import Rows
+from tilth_ledger.token import METADATA, Asked, Token
+from tilth_node.clock import Clock
+from tilth_node.errors import Unauthenticated
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+ERROR_METADATA = "tilth-error-bin"
+TLS = b"TLSv1.3"
+
+# The first class that fits gives the status; the rest of the tree is the caller's fault.
+STATUS: tuple[tuple[type[TilthError], grpc.StatusCode], ...] = (
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (PeerFault, grpc.StatusCode.UNAVAILABLE),
+    (Refused, grpc.StatusCode.FAILED_PRECONDITION),
+    (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
+    (Fatal, grpc.StatusCode.INTERNAL),
+    (TilthError, grpc.StatusCode.UNKNOWN),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose token a call carried."""
+
+    key_id: str
+    organization: str
+    roles: tuple[str, ...]
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """The identity behind the call that is being served."""
+    return _caller.get()
+
+
+def require_tls(context: Context) -> None:
+    """Raise Unauthenticated unless the call's connection is TLS 1.3."""
+    versions = list(context.auth_context().get("ssl_tls_version", ()))
+    if versions != [TLS]:
+        found = versions[0].decode("ascii", "replace") if versions else "no TLS"
+        raise Unauthenticated(
+            "this node speaks TLS 1.3 only",
+            found=found,
+            expected="TLSv1.3",
+            remedy="use a client with a current TLS library",
+        )
+
+
+async def abort(context: Context, error: TilthError) -> NoReturn:
+    """End the call with the status and the facts of `error`."""
+    code = next(code for kind, code in STATUS if isinstance(error, kind))
+    facts = ((ERROR_METADATA, canonical.dumps(error.as_dict())),)
+    await context.abort(code, str(error)[:1000], facts)
+
+
+class Tokens:
+    """Checks the token of a call against the identities on the ledger."""
+
+    def __init__(self, net: str, organization: str, rows: Rows, clock: Clock) -> None:
+        self._net = net
+        self._organization = organization
+        self._rows = rows
+        self._clock = clock
+
+    def verify(self, context: Context, method: str, body: bytes) -> Caller:
+        """The caller; raises Unauthenticated with what was wrong."""
+        texts = [value for name, value in context.invocation_metadata() or () if name == METADATA]
+        if len(texts) != 1 or not isinstance(texts[0], str):
+            raise Unauthenticated(
+                "the request carries no token", found=f"{len(texts)} times {METADATA}", expected="1"
+            )
+        now = self._clock.wall_ms()
+        try:
+            token = Token.parse(texts[0])
+            row = self._active(token.key_id, now)
+            asked = Asked(self._net, self._organization, method, body)
+            token.verify(PublicKey.from_hex(row["public"]), asked, now)
+        except Unauthenticated:
+            raise
+        except InvalidInput as error:
+            raise Unauthenticated(
+                f"the request's token is not valid: {error.message}",
+                found=error.found,
+                expected=error.expected,
+                remedy=error.remedy,
+            ) from error
+        return Caller(token.key_id, row["organization"], tuple(row["roles"]))
+
+    def _active(self, key_id: str, now_ms: int) -> dict[str, Any]:
+        row = self._rows.get(f"identity/{key_id}")
+        if row is None:
+            raise Unauthenticated(
+                "nobody on this ledger has the token's key",
+                found=f"key {key_id[:16]}",
+                remedy="ask your organization's admin to add it: tilth identity add",
+            )
+        if row["status"] != "active" or row.get("expires_ms", now_ms + 1) <= now_ms:
+            raise Unauthenticated(
+                "the token's key is no longer valid",
+                found=f"key {key_id[:16]}, revoked or expired",
+                remedy="use your present key",
+            )
+        return row
+
+
+Behaviour = Callable[..., Any]
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the clients' port."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return _Guarded(self._tokens, handler_call_details.method, handler).wrapped()
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """One handler with its guard: raw request bytes come in, so that the token can bind them."""
+
+    tokens: Tokens
+    method: str
+    handler: Any
+
+    def wrapped(self) -> Any:
+        handler = self.handler
+        make: Behaviour
+        behaviour: Behaviour
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                make, behaviour = grpc.unary_unary_rpc_method_handler, self.unary_unary
+            case False, True:
+                make, behaviour = grpc.unary_stream_rpc_method_handler, self.unary_stream
+            case True, False:
+                make, behaviour = grpc.stream_unary_rpc_method_handler, self.stream_unary
+            case _:
+                make, behaviour = grpc.stream_stream_rpc_method_handler, self.stream_stream
+        return make(behaviour, None, handler.response_serializer)
+
+    def admit(self, context: Context, body: bytes) -> None:
+        require_tls(context)
+        _caller.set(self.tokens.verify(context, self.method, body))
+
+    def parse(self, raw: bytes) -> Any:
+        try:
+            return self.handler.request_deserializer(raw)
+        except DecodeError as error:
+            raise InvalidInput(
+                "the request cannot be read", found=f"{len(raw)} bytes", expected=self.method
+            ) from error
+
+    async def requests(self, raws: AsyncIterator[bytes], context: Context) -> Any:
+        admitted = False
+        async for raw in raws:
+            if not admitted:
+                self.admit(context, raw)
+                admitted = True
+            yield self.parse(raw)
+
+    async def unary_unary(self, raw: bytes, context: Context) -> Any:
+        try:
+            self.admit(context, raw)
+            return await self.handler.unary_unary(self.parse(raw), context)
+        except TilthError as error:
+            await abort(context, error)
+
+    async def unary_stream(self, raw: bytes, context: Context) -> Any:
+        try:
+            self.admit(context, raw)
+            async for answer in self.handler.unary_stream(self.parse(raw), context):
+                yield answer
+        except TilthError as error:
+            await abort(context, error)
+
+    async def stream_unary(self, raws: AsyncIterator[bytes], context: Context) -> Any:
+        try:
+            return await self.handler.stream_unary(self.requests(raws, context), context)
+        except TilthError as error:
+            await abort(context, error)
+
+    async def stream_stream(self, raws: AsyncIterator[bytes], context: Context) -> Any:
+        try:
+            async for answer in self.handler.stream_stream(self.requests(raws, context), context):
+                yield answer
+        except TilthError as error:
+            await abort(context, error)

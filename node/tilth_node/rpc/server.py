@@ -1,0 +1,106 @@
+"""The listening ends of a node: one port for clients, one for peers.
+
+- Both are TLS under the organization's own authority; certificates are renewed without a restart,
+  at the handshake that first finds them old.
+- On the peers' port the other side must show a certificate of a listed authority as well.
+- A port that is taken is an error with words, never shared silently.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import grpc
+
+from tilth_ledger.errors import InvalidInput
+from tilth_node import tls
+from tilth_node.clock import Clock
+from tilth_node.config import address
+from tilth_node.keystore import Keys
+
+MAX_MESSAGE_BYTES = 4 << 20
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+
+# The same at both ends of a connection between peers: an idle one carries a ping in 30 s.
+KEEPALIVE: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+
+class Certificates:
+    """The node's own certificate, always fresh, and the authorities that it accepts."""
+
+    def __init__(
+        self, keys: Keys, organization: str, authorities: Mapping[str, bytes], clock: Clock
+    ) -> None:
+        self.authorities = authorities
+        self._keys = keys
+        self._organization = organization
+        self._clock = clock
+        self._identity = self._issue()
+
+    def current(self) -> tls.Identity:
+        """The certificate to show now; called from gRPC's threads as well."""
+        identity = self._identity
+        if self._clock.utc() >= identity.renew_after:
+            identity = self._identity = self._issue()
+        return identity
+
+    def for_clients(self) -> grpc.ServerCredentials:
+        """Credentials of a port where only the server shows a certificate."""
+        return self._server(lambda: None, required=False)
+
+    def for_peers(self) -> grpc.ServerCredentials:
+        """Credentials of a port where both sides do."""
+        return self._server(lambda: b"".join(self.authorities.values()), required=True)
+
+    def for_dialling(self, organization: str) -> grpc.ChannelCredentials:
+        """Credentials to dial one organization: no authority but its own is believed."""
+        identity = self.current()
+        return grpc.ssl_channel_credentials(
+            self.authorities[organization], identity.key, identity.certificate
+        )
+
+    def _server(
+        self, roots: Callable[[], bytes | None], *, required: bool
+    ) -> grpc.ServerCredentials:
+        def configuration() -> Any:
+            identity = self.current()
+            pairs = [(identity.key, identity.certificate)]
+            return grpc.ssl_server_certificate_configuration(pairs, roots())
+
+        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, required)
+
+    def _issue(self) -> tls.Identity:
+        now = self._clock.utc()
+        return tls.issue(self._keys.authority_key, self._keys.authority, self._organization, now)
+
+
+def listen(
+    at: str,
+    credentials: grpc.ServerCredentials,
+    register: Iterable[Callable[[grpc.aio.Server], None]],
+    interceptors: Iterable[grpc.aio.ServerInterceptor] = (),
+) -> tuple[grpc.aio.Server, str]:
+    """A server bound to `at` with its services, and its real address. Raises InvalidInput."""
+    options = [*KEEPALIVE, ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(interceptors=tuple(interceptors), options=options)
+    for add in register:
+        add(server)
+    host, _ = address(at)
+    try:
+        port = server.add_secure_port(at, credentials)
+    except RuntimeError as error:
+        raise InvalidInput(
+            f"cannot listen on {at}",
+            found=str(error).splitlines()[0][:200],
+            remedy="free the address, or write another into node.toml",
+        ) from error
+    return server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

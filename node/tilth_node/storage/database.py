@@ -1,0 +1,60 @@
+"""Opening SQLite, the one way: write-ahead log, synchronous=FULL, one writer, readers beside it.
+
+- A transaction is `with database.transaction() as connection:`; it commits at the end or leaves no
+  trace.
+- Readers are read-only connections and see only what is committed.
+- The schema's version stands in the file; one of another version is refused, never guessed at.
+
+Leaves to others: tables, and what a failed write means (the ledger's store stops the process).
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tilth_ledger.errors import InvalidInput
+
+
+class Database:
+    """One SQLite file with its writer and one reader, for use from one thread."""
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        self.path = path
+        self._writer = sqlite3.connect(path, isolation_level=None)
+        self._writer.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+        )
+        self._prepare(schema, version)
+        self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        self.reader.execute("PRAGMA query_only = ON")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write through the yielded connection; all of it is durable at the end, or none."""
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._writer
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+        self._writer.execute("COMMIT")
+
+    def close(self) -> None:
+        self.reader.close()
+        self._writer.close()
+
+    def _prepare(self, schema: str, version: int) -> None:
+        (found,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            # A crash in here leaves version 0 and no tables: it is done again.
+            script = f"BEGIN; {schema}; PRAGMA user_version = {version:d}; COMMIT;"
+            self._writer.executescript(script)
+        elif found != version:
+            raise InvalidInput(
+                f"{self.path} is of another version of this software",
+                found=f"schema {found}",
+                expected=f"schema {version}",
+                remedy="run the version that wrote it, or start from an empty folder and catch up",
+            )
