@@ -17,17 +17,19 @@ Invariants:
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from tilth.assets import Algo, Dataset, Objective, TestSet
 from tilth.errors import InvalidInput
 from tilth_ledger import canonical
+from tilth_ledger.limits import TASKS_PER_OPERATION
 
 # A leaf holds 65,535 bytes; the rest is for the entry around the operations and its signature.
 ENTRY_BYTES = 60_000
+PART_BYTES = ENTRY_BYTES - 2_000  # an operation's own names and the announcement of the plan
 Operation = dict[str, Any]
 
 
@@ -36,6 +38,16 @@ class Model:
     """A registered model that no task of this plan makes: an import, or an earlier plan's."""
 
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """An aggregation that ships with Tilth, and that data owners need not accept (rule P3)."""
+
+    name: str
+
+
+MEAN = Builtin("mean")  # of all arrays, each model weighted by the rows it was trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ class Task:
     kind: str
     worker: str
     rank: int
-    algo: Algo | None = None
+    algo: Algo | Builtin
     inputs: tuple[Input, ...] = ()
     at_least: int | None = None
     data: Data | None = None
@@ -73,6 +85,15 @@ class Task:
     seed: int = 0
     tag: str = ""
     outputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Options(TypedDict, total=False):
+    """What every kind of task takes beside its own arguments."""
+
+    parameters: Mapping[str, Any]  # checked against the algo's schema (rule R5)
+    seed: int  # default: drawn from the plan's seed
+    tag: str
+    outputs: Mapping[str, Any]  # narrower grants: {"model": {"use": [...], "download": [...]}}
 
 
 class Plan:
@@ -97,7 +118,7 @@ class Plan:
         self.finals: list[Task] = []
         self.objectives: list[str] = []
 
-    def init(self, algo: Algo, *, at: str, **options: Any) -> Task:
+    def init(self, algo: Algo, *, at: str, **options: Unpack[Options]) -> Task:
         """Makes the model that training starts from, at an organization that may use the algo."""
         return self._add("init", at, algo, (), **options)
 
@@ -108,7 +129,7 @@ class Plan:
         model: Task | Model | None = None,
         *,
         selection: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Task:
         """Trains on the current train set of a dataset, at its owner."""
         inputs = () if model is None else (Input("model", model),)
@@ -117,12 +138,12 @@ class Plan:
 
     def aggregate(
         self,
-        algo: Algo,
+        algo: Algo | Builtin,
         models: Sequence[Task],
         *,
         at: str,
         at_least: int | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Task:
         """Mixes models. With `at_least`, sites whose training failed are left out."""
         if at_least is not None and not 1 <= at_least <= len(models):
@@ -147,7 +168,7 @@ class Plan:
         on: TestSet | Dataset,
         *,
         selection: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Task:
         """Scores a model with the objective's metric. On one of the objective's test sets the
         score is certified; on a dataset it is a validation on (a selection of) its train set."""
@@ -168,7 +189,7 @@ class Plan:
         dataset: Dataset,
         *,
         label: str = "none",
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Task:
         """Predicts on the samples of a dataset that carry `label`, at its owner."""
         data = Data(dataset.key, dataset.set_of(label).key)
@@ -190,12 +211,9 @@ class Plan:
         """The organizations that run something, sorted."""
         return sorted({task.worker for task in self.tasks})
 
-    def entries(
-        self, organization: str, resolve: Callable[[Algo], str] = lambda algo: algo.key
-    ) -> list[list[Operation]]:
-        """The operations that register the plan, one list per entry. `resolve` gives the key of
-        an algo that was not registered when the plan was made (see strategies.SHIPPED)."""
-        parts = _parts([self._task(task, organization, resolve) for task in self.tasks])
+    def entries(self, organization: str) -> list[list[Operation]]:
+        """The operations that register the plan for its owner, one list per entry, in order."""
+        parts = _parts([_task(task, organization) for task in self.tasks])
         key = f"{organization}/{self.id}"
         entries = [[self._plan(organization, len(parts))]]
         for number, tasks in enumerate(parts):
@@ -207,7 +225,7 @@ class Plan:
         return entries
 
     def _add(
-        self, kind: str, worker: str, algo: Algo, inputs: tuple[Input, ...], **rest: Any
+        self, kind: str, worker: str, algo: Algo | Builtin, inputs: tuple[Input, ...], **rest: Any
     ) -> Task:
         self._refuse_strangers(inputs)
         parents = [each.source.rank for each in inputs if isinstance(each.source, Task)]
@@ -253,26 +271,41 @@ class Plan:
         }
         return operation | _given(tag=self.tag, metadata=self.metadata)
 
-    def _task(
-        self, task: Task, organization: str, resolve: Callable[[Algo], str]
-    ) -> dict[str, Any]:
-        written: dict[str, Any] = {
-            "key": f"{organization}/{task.id}",
-            "kind": task.kind,
-            "worker": task.worker,
-            "inputs": [_edge(each, organization) for each in task.inputs],
-            "parameters": {name: wire(value) for name, value in task.parameters.items()},
-            "seed": task.seed,
-        }
-        written |= _given(objective=task.objective, tag=task.tag, outputs=dict(task.outputs))
-        if task.algo is not None:
-            written["algo"] = resolve(task.algo)
-        if task.at_least is not None:
-            written["need"] = {"at_least": task.at_least}
-        if task.data is not None:
-            written["data"] = {"dataset": task.data.dataset, "set": task.data.set}
-            written["data"] |= _given(selection=task.data.selection)
-        return written
+
+def _task(task: Task, organization: str) -> dict[str, Any]:
+    algo = {"builtin": task.algo.name} if isinstance(task.algo, Builtin) else task.algo.key
+    written: dict[str, Any] = {
+        "key": f"{organization}/{task.id}",
+        "kind": task.kind,
+        "worker": task.worker,
+        "algo": algo,
+        "inputs": [_edge(each, organization) for each in task.inputs],
+        "parameters": _parameters(task),
+        "seed": task.seed,
+    }
+    written |= _given(objective=task.objective, tag=task.tag, outputs=dict(task.outputs))
+    if task.at_least is not None:
+        written["need"] = {"at_least": task.at_least}
+    if task.data is not None:
+        written["data"] = {"dataset": task.data.dataset, "set": task.data.set}
+        written["data"] |= _given(selection=task.data.selection)
+    return written
+
+
+def _parameters(task: Task) -> dict[str, Any]:
+    """Values as the algo's schema wants them: where it says float, 1 is written as "1"."""
+    schema = () if isinstance(task.algo, Builtin) else task.algo.parameters
+    floats = {each["name"] for each in schema if each.get("type") == "float"}
+    return {
+        name: wire(_as_float(value) if name in floats else value)
+        for name, value in task.parameters.items()
+    }
+
+
+def _as_float(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_float(each) for each in value]
+    return float(value) if type(value) is int else value
 
 
 def wire(value: Any) -> Any:
@@ -285,7 +318,7 @@ def wire(value: Any) -> Any:
     if isinstance(value, bool | int | str):
         return value
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal("NaN")
-    text = format(exact, "f")
+    text = format(exact, "f").removesuffix(".0")
     digits = text.lstrip("-").replace(".", "")
     if not exact.is_finite() or len(digits) > 18 or len(text.partition(".")[2]) > 12:
         raise InvalidInput(
@@ -315,17 +348,18 @@ def _names(models: Sequence[Task]) -> list[str]:
     for model in models:
         seen[model.worker] = seen.get(model.worker, 0) + 1
         count = seen[model.worker]
-        names.append(model.worker if count == 1 else f"{model.worker}-{count}")
+        name = model.worker if model.worker[0].isalpha() else f"_{model.worker}"
+        names.append(name if count == 1 else f"{name}-{count}")
     return names
 
 
 def _parts(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    room = ENTRY_BYTES - 2_000  # for the names around the tasks
+    """Consecutive tasks, so that every parent stands in its child's part or an earlier one."""
     parts: list[list[dict[str, Any]]] = []
     used = 0
     for task in tasks:
         size = _size(task) + 1
-        if not parts or used + size > room:
+        if not parts or used + size > PART_BYTES or len(parts[-1]) == TASKS_PER_OPERATION:
             parts.append([])
             used = 0
         parts[-1].append(task)

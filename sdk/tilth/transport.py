@@ -1,0 +1,273 @@
+"""The wire to one node: the SDK's only file that knows gRPC.
+
+- TLS 1.3 or nothing that the organization's own authority did not sign: no system certificates.
+- Every call carries a token, signed by the profile's key, that binds node, method, request and a
+  short expiry (tilth_ledger.token).
+- Every call has a deadline, except streams that wait for news. Calls that change nothing, and
+  `submit`, whose bytes are their own identity (rule A2), are repeated when the node is away.
+- A failed call raises a TilthError with the node's own words; no gRPC error leaves this file.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from tilth.errors import InvalidInput, Refused, TilthError, Unknown, Unreachable
+from tilth_ledger.errors import from_dict
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.token import METADATA, Asked, write_token
+from tilth_protos import ledger_pb2 as ledger
+from tilth_protos import tasks_pb2 as tasks
+
+READ_SECONDS = 20.0
+SUBMIT_SECONDS = 20.0
+SUBMIT_TRIES = 3
+TOKEN_MS = 60_000
+ERROR_METADATA = "tilth-error-bin"
+CHUNK_BYTES = 1 << 20
+# Read the reason beside the number: attempts within one deadline, only when the node is away.
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "tilth.v1.Ledger"}, {"service": "tilth.v1.Blobs"}],
+            "retryPolicy": {
+                "maxAttempts": 5,  # over about three seconds: a node restarts in one
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+OPTIONS = (
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config", json.dumps(RETRIES)),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.keepalive_time_ms", 30_000),  # notices a node that is gone while a stream waits
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+STATUS_FIELDS = (
+    *("net", "name", "organization", "version", "instance", "alarm", "voting"),
+    *("epoch", "view", "height", "size", "time_ms", "quorum", "certification", "pending"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows as they become final: (key, value), None for a row that is gone."""
+
+    size: int
+    rows: tuple[tuple[str, dict[str, Any] | None], ...]
+    live: bool  # the snapshot is complete
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where an entry stands."""
+
+    id: str
+    index: int
+    size: int
+
+
+class Transport:
+    """A connection to one node, opened by its first call."""
+
+    def __init__(
+        self, address: str, organization: str, net: str, key: SigningKey, authority: bytes
+    ) -> None:
+        self.address = address
+        self._organization = organization
+        self._net = net
+        self._key = key
+        options = [*OPTIONS, ("grpc.ssl_target_name_override", f"{organization}.tilth")]
+        credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+        self._channel = grpc.secure_channel(address, credentials, options=options)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def status(self) -> dict[str, Any]:
+        """What the node says about itself."""
+        answer = self._ask("Ledger/Status", ledger.StatusRequest(), ledger.StatusResponse)
+        facts = {name: getattr(answer, name) for name in STATUS_FIELDS}
+        facts |= {"root": answer.root.hex(), "digest": answer.digest.hex()}
+        peer = ("organization", "member", "connected", "dialled", "address", "size")
+        facts["peers"] = [{name: getattr(each, name) for name in peer} for each in answer.peers]
+        return facts
+
+    def submit(self, leaf: bytes) -> Receipt:
+        """Waits until the entry is final. Raises Refused or InvalidInput as the node says, and
+        Unknown when it did not answer although the same bytes were sent again."""
+        request = ledger.SubmitRequest(leaves=[leaf])
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            try:
+                answer = self._ask(
+                    "Ledger/Submit", request, ledger.SubmitResponse, seconds=SUBMIT_SECONDS
+                )
+                break
+            except Unknown:
+                if attempt == SUBMIT_TRIES:
+                    raise
+        outcome = answer.outcomes[0]
+        if outcome.WhichOneof("outcome") == "refusal":
+            raise _refusal(outcome.refusal)
+        return Receipt(outcome.id, outcome.receipt.index, outcome.receipt.size)
+
+    def check(self, operations: bytes) -> list[TilthError]:
+        """What the rules would say now; empty when nothing stands against it."""
+        request = ledger.CheckRequest(operations=operations)
+        answer = self._ask("Ledger/Check", request, ledger.CheckResponse)
+        return [_refusal(each) for each in answer.refusals]
+
+    def get_row(self, key: str, at_least: int = 0) -> dict[str, Any] | None:
+        request = ledger.GetRowRequest(key=key, at_least=at_least)
+        answer = self._ask("Ledger/GetRow", request, ledger.GetRowResponse)
+        return json.loads(answer.value) if answer.found else None
+
+    def scan_rows(
+        self, prefix: str, after: str, limit: int, at_least: int = 0
+    ) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
+        """One page of rows in the order of their keys, and whether there are more."""
+        request = ledger.ScanRowsRequest(prefix=prefix, after=after, limit=limit, at_least=at_least)
+        answer = self._ask("Ledger/ScanRows", request, ledger.ScanRowsResponse)
+        return [(each.key, json.loads(each.value)) for each in answer.rows], answer.more
+
+    def watch(self, prefixes: Sequence[str]) -> Iterator[Changes]:
+        """First the rows as they are, then what changes. When the node goes away this waits for
+        it, and the rows as they are come again."""
+        while True:
+            try:
+                yield from self._watch(ledger.WatchRowsRequest(prefixes=prefixes))
+                return
+            except Unreachable:
+                continue  # wait_for_ready waits in gRPC until the node is back
+
+    def _watch(self, request: ledger.WatchRowsRequest) -> Iterator[Changes]:
+        stream = self._stream("Ledger/WatchRows", request, ledger.RowChanges, patient=True)
+        for each in stream:
+            rows = tuple(
+                (row.key, None if row.deleted else json.loads(row.value)) for row in each.changes
+            )
+            yield Changes(each.size, rows, each.live)
+
+    def leaves(self, start: int, limit: int) -> list[bytes]:
+        request = ledger.GetLeavesRequest(start=start, limit=limit)
+        return list(self._ask("Ledger/GetLeaves", request, ledger.GetLeavesResponse).leaves)
+
+    def prove(self, index: int, also: Sequence[int] = ()) -> bytes:
+        """A proof bundle for the leaf at `index` and the leaves a reader needs beside it."""
+        request = ledger.ProveRequest(index=index, also=also)
+        return bytes(self._ask("Ledger/Prove", request, ledger.ProveResponse).bundle)
+
+    def put_blob(self, digest: str, content: bytes) -> None:
+        """Gives the node a blob; it keeps it only if the digest is right."""
+        head = tasks.PutBlobRequest(head=tasks.BlobHead(digest=digest, size=len(content)))
+        parts = [
+            tasks.PutBlobRequest(data=content[place : place + CHUNK_BYTES])
+            for place in range(0, len(content), CHUNK_BYTES)
+        ]
+        call = self._channel.stream_unary(
+            "/tilth.v1.Blobs/Put",
+            request_serializer=bytes,
+            response_deserializer=tasks.PutBlobResponse.FromString,
+        )
+        first = head.SerializeToString()
+        sent = iter([first, *(part.SerializeToString() for part in parts)])
+        metadata = self._metadata("Blobs/Put", first)
+        self._run(lambda: call(sent, timeout=READ_SECONDS * 6, metadata=metadata))
+
+    def get_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
+        """The content from `offset` on; the caller checks the digest."""
+        request = tasks.GetBlobRequest(digest=digest, offset=offset)
+        for part in self._stream("Blobs/Get", request, tasks.GetBlobResponse):
+            yield part.data
+
+    def import_data(
+        self, dataset: str, label: str, path: str, *, in_place: bool
+    ) -> Iterator[tasks.ImportResponse]:
+        """Progress first, the samples last."""
+        request = tasks.ImportRequest(dataset=dataset, label=label, path=path, in_place=in_place)
+        yield from self._stream("Data/Import", request, tasks.ImportResponse)
+
+    def _ask(
+        self, method: str, request: Any, answer: type[Any], *, seconds: float = READ_SECONDS
+    ) -> Any:
+        body = request.SerializeToString()
+        call = self._channel.unary_unary(
+            f"/tilth.v1.{method}",
+            request_serializer=bytes,
+            response_deserializer=answer.FromString,
+        )
+        metadata = self._metadata(method, body)
+        return self._run(lambda: call(body, timeout=seconds, metadata=metadata))
+
+    def _stream(
+        self, method: str, request: Any, answer: type[Any], *, patient: bool = False
+    ) -> Iterable[Any]:
+        body = request.SerializeToString()
+        call = self._channel.unary_stream(
+            f"/tilth.v1.{method}",
+            request_serializer=bytes,
+            response_deserializer=answer.FromString,
+        )
+        stream = call(body, metadata=self._metadata(method, body), wait_for_ready=patient)
+        try:
+            while True:
+                try:
+                    part = self._run(lambda: next(stream))
+                except StopIteration:
+                    return
+                yield part
+        finally:
+            stream.cancel()
+
+    def _metadata(self, method: str, body: bytes) -> tuple[tuple[str, str], ...]:
+        asked = Asked(self._net, self._organization, f"/tilth.v1.{method}", body)
+        expires = time.time_ns() // 1_000_000 + TOKEN_MS
+        return ((METADATA, write_token(self._key, asked, expires)),)
+
+    def _run(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def _translate(self, error: Any) -> TilthError:
+        for name, value in error.trailing_metadata() or ():
+            if name == ERROR_METADATA:
+                return from_dict(json.loads(value))
+        code, words = error.code(), error.details() or ""
+        if code == grpc.StatusCode.UNAVAILABLE:
+            return Unreachable(
+                "the node does not answer",
+                found=words,
+                expected=f"the node of {self._organization} at {self.address}",
+                remedy="Is it running (tilth node run FOLDER), and is the profile's address right "
+                "(tilth profile list)?",
+            )
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unknown(
+                "the node did not answer in time; what was asked may have been done",
+                found=f"no answer from {self.address}",
+                expected="an answer within the deadline",
+                remedy="Ask again: the same bytes get the same answer. tilth status tells whether "
+                "enough members are there to decide.",
+            )
+        return TilthError("the call failed", found=f"{code.name}: {words}")
+
+
+def _refusal(refusal: ledger.Refusal) -> TilthError:
+    facts = {
+        "found": refusal.found,
+        "expected": refusal.expected,
+        "remedy": refusal.remedy,
+    }
+    if refusal.rule:
+        return Refused(refusal.rule, refusal.message, **facts)
+    return InvalidInput(refusal.message, **facts)
