@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from tilth_ledger.errors import InvalidInput
-from tilth_node.errors import Unavailable
+from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_node.folder import sync_folder
 
 CHUNK_BYTES = 1 << 20
