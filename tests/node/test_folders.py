@@ -14,53 +14,65 @@ def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path / "local")
 
 
-def run(folders: Folders, task: str, attempt: int, ancestor: str | None, text: str) -> str:
-    """A task that appends `text` to its state."""
-    work = folders.begin(PLAN, task, attempt, ancestor)
-    with (work / "state").open("a") as state:
-        state.write(text)
-    return folders.ready(PLAN, task, attempt)
+def run(folders: Folders, tmp_path: Path, task: str, attempt: int, text: str) -> str:
+    """A task that leaves `text` as its state."""
+    collected = tmp_path / "collected"
+    collected.mkdir()
+    (collected / "state").write_text(text)
+    return folders.keep(PLAN, task, attempt, collected)
 
 
-def test_a_task_without_ancestor_starts_empty(folders: Folders) -> None:
-    assert list(folders.begin(PLAN, FIRST, 1, None).iterdir()) == []
+def state(folders: Folders, task: str) -> str:
+    current = folders.current(PLAN, task)
+    return "" if current is None else (current / "state").read_text()
 
 
-def test_a_task_goes_on_from_its_ancestor(folders: Folders) -> None:
-    run(folders, FIRST, 1, None, "one")
+def test_a_task_that_left_nothing_has_no_folder(folders: Folders) -> None:
+    assert folders.current(PLAN, FIRST) is None
+
+
+def test_a_finished_task_leaves_its_folder_to_the_next(folders: Folders, tmp_path: Path) -> None:
+    run(folders, tmp_path, FIRST, 1, "one")
     folders.commit(PLAN, FIRST, 1)
-    assert (folders.begin(PLAN, SECOND, 1, FIRST) / "state").read_text() == "one"
+    assert state(folders, FIRST) == "one"
 
 
-def test_a_result_counts_only_when_done_is_final(folders: Folders) -> None:
-    run(folders, FIRST, 1, None, "one")
+def test_a_result_counts_only_when_done_is_final(folders: Folders, tmp_path: Path) -> None:
+    run(folders, tmp_path, FIRST, 1, "one")
+    assert folders.current(PLAN, FIRST) is None
     assert folders.digest(PLAN, FIRST) is None
-    assert list(folders.begin(PLAN, SECOND, 1, FIRST).iterdir()) == []
 
 
-def test_a_retry_sees_what_the_first_try_saw(folders: Folders) -> None:
-    run(folders, FIRST, 1, None, "one")
+def test_a_retry_finds_nothing_of_the_first_try(folders: Folders, tmp_path: Path) -> None:
+    run(folders, tmp_path, FIRST, 1, "one")
     folders.commit(PLAN, FIRST, 1)
-    run(folders, SECOND, 1, FIRST, " spoiled")
+    run(folders, tmp_path, SECOND, 1, "spoiled")
     folders.discard(PLAN, SECOND, 1)
-    assert (folders.begin(PLAN, SECOND, 2, FIRST) / "state").read_text() == "one"
+    assert (state(folders, FIRST), state(folders, SECOND)) == ("one", "")
+    run(folders, tmp_path, SECOND, 2, "two")
+    folders.commit(PLAN, SECOND, 2)
+    assert state(folders, SECOND) == "two"
 
 
-def test_a_crash_in_the_middle_leaves_nothing_to_the_next_try(folders: Folders) -> None:
-    (folders.begin(PLAN, FIRST, 1, None) / "half").write_text("half")
-    assert list(folders.begin(PLAN, FIRST, 1, None).iterdir()) == []
+def test_keeping_again_after_a_crash_replaces_what_was_kept(
+    folders: Folders, tmp_path: Path
+) -> None:
+    run(folders, tmp_path, FIRST, 1, "half")
+    run(folders, tmp_path, FIRST, 1, "whole")
+    folders.commit(PLAN, FIRST, 1)
+    assert state(folders, FIRST) == "whole"
 
 
-def test_committing_again_changes_nothing(folders: Folders) -> None:
-    digest = run(folders, FIRST, 1, None, "one")
+def test_committing_again_changes_nothing(folders: Folders, tmp_path: Path) -> None:
+    digest = run(folders, tmp_path, FIRST, 1, "one")
     folders.commit(PLAN, FIRST, 1)
     folders.commit(PLAN, FIRST, 1)
     assert folders.digest(PLAN, FIRST) == digest
 
 
 @pytest.mark.rule("L5")
-def test_a_closed_plan_leaves_nothing(folders: Folders) -> None:
-    run(folders, FIRST, 1, None, "one")
+def test_a_closed_plan_leaves_nothing(folders: Folders, tmp_path: Path) -> None:
+    run(folders, tmp_path, FIRST, 1, "one")
     folders.commit(PLAN, FIRST, 1)
     assert list(folders.plans()) == [PLAN]
     folders.drop(PLAN)

@@ -109,10 +109,13 @@ def test_a_left_over_of_a_second_writer_is_swept_at_start(tmp_path: Path) -> Non
     assert not left.exists()
 
 
-def test_an_output_file_is_copied_in(vault: Vault, tmp_path: Path) -> None:
+def test_an_output_file_is_moved_in(vault: Vault, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"weights")
-    assert vault.adopt(tmp_path / "model", max_bytes=7).digest == name(b"weights")
-    assert vault.load(name(b"weights")) == b"weights"
+    inode = (tmp_path / "model").stat().st_ino
+    digest = vault.adopt(tmp_path / "model", max_bytes=7).digest
+    assert vault.load(digest) == b"weights"
+    assert vault.path(digest).stat().st_ino == inode
+    assert stat.S_IMODE(vault.path(digest).stat().st_mode) == 0o444
 
 
 def test_an_output_larger_than_its_limit_is_refused(vault: Vault, tmp_path: Path) -> None:

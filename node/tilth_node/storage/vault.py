@@ -95,20 +95,18 @@ class Vault:
         return Blob(digest, len(data))
 
     def adopt(self, file: Path, *, max_bytes: int) -> Blob:
-        """Store the content of a file that user code wrote; the file itself stays.
+        """Move in a file that a runtime collected on the same disk: hashed, never copied.
 
-        Raises InvalidInput when it is not a regular file or larger than `max_bytes`."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(file, flags), "rb", buffering=0) as source:
+        Nobody else may hold it open. Raises InvalidInput when it is not a regular file or larger
+        than `max_bytes`."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(file, flags), "r+b", buffering=0) as source:
             status = os.fstat(source.fileno())
             check_output(file.name, status.st_mode, status.st_size, max_bytes)
+            self.check_space(0)
             digest = hashlib.file_digest(source, "sha256").hexdigest()
             if not self.has(digest):
-                source.seek(0)
-                with self.writer(digest, status.st_size) as writer:
-                    while piece := source.read(CHUNK_BYTES):
-                        writer.write(piece)
-                    writer.finish()
+                settle(source.fileno(), file, self.path(digest))
         return Blob(digest, status.st_size)
 
     def writer(self, digest: str, size: int) -> "Writer":
@@ -215,14 +213,7 @@ class Writer:
                 expected=self._digest,
                 remedy="fetch it again, from another node if it happens twice",
             )
-        os.fchmod(self._file.fileno(), 0o444)
-        os.fdatasync(self._file.fileno())
-        # A crash here leaves a complete partial file: the next writer resumes and finishes it.
-        self._target.parent.mkdir(exist_ok=True)
-        os.replace(self._partial, self._target)
-        # A crash here may lose the name, not the bytes of anything the outbox refers to: the
-        # outbox is written after this folder is synced.
-        sync_folder(self._target.parent)
+        settle(self._file.fileno(), self._partial, self._target)
         return Blob(self._digest, self._size)
 
     def _write_some(self, view: memoryview) -> int:
@@ -253,6 +244,19 @@ class Writer:
         self._file.truncate(0)
         self._hash = hashlib.sha256()
         self.offset = 0
+
+
+def settle(descriptor: int, file: Path, target: Path) -> None:
+    """Make a complete file read-only and durable under its final name."""
+    os.fchmod(descriptor, 0o444)
+    os.fdatasync(descriptor)
+    # A crash here leaves a complete file under its old name: a writer resumes and finishes it, a
+    # collected one is collected again.
+    target.parent.mkdir(exist_ok=True)
+    os.replace(file, target)
+    # A crash here may lose the name, not the bytes of anything the outbox refers to: the outbox
+    # is written after this folder is synced.
+    sync_folder(target.parent)
 
 
 def check_output(name: str, mode: int, size: int, max_bytes: int) -> None:
