@@ -1,0 +1,168 @@
+"""Three organizations on this machine: keys, genesis, and their node processes.
+
+Invariants
+- Everything lies below one folder: FOLDER/<organization> is a node's folder, FOLDER/genesis.json
+  names the consortium.
+- Only loopback addresses, on ports that were free a moment ago.
+- Whoever starts the nodes stops them: `stop` ends exactly the processes whose ids stand in
+  FOLDER/nodes.json, also from another process, later.
+
+Making all keys in one place is what a demo does; real sites run `tilth node init` on their own.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilth_ledger.errors import TilthError
+from tilth_node.folder import Folder
+
+ORGANIZATIONS = ("hospital-a", "hospital-b", "hospital-c")
+NAME = "tilth-demo"
+NODES = "nodes.json"
+STOP_SECONDS = 10
+TILTH = (sys.executable, "-m", "tilth.cli")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A node process that answered that it is ready."""
+
+    organization: str
+    pid: int
+    client_address: str
+    runtime: str  # what isolates its tasks
+    grade: str  # what its self-test proved, A to D
+
+
+def create(folder: Path) -> None:
+    """Keys and folders of three nodes, and their genesis. Raises TilthError."""
+    peers = _free_ports(len(ORGANIZATIONS))
+    each = list(zip(ORGANIZATIONS, peers, strict=True))
+    with ThreadPoolExecutor(len(each)) as pool:
+        list(pool.map(lambda one: _init(folder, *one), each))
+        members = [f"--member={folder / name / 'member.json'}" for name in ORGANIZATIONS]
+        genesis = folder / "genesis.json"
+        _tilth("network", "new", "--name", NAME, *members, "--out", str(genesis))
+        joins = [("node", "join", str(folder / name), str(genesis)) for name in ORGANIZATIONS]
+        list(pool.map(lambda words: _tilth(*words), joins))
+
+
+def start(folder: Path) -> list[Running]:
+    """Starts the three nodes; returns when all have said that they are ready."""
+    with ExitStack() as opened:
+        begun = [(name, opened.enter_context(_launched(folder / name))) for name in ORGANIZATIONS]
+        pids = {name: process.pid for name, process in begun}
+        (folder / NODES).write_text(json.dumps({"pids": pids}), encoding="utf-8")
+        return [_ready(folder / name, process) for name, process in begun]
+
+
+def stop(folder: Path) -> None:
+    """Ends the nodes that `start` left running; quiet when they are gone already."""
+    try:
+        pids = json.loads((folder / NODES).read_bytes())["pids"]
+    except FileNotFoundError:
+        return
+    standing = {name: pid for name, pid in pids.items() if _holds(folder / name, pid)}
+    with ThreadPoolExecutor(len(pids)) as pool:
+        list(pool.map(lambda name: _end(folder / name, standing[name]), standing))
+    (folder / NODES).unlink()
+
+
+def _init(folder: Path, name: str, peer_port: int) -> None:
+    words = ["node", "init", str(folder / name), "--organization", name]
+    words += ["--name", name.replace("-", " ").title(), "--aggregates"]
+    words += ["--peer-port", str(peer_port), "--data-root", str(folder / name / "data")]
+    _tilth(*words)
+
+
+def _tilth(*words: str) -> None:
+    """One command line, as an operator types it."""
+    done = subprocess.run([*TILTH, *words], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise TilthError(
+            f"tilth {' '.join(words[:2])} failed", found=(done.stderr or done.stdout).strip()
+        )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on; held together, so that they differ."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+@contextmanager
+def _launched(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A node process in a session of its own: Ctrl-C reaches this command, which stops it."""
+    with (folder / "node.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*TILTH, "node", "run", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _ready(folder: Path, process: "subprocess.Popen[str]") -> Running:
+    """Waits for the line that says so, or for the end of the process."""
+    for line in process.stdout or ():
+        if "ready" in line:
+            facts = json.loads(Folder(folder).ready.read_bytes())
+            return Running(
+                organization=folder.name,
+                pid=process.pid,
+                client_address=facts["client_address"],
+                runtime=facts["runtime"],
+                grade=facts["grade"],
+            )
+    log = folder / "node.log"
+    tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-12:])
+    raise TilthError(f"the node of {folder.name} did not start", found=tail, remedy=f"see {log}")
+
+
+def _holds(folder: Path, pid: int) -> bool:
+    """Whether the process of that id is the node that runs on this folder."""
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return (folder / "lock").read_text("ascii").strip() == str(pid)
+    return False  # nobody holds the lock, so the id may belong to anyone by now
+
+
+def _end(folder: Path, pid: int) -> None:
+    """Asks the node to stop; its lock falls with it, and one that will not is killed."""
+    os.kill(pid, signal.SIGTERM)
+    gone = threading.Thread(target=_wait_for_lock, args=(folder / "lock",), daemon=True)
+    gone.start()
+    gone.join(STOP_SECONDS)
+    if gone.is_alive():
+        os.kill(pid, signal.SIGKILL)
+        gone.join()
+
+
+def _wait_for_lock(path: Path) -> None:
+    with path.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
