@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.operations import FAILURE_REASONS, check
+from tilth_ledger.operations import check
+from tilth_ledger.shapes import FAILURE_REASONS
 from tilth_ledger.steps import Kind, Step, StepLimits
 from tilth_node.runtimes import StepResult, Usage
 from tilth_node.storage.vault import Blob
