@@ -295,9 +295,9 @@ class Justification:
         else:
             self._check_parent(self.parent, header)
             self.parent.verify(genesis)
-        skipped = [skip.view for skip in self.skips]
-        expected = list(range(header.parent_view + 1, header.view)) if self._bounded(header) else []
-        if skipped != expected or header.view <= header.parent_view:
+        skipped = tuple(skip.view for skip in self.skips)
+        gap = range(header.parent_view + 1, header.view)
+        if header.view <= header.parent_view or len(gap) != len(skipped) or tuple(gap) != skipped:
             raise InvalidInput(
                 "skip proofs do not cover the views between parent and block",
                 found=skipped[:8],
@@ -309,9 +309,6 @@ class Justification:
             if skip.kind is not NULLIFY:
                 raise InvalidInput("skip proof is not a nullification", found=skip.kind.name)
             skip.verify(genesis)
-
-    def _bounded(self, header: Header) -> bool:
-        return header.view - header.parent_view <= MAX_SKIPS + 1
 
     @staticmethod
     def _check_parent_is_genesis(header: Header, genesis: Genesis) -> None:

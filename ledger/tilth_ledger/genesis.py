@@ -155,10 +155,11 @@ class Genesis:
             _GENESIS_FIELDS,
         )
         _expect(value["format"] == FORMAT, "genesis format", value["format"], FORMAT)
+        version = _integer(value["rules_version"], "genesis rules_version", 1, 1 << 20)
         _expect(
-            value["rules_version"] == RULES_VERSION,
+            version == RULES_VERSION,
             "genesis rules_version",
-            value["rules_version"],
+            version,
             f"{RULES_VERSION}, the only version that this release knows",
         )
         genesis = Genesis(
