@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.json,
     )
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes go too
     with _cleaned_up(options):
         result = _demo(options)
         seconds = round(time.monotonic() - begun, 1)

@@ -18,7 +18,7 @@ import algos
 import digits
 
 import tilth
-from tilth import verifier
+from tilth import profiles, verifier
 from tilth.plan import Plan
 from tilth.strategies import FedAvg
 from tilth_node.demo import screen
@@ -33,7 +33,7 @@ def main(folder, quiet):
     out = screen.stdout(quiet=quiet, chapter=1)
     shares = prepare(folder)
     orders = json.loads(sys.stdin.readline())
-    nets = {name: tilth.connect(name) for name in HOSPITALS}
+    nets = {name: arrive(name, folder, orders["addresses"][name]) for name in HOSPITALS}
     with out.chapter("Data stay where they are"):
         sites = register_data(nets, folder, shares, out)
     with out.chapter("One objective, accepted by every owner of its test sets"):
@@ -72,6 +72,18 @@ def prepare(folder):
         (perfect / file.name).write_bytes(file.read_bytes())
     digits.write_answers(perfect)
     return shares
+
+
+def arrive(name, folder, address):
+    """A person with a key of their own; the organization's admin lets that key in."""
+    place = {"address": address, "organization": name, "genesis": folder / "genesis.json"}
+    mine = profiles.add(name, **place)
+    profiles.add(f"{name}-admin", key=folder / name / "keys" / "admin.seed", **place)
+    with tilth.connect(f"{name}-admin") as admin:
+        admin.identities.add(
+            mine.signing_key().public.hex, roles=["owner", "organizer", "scientist"]
+        )
+    return tilth.connect(name)
 
 
 def register_data(nets, folder, shares, out):
@@ -187,4 +199,7 @@ def change_one_byte(content):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), quiet="--quiet" in sys.argv)
+    try:
+        main(Path(sys.argv[1]), quiet="--quiet" in sys.argv)
+    except KeyboardInterrupt:  # the command that started this cleans up and says so
+        sys.exit(130)
