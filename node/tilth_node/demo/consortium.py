@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilth_ledger.errors import TilthError
-from tilth_node.folder import Folder
+from tilth_node import founding
+from tilth_node.clock import Clock
+from tilth_node.folder import Folder, write_file
 
 ORGANIZATIONS = ("hospital-a", "hospital-b", "hospital-c")
 NAME = "tilth-demo"
@@ -46,16 +48,22 @@ class Running:
 
 
 def create(folder: Path) -> None:
-    """Keys and folders of three nodes, and their genesis. Raises TilthError."""
-    peers = _free_ports(len(ORGANIZATIONS))
-    each = list(zip(ORGANIZATIONS, peers, strict=True))
-    with ThreadPoolExecutor(len(each)) as pool:
-        list(pool.map(lambda one: _init(folder, *one), each))
-        members = [f"--member={folder / name / 'member.json'}" for name in ORGANIZATIONS]
-        genesis = folder / "genesis.json"
-        _tilth("network", "new", "--name", NAME, *members, "--out", str(genesis))
-        joins = [("node", "join", str(folder / name), str(genesis)) for name in ORGANIZATIONS]
-        list(pool.map(lambda words: _tilth(*words), joins))
+    """Keys and folders of three nodes, and their genesis: what `tilth node init`, `tilth network
+    new` and `tilth node join` do."""
+    for name, port in zip(ORGANIZATIONS, _free_ports(len(ORGANIZATIONS)), strict=True):
+        site = founding.Site(
+            organization=name,
+            name=name.replace("-", " ").title(),
+            peer_port=port,
+            aggregates=True,
+            data_roots=(folder / name / "data",),
+        )
+        founding.init(folder / name, site, Clock())
+    files = [folder / name / "member.json" for name in ORGANIZATIONS]
+    genesis = founding.new_network(NAME, files, (), q=None, k=None)
+    write_file(folder / "genesis.json", genesis.bytes)
+    for name in ORGANIZATIONS:
+        founding.join(folder / name, folder / "genesis.json")
 
 
 def start(folder: Path) -> list[Running]:
@@ -77,22 +85,6 @@ def stop(folder: Path) -> None:
     with ThreadPoolExecutor(len(pids)) as pool:
         list(pool.map(lambda name: _end(folder / name, standing[name]), standing))
     (folder / NODES).unlink()
-
-
-def _init(folder: Path, name: str, peer_port: int) -> None:
-    words = ["node", "init", str(folder / name), "--organization", name]
-    words += ["--name", name.replace("-", " ").title(), "--aggregates"]
-    words += ["--peer-port", str(peer_port), "--data-root", str(folder / name / "data")]
-    _tilth(*words)
-
-
-def _tilth(*words: str) -> None:
-    """One command line, as an operator types it."""
-    done = subprocess.run([*TILTH, *words], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise TilthError(
-            f"tilth {' '.join(words[:2])} failed", found=(done.stderr or done.stdout).strip()
-        )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import algos
 import digits
+from chart import chart
 
 import tilth
 from tilth import profiles, verifier
@@ -135,9 +136,10 @@ def train(net, sites, goal, out):
         run = net.submit(plan).watch(quiet=out.quiet)
         seconds = time.monotonic() - begun
         check(run)
-        out.say(f"{algorithm.__name__}: {len(plan.tasks)} tasks in {seconds:.1f} s; validation:")
-        out.say(str(run.curve()))
+        out.say(f"{algorithm.__name__}: {len(plan.tasks)} tasks in {seconds:.1f} s")
         runs[algorithm.__name__] = run
+    out.say("\nAccuracy on train rows held out of training, at all three hospitals together:\n")
+    out.say(chart({name: run.curve().values for name, run in runs.items()}))
     return runs
 
 

@@ -1,0 +1,111 @@
+"""The demo does what it shows, and a second source agrees: the same training without any node."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import tilth_node.demo
+
+import tilth
+from tilth.algorithm import selection
+
+USER_CODE = Path(tilth_node.demo.__file__).parent / "user-code"
+HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
+PLACES = Decimal("0.000001")
+
+
+def tilth_command(*words, **options):
+    """One command line, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tilth.cli", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(result, folder) of `tilth demo --keep`; its nodes are stopped afterwards."""
+    folder = tmp_path_factory.mktemp("demo") / "network"
+    try:
+        done = tilth_command("demo", "--json", "--keep", "--folder", str(folder))
+        yield json.loads(done.stdout), folder
+    finally:
+        tilth_command("demo", "--stop", str(folder))
+
+
+@pytest.fixture(scope="module")
+def user_code():
+    """The demo's digits.py and algos.py, as modules."""
+    modules = {}
+    for name in ("digits", "algos"):
+        spec = importlib.util.spec_from_file_location(f"demo_{name}", USER_CODE / f"{name}.py")
+        modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[name])
+    return modules
+
+
+def test_the_leaderboard_is_identical_on_the_three_nodes(demo):
+    result, _ = demo
+    boards = result["boards"]
+
+    assert set(boards) == set(HOSPITALS)
+    assert boards["hospital-a"] == boards["hospital-b"] == boards["hospital-c"]
+
+
+def test_four_models_rank_and_the_baselines_stand_at_the_ends(demo):
+    rows = board_rows(demo)
+
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    values = [Decimal(row["value"]) for row in rows]
+    assert values[0] == 1
+    assert Decimal("0.92") < values[2] <= values[1] < 1
+    assert values[3] < Decimal("0.2")
+    assert {row["count"] for row in rows} == {455}
+
+
+def test_the_row_was_accepted_and_its_changed_copy_refused(demo):
+    result, folder = demo
+
+    assert result["proof"]["accepted"]
+    assert result["proof"]["changed_refused"]
+    assert tilth.verify(folder / "row.json", genesis=folder / "genesis.json").ok
+    assert not tilth.verify(folder / "row-changed.json", genesis=folder / "genesis.json").ok
+
+
+def test_certified_softmax_is_what_the_same_training_gives_without_any_node(demo, user_code):
+    row = row_of(demo, "Softmax")
+
+    truth, predicted = federated(user_code["algos"].Softmax(), user_code["digits"])
+
+    expected = sklearn.metrics.accuracy_score(truth, predicted)
+    assert Decimal(row["value"]) == Decimal(expected).quantize(PLACES)
+
+
+def test_the_majority_baseline_is_what_counting_gives(demo, user_code):
+    row = row_of(demo, "Majority")
+    parts = [user_code["digits"].parts(name) for name in HOSPITALS]
+    train, test = (np.concatenate([d for p in parts for _, d in p[k]]) for k in ("train", "test"))
+
+    expected = np.mean(test == np.bincount(train).argmax())
+    assert Decimal(row["value"]) == Decimal(expected).quantize(PLACES)
+
+
+def board_rows(demo):
+    """Rows of the leaderboard, with the name of their plan."""
+    return demo[0]["boards"]["hospital-a"]["rows"]
+
+
+def row_of(demo, plan):
+    """The leaderboard row of the plan of that name."""
+    key = demo[0]["plans"][plan]
+    return next(row for row in board_rows(demo) if row["plan"] == key)
