@@ -5,7 +5,7 @@ client (client.py) fetches rows and hands them to `from_row`; nothing here talks
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tilth.errors import InvalidInput
@@ -184,6 +184,11 @@ class TaskStatus:
     def open(self) -> bool:
         return self.state in {"waiting", "todo", "doing"}
 
+    @property
+    def value(self) -> str:
+        """The score as the ledger has it, or nothing."""
+        return str((self.score or {}).get("value", ""))
+
     @classmethod
     def from_row(cls, key: str, row: Row, state: str | None = None) -> "TaskStatus":
         return cls(
@@ -197,7 +202,7 @@ class TaskStatus:
             tag=row.get("tag", ""),
             reason=row.get("reason", ""),
             score=row.get("score"),
-            certified=bool(row.get("certified")),
+            certified="certified" in row,
             receipt=row.get("receipt", {}),
             facts=row,
         )
@@ -210,25 +215,36 @@ class PlanStatus:
     key: str
     name: str
     owner: str
-    status: str
+    status: str  # running, done, failed, stopped, canceled, unsealed
     count: int
+    done: int = 0
+    failed: int = 0
     final: tuple[str, ...] = ()
     tag: str = ""
     facts: Row = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_row(cls, key: str, row: Row) -> "PlanStatus":
+    def from_row(cls, key: str, row: Row, progress: Row | None = None) -> "PlanStatus":
+        count = row.get("tasks", 0)
+        done, failed = ((progress or {}).get(name, 0) for name in ("done", "failed"))
         return cls(
             key=key,
             name=row["name"],
-            owner=row.get("owner", owner_of(key)),
-            status=row["status"],
-            count=row.get("count", 0),
+            owner=row["owner"],
+            status=_plan_status(row["status"], count, done, failed),
+            count=count,
+            done=done,
+            failed=failed,
             final=tuple(row.get("final", ())),
             tag=row.get("tag", ""),
             facts=row,
         )
 
-    def with_count(self, count: int) -> "PlanStatus":
-        """The same plan with the number of its tasks filled in."""
-        return replace(self, count=count)
+
+def _plan_status(status: str, count: int, done: int, failed: int) -> str:
+    """The ledger says whether tasks may be added; people ask whether it is over."""
+    if status not in {"open", "closed"}:
+        return status
+    if status == "closed" and count and done == count:
+        return "done"
+    return "failed" if failed and done + failed == count else "running"

@@ -317,7 +317,7 @@ def wire(value: Any) -> Any:
         return [wire(each) for each in value]
     if isinstance(value, bool | int | str):
         return value
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal("NaN")
+    exact = Decimal(repr(value)) + 0 if isinstance(value, float) else Decimal("NaN")
     text = format(exact, "f").removesuffix(".0")
     digits = text.lstrip("-").replace(".", "")
     if not exact.is_finite() or len(digits) > 18 or len(text.partition(".")[2]) > 12:

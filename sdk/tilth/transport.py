@@ -67,6 +67,26 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """A sample that the node has taken in; the ledger may learn exactly this."""
+
+    key: str
+    commitment: str
+    tag: str
+    name: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportStep:
+    """How far an import is; the last step holds the samples."""
+
+    done: int
+    total: int
+    samples: tuple[Imported, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Where an entry stands."""
 
@@ -190,10 +210,18 @@ class Transport:
 
     def import_data(
         self, dataset: str, label: str, path: str, *, in_place: bool
-    ) -> Iterator[tasks.ImportResponse]:
-        """Progress first, the samples last."""
+    ) -> Iterator[ImportStep]:
+        """Lets the node take in the samples under a path of its own: progress, then the samples."""
         request = tasks.ImportRequest(dataset=dataset, label=label, path=path, in_place=in_place)
-        yield from self._stream("Data/Import", request, tasks.ImportResponse)
+        for step in self._stream("Data/Import", request, tasks.ImportResponse):
+            if step.WhichOneof("step") == "progress":
+                yield ImportStep(step.progress.samples, step.progress.samples_total)
+            else:
+                samples = tuple(
+                    Imported(e.key, e.commitment, e.tag, e.name, e.known)
+                    for e in step.samples.samples
+                )
+                yield ImportStep(len(samples), len(samples), samples)
 
     def _ask(
         self, method: str, request: Any, answer: type[Any], *, seconds: float = READ_SECONDS

@@ -1,0 +1,160 @@
+"""The client: one object per node and person, with the nouns of the command line as attributes.
+
+    net = tilth.connect("hospital-a")
+    net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks  net.identities
+
+Invariants:
+- Entries are signed here, with the key of the profile; no node ever sees it.
+- What `record` returns from is final: every node that has come so far has it in its state.
+- When a node does not answer in time, the same signed bytes are sent again (transport.py), so
+  nothing is recorded twice.
+
+Left to others: the wire (transport.py), what assets look like (assets.py), how plans are built
+(plan.py, strategies.py).
+"""
+
+import json
+import secrets
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from tilth import profiles
+from tilth.assets import Objective
+from tilth.board import Board, BoardRow, read_board
+from tilth.checks import PlanCheck, check_plan
+from tilth.datasets import Datasets
+from tilth.errors import InvalidInput
+from tilth.plan import Plan
+from tilth.registry import Algos, Environments, Identities, Objectives
+from tilth.rows import NodeRows
+from tilth.run import Plans, Run, Tasks
+from tilth.transport import Receipt, Transport
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import Leaf, write_entry
+
+# An entry that was not recorded by then never will be: rule A5.
+LIFE_MS = 10 * 60_000
+
+
+def connect(profile: str | None = None) -> "Network":
+    """The consortium as seen from the node of a profile (see `tilth profile list`)."""
+    return Network(profiles.load(profile))
+
+
+class Network:
+    """A consortium, through one node and with one key."""
+
+    def __init__(self, profile: profiles.Profile) -> None:
+        self.profile = profile
+        self.organization = profile.organization
+        self._key = profile.signing_key()
+        self.transport = Transport(
+            profile.address,
+            profile.organization,
+            self.genesis.net,
+            self._key,
+            profile.tls_authority.read_bytes(),
+        )
+        self.rows = NodeRows(self.transport)
+        self.algos = Algos(self)
+        self.datasets = Datasets(self)
+        self.environments = Environments(self)
+        self.identities = Identities(self)
+        self.objectives = Objectives(self)
+        self.plans = Plans(self)
+        self.tasks = Tasks(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<tilth network {self.genesis.name} through {self.organization}>"
+
+    def close(self) -> None:
+        self.transport.close()
+
+    @cached_property
+    def genesis(self) -> Genesis:
+        """The consortium's genesis, from the profile's file: its hash is the consortium's name."""
+        try:
+            return Genesis.parse(self.profile.genesis.read_bytes())
+        except FileNotFoundError:
+            raise InvalidInput(
+                "the genesis file of this profile is missing",
+                found="no file",
+                expected=str(self.profile.genesis),
+                remedy="Ask the node's operator for genesis.json.",
+            ) from None
+
+    def status(self) -> dict[str, Any]:
+        """What the node says of itself and of its ledger."""
+        return self.transport.status()
+
+    def new_key(self) -> str:
+        """A key for a new asset of this organization."""
+        return f"{self.organization}/{secrets.token_hex(16)}"
+
+    def record(self, *operations: dict[str, Any]) -> Receipt:
+        """Signs the operations as one entry and waits until it is final; all hold or none.
+
+        Raises Refused with the rule, InvalidInput, Unreachable, or Unknown.
+        """
+        leaf = write_entry(
+            self.genesis.net,
+            self.organization,
+            self._key,
+            secrets.token_hex(16),
+            operations,
+            not_after=time.time_ns() // 1_000_000 + LIFE_MS,
+        )
+        receipt = self.transport.submit(leaf.encode())
+        self.rows.at_least(receipt.size)
+        return receipt
+
+    def check(self, plan: Plan) -> PlanCheck:
+        """What would happen: who runs what, the rights of each output, what is missing and the
+        command that gives it. Records nothing."""
+        return check_plan(self, plan)
+
+    def submit(self, plan: Plan) -> Run:
+        """Registers the plan; it runs from the moment its last part is final."""
+        for operations in plan.entries(self.organization):
+            self.record(*operations)
+        return self.plans.one(f"{self.organization}/{plan.id}")
+
+    def leaderboard(
+        self, objective: Objective, *, revision: int | None = None, finals_only: bool = True
+    ) -> Board:
+        """The board of an objective, rebuilt here from the ledger's rows (rule B1)."""
+        return read_board(self, objective, revision=revision, finals_only=finals_only)
+
+    def export(self, row: BoardRow, file: str | Path) -> Path:
+        """Writes a row as a proof bundle, which `tilth.verify` checks without any node."""
+        bundle = self.transport.prove(row.index, row.evidence)
+        path = Path(file)
+        path.write_bytes(bundle)
+        return path
+
+    def entry(self, index: int) -> dict[str, Any]:
+        """One leaf of the ledger, decoded."""
+        found = self.transport.leaves(index, 1)
+        if not found:
+            raise InvalidInput(
+                "there is no such entry",
+                found=f"{self.status()['size']} entries",
+                expected=f"an index below that, not {index}",
+            )
+        leaf = Leaf.decode(found[0])
+        signers = [key.hex() for key, _ in leaf.signatures]
+        return {
+            "index": index,
+            "id": leaf.id,
+            "type": leaf.type,
+            "signers": signers,
+            "payload": json.loads(leaf.payload),
+        }

@@ -1,0 +1,227 @@
+"""The nouns that are registered by name: algorithms, environments, objectives, identities.
+
+Each noun lists what the ledger has, finds one by name or key, and adds to it. Withdrawn assets are
+not listed (rule A4 keeps them as tombstones).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tilth.assets import Algo, Dataset, Environment, Objective, TestSet
+from tilth.errors import InvalidInput
+from tilth_ledger import canonical
+from tilth_ledger.operations import metric_digest
+
+if TYPE_CHECKING:
+    from tilth.client import Network
+
+A = TypeVar("A", Algo, Dataset, Environment, Objective)
+# What algorithms and openers need when they say nothing else.
+PYTHON = {"python": ">=3.11", "requirements": ["h5py", "numpy"]}
+
+
+class Assets(Generic[A]):
+    """What lists and finds are alike for all nouns."""
+
+    noun = "asset"
+    command = "tilth"
+
+    def __init__(self, net: "Network") -> None:
+        self._net = net
+
+    def list(self, *, name: str | None = None, owner: str | None = None) -> tuple[A, ...]:
+        """What the ledger has, oldest key first; several may carry the same name."""
+        return tuple(
+            asset
+            for asset in self._all()
+            if name in (None, asset.name) and owner in (None, asset.key.partition("/")[0])
+        )
+
+    def one(self, *, name: str, owner: str | None = None) -> A:
+        """The only one of this name. Raises InvalidInput when there is none, or a choice."""
+        found = self.list(name=name, owner=owner)
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(sorted({each.name for each in self._all()})) or "none"
+        raise InvalidInput(
+            f"no {self.noun} is named {name!r}" if not found else f"{name!r} is not clear",
+            found=", ".join(each.key for each in found) or known,
+            expected=f"one {self.noun} of that name",
+            remedy=f"Look at them with: {self.command} list",
+        )
+
+    def find(self, name_or_key: str) -> A:
+        """By key, else by name."""
+        for each in self._all():
+            if each.key == name_or_key:
+                return each
+        return self.one(name=name_or_key)
+
+    def _all(self) -> Iterable[A]:
+        raise InvalidInput(f"{self.noun}s cannot be listed")
+
+    def _rows(self, prefix: str) -> Iterable[tuple[str, dict[str, Any]]]:
+        for key, row in self._net.rows.scan(prefix):
+            if row.get("status", "active") != "withdrawn":
+                yield key.removeprefix(prefix), row
+
+
+class Environments(Assets[Environment]):
+    """What code needs to run."""
+
+    noun = "environment"
+    command = "tilth environment"
+
+    def add(self, name: str, spec: Mapping[str, Any]) -> Environment:
+        """Registers an environment, or finds the one that is built from the same."""
+        digest = hashlib.sha256(canonical.dumps(spec)).hexdigest()
+        for known in self._all():
+            if known.digest == digest:
+                return known
+        key = self._net.new_key()
+        operation = {"op": "environment.add", "key": key, "name": name, "digest": digest}
+        self._net.record({**operation, "spec": dict(spec)})
+        return Environment(key, name, digest, tuple(spec.get("requirements", ())))
+
+    def default(self) -> Environment:
+        """Python with numpy and h5py."""
+        return self.add("python", PYTHON)
+
+    def _all(self) -> Iterable[Environment]:
+        for key, row in self._rows("environment/"):
+            yield Environment.from_row(key, row)
+
+
+class Algos(Assets[Algo]):
+    """Untrained code."""
+
+    noun = "algo"
+    command = "tilth algo"
+
+    def add(
+        self,
+        code: "type[Any] | str | Path",
+        *,
+        name: str | None = None,
+        environment: Environment | None = None,
+        grants: Mapping[str, Any] | None = None,
+    ) -> Algo:
+        """Registers an Algorithm class, or the archive in a folder. The same code under the same
+        name is registered once, so a script may run again."""
+        from tilth.algorithm import archive
+
+        packed = archive.of(code)
+        name = name or _name_of(code, packed.manifest)
+        for known in self.list(name=name, owner=self._net.organization):
+            if known.archive == packed.digest:
+                return known
+        self._net.transport.put_blob(packed.digest, packed.data)
+        environment = environment or self._net.environments.default()
+        key = self._net.new_key()
+        operation: dict[str, Any] = {
+            "op": "algo.add",
+            "key": key,
+            "name": name,
+            "archive": packed.digest,
+            "manifest": packed.manifest,
+            "environment": environment.key,
+        }
+        self._net.record(operation | ({"grants": dict(grants)} if grants else {}))
+        return Algo.from_row(key, operation)
+
+    def _all(self) -> Iterable[Algo]:
+        for key, row in self._rows("algo/"):
+            yield Algo.from_row(key, row)
+
+
+class Objectives(Assets[Objective]):
+    """A metric with a direction, and the test sets it is measured on."""
+
+    noun = "objective"
+    command = "tilth objective"
+
+    def add(
+        self,
+        name: str,
+        *,
+        metric: str,
+        datasets: Sequence[Dataset],
+        combine: str = "by_count",
+        direction: str = "maximize",
+        minimum_grade: str = "B",
+        description: str = "",
+    ) -> Objective:
+        """Defines an objective on the current test sets of datasets; each owner must accept."""
+        key = self._net.new_key()
+        sets = [{"dataset": each.key, "set": each.set_of("test").key} for each in datasets]
+        operation: dict[str, Any] = {
+            "op": "objective.add",
+            "key": key,
+            "name": name,
+            "metric": {"builtin": metric},
+            "primary": "all",
+            "direction": direction,
+            "combine": combine,
+            "sets": sets,
+            "minimum_grade": minimum_grade,
+        }
+        self._net.record(operation | ({"description": description} if description else {}))
+        return self.find(key)
+
+    def accept(self, objective: Objective) -> tuple[TestSet, ...]:
+        """Accepts this organization's pending test sets, bound to the metric as it is now."""
+        pending = tuple(
+            each
+            for each in objective.sets
+            if each.owner == self._net.organization and not each.accepted
+        )
+        operations = [
+            {
+                "op": "objective.accept",
+                "key": objective.key,
+                "revision": objective.revision,
+                "set": each.set,
+                "metric_digest": metric_digest(objective.metric),
+            }
+            for each in pending
+        ]
+        if operations:
+            self._net.record(*operations)
+        return pending
+
+    def _all(self) -> Iterable[Objective]:
+        for key, row in self._rows("objective/"):
+            revision = self._net.rows.get(f"revision/{key}/{row['revision']:06d}")
+            yield Objective.from_row(key, row, revision)
+
+
+class Identities:
+    """The keys that act for organizations."""
+
+    def __init__(self, net: "Network") -> None:
+        self._net = net
+
+    def list(self) -> tuple[dict[str, Any], ...]:
+        return tuple(
+            {"key": key.removeprefix("identity/"), **row}
+            for key, row in self._net.rows.scan("identity/")
+        )
+
+    def add(self, public: str, *, roles: Sequence[str]) -> str:
+        """Lets a key act in the given roles; returns its id. For admins."""
+        from tilth_ledger.keys import PublicKey
+
+        key = PublicKey.from_hex(public)
+        self._net.record({"op": "identity.add", "public": public, "roles": sorted(roles)})
+        return key.key_id
+
+    def revoke(self, identity: str) -> None:
+        self._net.record({"op": "identity.revoke", "identity": identity})
+
+
+def _name_of(code: "type[Any] | str | Path", manifest: Mapping[str, Any]) -> str:
+    if isinstance(code, type):
+        return code.__name__
+    return str(manifest.get("name") or Path(code).name)

@@ -1,0 +1,48 @@
+"""Rows of the ledger's state, read from a node: the same view that the pure core reads through.
+
+So the leaderboard, rights and states that the SDK shows come from the very functions that the
+nodes run (tilth_ledger), on rows that the node serves.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+PAGE = 500
+
+
+class Source(Protocol):
+    """Where rows come from; a Transport in life."""
+
+    def get_row(self, key: str, at_least: int = 0) -> dict[str, Any] | None: ...
+
+    def scan_rows(
+        self, prefix: str, after: str, limit: int, at_least: int = 0
+    ) -> tuple[list[tuple[str, dict[str, Any]]], bool]: ...
+
+
+class NodeRows:
+    """`tilth_ledger.rows.Rows` over the wire; never older than what this client has written."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._size = 0
+
+    def at_least(self, size: int) -> None:
+        """From now on reads wait until so many entries are final."""
+        self._size = max(self._size, size)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return self._source.get_row(key, self._size)
+
+    def scan(
+        self, prefix: str, after: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            page, more = self._source.scan_rows(prefix, after, size, self._size)
+            yield from page
+            if not more or not page:
+                return
+            after = page[-1][0]
+            left = None if left is None else left - len(page)

@@ -1,0 +1,282 @@
+"""A submitted plan: watch it, read its curve and its final score, stop it, repeat what failed.
+
+What is shown comes from rows as they become final, pushed by the node; nothing is polled, and
+nothing here keeps the plan going: it runs on the nodes, watched or not.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tilth.assets import PlanStatus, TaskStatus
+from tilth.board import BoardRow
+from tilth.curve import Curve, curve_of
+from tilth.errors import InvalidInput, TilthError
+from tilth.progress import Progress, reporter
+from tilth_ledger.canonical import sha256_hex
+from tilth_ledger.transitions import effective_state
+
+if TYPE_CHECKING:
+    from tilth.client import Network
+
+# Up to here each task is watched by its own key; larger plans watch all tasks of their owner.
+WATCHED_BY_KEY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a plan ended, or how far it is."""
+
+    key: str
+    name: str
+    ok: bool  # all tasks are done
+    states: Mapping[str, int]
+    failures: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
+        lines = [f"{self.name}: {counts}", *self.failures]
+        if self.failures:
+            lines.append(f"repeat what failed with: tilth plan retry {self.key}")
+        elif not self.ok and self.states.keys() & {"waiting", "todo", "doing"}:
+            lines.append(f"still running; follow it with: tilth plan watch {self.key}")
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class View:
+    """The rows of one plan as they arrive."""
+
+    plan: Mapping[str, Any]
+    keys: frozenset[str]
+    rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def take(self, rows: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
+        for key, row in rows:
+            noun, _, asset = key.partition("/")
+            if row is not None and noun == "task" and asset in self.keys:
+                self.rows[asset] = row
+            elif row is not None and noun == "plan":
+                self.plan = row
+
+    @property
+    def tasks(self) -> tuple[TaskStatus, ...]:
+        """In the order in which they can run."""
+        found = (
+            TaskStatus.from_row(key, row, effective_state(row, self.plan))
+            for key, row in self.rows.items()
+        )
+        return tuple(sorted(found, key=lambda task: (task.rank, task.worker, task.key)))
+
+    @property
+    def over(self) -> bool:
+        return len(self.rows) == len(self.keys) and not any(task.open for task in self.tasks)
+
+
+class Run:
+    """One compute plan on the ledger."""
+
+    def __init__(self, net: "Network", plan: PlanStatus) -> None:
+        self._net = net
+        self.plan = plan
+
+    def __repr__(self) -> str:
+        return f"<run {self.plan.name!r} {self.plan.status} {self.key}>"
+
+    @property
+    def key(self) -> str:
+        return self.plan.key
+
+    def tasks(self) -> tuple[TaskStatus, ...]:
+        """All tasks as they are now."""
+        view = self._view()
+        view.take((f"task/{key}", self._net.rows.get(f"task/{key}")) for key in view.keys)
+        return view.tasks
+
+    def watch(self, *, quiet: bool = False) -> "Run":
+        """Follows the plan until nothing of it is open. Ctrl-C stops the watching, not the plan."""
+        view = self._view()
+        with reporter(quiet=quiet) as progress:
+            try:
+                self._follow(view, progress)
+            except KeyboardInterrupt:
+                progress.say(f"it goes on; follow it with: tilth plan watch {self.key}")
+            for line in _failures(view.tasks):
+                progress.say(line)
+        self.plan = self._net.plans.status(self.key)
+        return self
+
+    def outcome(self) -> Outcome:
+        """How many tasks are in which state, and what failed."""
+        tasks = self.tasks()
+        states: dict[str, int] = {}
+        for task in tasks:
+            states[task.state] = states.get(task.state, 0) + 1
+        done = states.get("done", 0) == len(tasks)
+        return Outcome(self.key, self.plan.name, done, states, tuple(_failures(tasks)))
+
+    def curve(self) -> Curve:
+        """Validation scores round by round: on rows that no training of the plan has seen."""
+        return curve_of(self.tasks())
+
+    @property
+    def final(self) -> BoardRow:
+        """The leaderboard row of the plan's final model. Raises InvalidInput when there is none."""
+        for objective in self.plan.facts.get("objectives", ()):
+            board = self._net.leaderboard(self._net.objectives.find(objective))
+            for row in board.rows:
+                if row.plan == self.key:
+                    return row
+        raise InvalidInput(
+            "the final model of this plan is not on a leaderboard",
+            found=str(self.outcome()),
+            expected="its tests on every set of the objective done and certified",
+            remedy="Wait with run.watch(), or look at what failed with run.logs().",
+        )
+
+    def logs(self) -> str:
+        """Reasons and logs of the tasks that failed, as far as you may read them."""
+        failed = [task for task in self.tasks() if task.state == "failed"]
+        return "\n".join(
+            f"--- {task.kind} at {task.worker}: {task.reason}\n{self._log(task)}" for task in failed
+        )
+
+    def cancel(self) -> None:
+        """Stops what is not finished: one small entry, whatever the plan's size."""
+        self._net.record({"op": "plan.cancel", "plan": self.key})
+        self.plan = self._net.plans.status(self.key)
+
+    def retry(self) -> tuple[TaskStatus, ...]:
+        """Reopens what failed; what was canceled because of it opens again with it."""
+        failed = tuple(task for task in self.tasks() if task.state == "failed")
+        if failed:
+            self._net.record(*({"op": "task.retry", "task": task.key} for task in failed))
+        return failed
+
+    def _view(self) -> View:
+        prefix = f"plan-task/{self.key}/"
+        keys = frozenset(
+            key.removeprefix(prefix).partition("/")[2] for key, _ in self._net.rows.scan(prefix)
+        )
+        return View(self._net.plans.row(self.key), keys)
+
+    def _follow(self, view: View, progress: Progress) -> None:
+        prefixes = [f"task/{key}" for key in sorted(view.keys)]
+        if len(prefixes) > WATCHED_BY_KEY:
+            prefixes = [f"task/{self.plan.owner}/"]
+        for changes in self._net.transport.watch([f"plan/{self.key}", *prefixes]):
+            view.take(changes.rows)
+            tasks = view.tasks
+            ended = sum(not task.open for task in tasks)
+            progress.update(ended, len(view.keys), _now(tasks))
+            if changes.live and view.over:
+                return
+
+    def _log(self, task: TaskStatus) -> str:
+        try:
+            return self._net.tasks.log(task.key)
+        except TilthError as refused:  # another site's log may be closed to us; say so and go on
+            return f"({refused})"
+
+
+class Plans:
+    """Compute plans of the consortium."""
+
+    def __init__(self, net: "Network") -> None:
+        self._net = net
+
+    def list(self, *, owner: str | None = None) -> tuple[PlanStatus, ...]:
+        prefix = f"plan/{owner}/" if owner else "plan/"
+        return tuple(
+            self._read(key.removeprefix("plan/"), row) for key, row in self._net.rows.scan(prefix)
+        )
+
+    def one(self, key: str) -> Run:
+        return Run(self._net, self.status(key))
+
+    def find(self, name_or_key: str) -> Run:
+        """By key, else by name; of several of one name the key is needed."""
+        found = [each for each in self.list() if name_or_key in (each.key, each.name)]
+        if len(found) == 1:
+            return Run(self._net, found[0])
+        raise InvalidInput(
+            f"{name_or_key!r} is not clear" if found else f"no plan is named {name_or_key!r}",
+            found=", ".join(each.key for each in found) or "none",
+            expected="the name or key of one plan",
+            remedy="Look at them with: tilth plan list",
+        )
+
+    def status(self, key: str) -> PlanStatus:
+        return self._read(key, self.row(key))
+
+    def row(self, key: str) -> dict[str, Any]:
+        """The plan's row; raises InvalidInput when there is none."""
+        row = self._net.rows.get(f"plan/{key}")
+        if row is None:
+            raise InvalidInput(
+                "there is no such plan",
+                found=key,
+                expected="a key of the form organization/32 hexadecimal digits",
+                remedy="Look at them with: tilth plan list",
+            )
+        return row
+
+    def _read(self, key: str, row: dict[str, Any]) -> PlanStatus:
+        return PlanStatus.from_row(key, row, self._net.rows.get(f"progress/{key}"))
+
+
+class Tasks:
+    """Tasks of compute plans, by key."""
+
+    def __init__(self, net: "Network") -> None:
+        self._net = net
+
+    def one(self, key: str) -> TaskStatus:
+        row = self._net.rows.get(f"task/{key}")
+        if row is None:
+            raise InvalidInput(
+                "there is no such task",
+                found=key,
+                expected="a key of the form organization/32 hexadecimal digits",
+                remedy="A plan's tasks: tilth plan show PLAN",
+            )
+        return TaskStatus.from_row(key, row, effective_state(row, self._net.plans.row(row["plan"])))
+
+    def log(self, key: str) -> str:
+        """What the task's code printed. Raises Refused (P6) without the right to read it."""
+        task = self.one(key)
+        log = task.facts.get("log") or task.receipt.get("log")
+        if not log:
+            raise InvalidInput(
+                "this task has no log",
+                found=f"{task.kind} at {task.worker}, {task.state}",
+                expected="a task that has run",
+            )
+        digest = log["digest"] if isinstance(log, dict) else log
+        content = b"".join(self._net.transport.get_blob(digest))
+        if sha256_hex(content) != digest:
+            raise InvalidInput(
+                "the node served other bytes than the log's",
+                found=sha256_hex(content),
+                expected=digest,
+                remedy="Ask again, or ask another node.",
+            )
+        return content.decode("utf-8", "replace")
+
+
+def _now(tasks: Iterable[TaskStatus]) -> str:
+    """What runs now: `round 3: train at hospital-a, hospital-b`."""
+    doing = [task for task in tasks if task.state == "doing"]
+    if not doing:
+        return ""
+    first = doing[0]
+    where = ", ".join(sorted({task.worker for task in doing if task.kind == first.kind}))
+    return f"{first.tag + ': ' if first.tag else ''}{first.kind} at {where}"
+
+
+def _failures(tasks: Iterable[TaskStatus]) -> list[str]:
+    return [
+        f"{task.kind} at {task.worker} failed: {task.reason} (tilth task log {task.key})"
+        for task in tasks
+        if task.state == "failed"
+    ]
