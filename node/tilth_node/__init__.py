@@ -1,1 +1,1 @@
-"""The node: the server of one organization. It does IO and decides nothing other nodes must agree on."""
+"""The node: the server of one organization. It does IO and decides nothing that others must share."""

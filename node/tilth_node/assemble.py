@@ -1,0 +1,145 @@
+"""Builds a node from its parts: the only file that knows them all.
+
+`PARTS` lists what runs in a node beside the ledger: makers of a `tilth_node.node.Part`.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any
+
+from tilth_ledger import bundle
+from tilth_ledger.errors import InvalidInput, TilthError
+from tilth_ledger.execution import Executor, State, check_operations
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.merkle import Frontier
+from tilth_ledger.replica import Replica
+from tilth_node import founding, keystore
+from tilth_node.clock import Clock
+from tilth_node.config import Config
+from tilth_node.feed import Feed
+from tilth_node.folder import Folder
+from tilth_node.node import Node, Part, Port, Ports, Register
+from tilth_node.replication import Replication
+from tilth_node.rpc.interceptors import Caller, Guard, Tokens
+from tilth_node.rpc.ledger_service import Answers, LedgerService
+from tilth_node.rpc.peers import Peers, Self
+from tilth_node.rpc.server import Certificates, listen
+from tilth_node.rpc.status import status
+from tilth_node.storage.journal import JournalFile
+from tilth_node.storage.ledger_store import LedgerStore
+from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
+
+PARTS: tuple[Callable[[Node], Part], ...] = ()
+
+
+def build(config: Config) -> Node:
+    """A node that is ready to start; its folder is locked by the caller."""
+    folder, clock = Folder(config.folder), Clock()
+    keys = keystore.load(folder.keys)
+    genesis = founding.load_genesis(folder)
+    certificates = Certificates(keys, config.organization, _authorities(genesis), clock)
+    store = LedgerStore(folder.database)
+    journal = JournalFile(folder.journal)
+    executor = Executor(genesis, store.rows)
+    state = _load(executor, store)
+    feed = Feed(store)
+    me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
+    peers = Peers(me, certificates, _addresses(config, genesis, store), clock)
+    replica = Replica(genesis, config.organization, keys.vote, executor, store, journal.records)
+    replication = Replication(genesis, replica, journal, store, peers, feed, clock)
+    tokens = Tokens(genesis.net, config.organization, store.rows, clock)
+
+    def listen_peers() -> tuple[Port, str] | None:
+        if not config.peer_listen:
+            return None
+        service = [lambda server: peers_pb2_grpc.add_PeerServicer_to_server(peers, server)]
+        return listen(config.peer_listen, certificates.for_peers(), service)
+
+    def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
+        answers = Answers(
+            status=lambda: status(node, replica),
+            check=lambda caller, operations: _check(node, executor, caller, operations),
+            prove=lambda index, also: _prove(node, index, also),
+        )
+        ledger = LedgerService(replication, store, feed, answers)
+
+        def add(server: Any) -> None:
+            ledger_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
+
+        guard = [Guard(tokens)]
+        return listen(config.client_listen, certificates.for_clients(), [add, *services], guard)
+
+    ports = Ports(listen_peers, listen_clients)
+    node = Node(
+        config=config,
+        folder=folder,
+        genesis=genesis,
+        signer=keys.node,
+        clock=clock,
+        store=store,
+        journal=journal,
+        feed=feed,
+        peers=peers,
+        replication=replication,
+        ports=ports,
+    )
+    node.parts.extend(make(node) for make in PARTS)
+    return node
+
+
+def _authorities(genesis: Genesis) -> dict[str, bytes]:
+    return {each.organization: each.tls_authority.encode() for each in genesis.everyone()}
+
+
+def _load(executor: Executor, store: LedgerStore) -> State:
+    """The state of the last final block; an empty store gets the genesis rows first."""
+    tip = store.tip()
+    if tip is not None:
+        return executor.load(tip.frontier, tip.accumulator, tip.header.time_ms)
+    first = executor.genesis_state()
+    if not store.seeded:
+        rows = {key: value for key, value in first.changes.items() if value is not None}
+        store.seed(rows, first.accumulator)
+    return executor.load(Frontier(), first.accumulator, 0)
+
+
+def _addresses(config: Config, genesis: Genesis, store: LedgerStore) -> Callable[[str], str]:
+    """Where an organization's node is dialled: the operator's word, the ledger's, the genesis'."""
+    listed = {each.organization: each.peer_address or "" for each in genesis.everyone()}
+
+    def address(organization: str) -> str:
+        if organization in config.peers:
+            return config.peers[organization]
+        row = store.rows.get(f"organization/{organization}") or {}
+        told = row.get("peer_address") or listed[organization]
+        return told if isinstance(told, str) else ""
+
+    return address
+
+
+def _check(
+    node: Node, executor: Executor, caller: Caller, operations: list[dict[str, object]]
+) -> list[TilthError]:
+    state = _load(executor, node.store)
+    now = max(node.clock.wall_ms(), state.time_ms + 1)
+    return check_operations(executor, state, caller.key_id, caller.organization, operations, now)
+
+
+def _prove(node: Node, index: int, also: tuple[int, ...]) -> bytes:
+    tip = node.store.tip()
+    size = 0 if tip is None else tip.header.size
+    if tip is None or not all(0 <= each < size for each in (index, *also)):
+        raise InvalidInput(
+            "there is no such entry to prove",
+            found=f"index {index}",
+            expected=f"less than {size}, the number of final entries",
+        )
+    return bundle.make(
+        node.genesis,
+        tip.header,
+        tip.certificate,
+        (index, *also),
+        lambda at: node.store.leaves(at, 1)[0],
+        node.store.node,
+        node.rows,
+    )

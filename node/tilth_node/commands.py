@@ -1,0 +1,208 @@
+"""What the node adds to the `tilth` command: `tilth node ...` and `tilth network ...`.
+
+- Found through the entry point group `tilth.commands`; the SDK never imports this package.
+- Nothing but argparse is imported before a command runs: `tilth --help` stays quick.
+- Each command prints words for people, or with --json one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Arguments = argparse.Namespace
+
+
+def register(subparsers: Any) -> None:
+    """Add the node's nouns to the command line."""
+    _register_node(subparsers)
+    _register_network(subparsers)
+
+
+def _register_node(subparsers: Any) -> None:
+    node = subparsers.add_parser("node", help="run a node (its operator, on its machine)")
+    verbs = node.add_subparsers(metavar="VERB", required=True)
+
+    init = _verb(verbs, "init", _init, "make a node's folder with its keys")
+    init.add_argument("folder", type=Path)
+    init.add_argument("--organization", required=True, help="its short name, such as hospital-a")
+    init.add_argument("--name", help="its name for people")
+    init.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    init.add_argument("--client-port", type=int, default=0, help="0: any free port at each start")
+    init.add_argument("--peer-port", type=int, default=0, help="0: any free port at each start")
+    init.add_argument("--no-peer-port", action="store_true", help="accept no connection: only dial")
+    init.add_argument("--peer-address", help="host:port where other nodes reach this one")
+    init.add_argument("--client-address", help="host:port where clients reach this one")
+    init.add_argument("--peer", action="append", default=[], metavar="ORGANIZATION=HOST:PORT")
+    init.add_argument("--aggregates", action="store_true", help="offers to aggregate models")
+    init.add_argument("--data-root", action="append", default=[], type=Path, metavar="DIR")
+
+    join = _verb(verbs, "join", _join, "bind the folder to a consortium's genesis")
+    join.add_argument("folder", type=Path)
+    join.add_argument("genesis", type=Path)
+    join.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")
+
+    run = _verb(verbs, "run", _run, "run the node until it is told to stop")
+    run.add_argument("folder", type=Path)
+
+    status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
+    status.add_argument("folder", type=Path)
+
+
+def _register_network(subparsers: Any) -> None:
+    network = subparsers.add_parser("network", help="found a consortium")
+    verbs = network.add_subparsers(metavar="VERB", required=True)
+    new = _verb(verbs, "new", _network_new, "write the genesis from the sites' member files")
+    new.add_argument("--name", required=True)
+    new.add_argument("--member", action="append", default=[], required=True, type=Path)
+    new.add_argument("--follower", action="append", default=[], type=Path, help="does not vote")
+    new.add_argument("--q", type=int, help="votes for a certificate (default: crash column)")
+    new.add_argument("--k", type=int, help="cosignatures for certification")
+    new.add_argument("--out", type=Path, default=Path("genesis.json"))
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[Arguments], int], words: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=words, description=words)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _init(arguments: Arguments) -> int:
+    from tilth_node import founding
+    from tilth_node.clock import Clock
+
+    site = founding.Site(
+        organization=arguments.organization,
+        name=arguments.name or arguments.organization,
+        host=arguments.host,
+        client_port=arguments.client_port,
+        peer_port=None if arguments.no_peer_port else arguments.peer_port,
+        peer_address=arguments.peer_address,
+        client_address=arguments.client_address,
+        aggregates=arguments.aggregates,
+        data_roots=tuple(arguments.data_root),
+        peers=_peers(arguments.peer),
+    )
+    member = founding.init(arguments.folder, site, Clock())
+    facts = {"folder": str(arguments.folder), "organization": member.organization}
+    _say(
+        arguments,
+        facts | {"member_file": str(arguments.folder / "member.json")},
+        f"{arguments.folder} is the folder of a new node of {member.organization}.",
+        f"Its keys lie in {arguments.folder / 'keys'} and never leave it: back them up.",
+        f"Hand over {arguments.folder / 'member.json'} (public) to whoever founds the consortium.",
+    )
+    return 0
+
+
+def _peers(texts: list[str]) -> Mapping[str, str]:
+    from tilth_ledger.errors import InvalidInput
+    from tilth_node.config import address
+
+    peers: dict[str, str] = {}
+    for text in texts:
+        organization, separator, at = text.partition("=")
+        if not separator:
+            raise InvalidInput(
+                "--peer is wrong", found=repr(text), expected="ORGANIZATION=HOST:PORT"
+            )
+        address(at)
+        peers[organization] = at
+    return peers
+
+
+def _network_new(arguments: Arguments) -> int:
+    from tilth_ledger.errors import InvalidInput
+    from tilth_ledger.genesis import quorum_columns
+    from tilth_node import founding
+    from tilth_node.folder import write_file
+
+    if arguments.out.exists():
+        raise InvalidInput(
+            f"{arguments.out} exists already", remedy="choose another --out; it is never replaced"
+        )
+    genesis = founding.new_network(
+        arguments.name, arguments.member, arguments.follower, q=arguments.q, k=arguments.k
+    )
+    write_file(arguments.out, genesis.bytes)
+    columns = quorum_columns(len(genesis.members))
+    facts = {
+        "genesis": str(arguments.out),
+        "net": genesis.net,
+        "members": [member.organization for member in genesis.members],
+        "q": genesis.q,
+        "k": genesis.k,
+        "columns": [
+            {"column": c.column, "q": c.q, "safe_from": c.safe_from, "absent": c.may_be_absent}
+            for c in columns
+        ],
+    }
+    table = [
+        f"  {c.column:9}  q = {c.q}: safe from {c.safe_from} lying, {c.may_be_absent} may be absent"
+        for c in columns
+    ]
+    _say(
+        arguments,
+        facts,
+        f"{arguments.out}: {len(genesis.members)} members, q = {genesis.q}, k = {genesis.k}",
+        *table,
+        f"hash  {genesis.net}",
+        "Every site confirms this hash with the others, by another way than this file came:",
+        "  tilth node join FOLDER " + f"{arguments.out} --hash {genesis.net}",
+    )
+    return 0
+
+
+def _join(arguments: Arguments) -> int:
+    from tilth_ledger.canonical import sha256_hex
+    from tilth_ledger.errors import InvalidInput
+    from tilth_node import founding
+
+    if arguments.hash is not None and arguments.genesis.exists():
+        found = sha256_hex(arguments.genesis.read_bytes())
+        if found != arguments.hash:
+            raise InvalidInput(
+                "this is not the genesis that was agreed on",
+                found=found,
+                expected=arguments.hash,
+                remedy="get the file again, and compare the hash with the other sites",
+            )
+    genesis = founding.join(arguments.folder, arguments.genesis)
+    _say(
+        arguments,
+        {"folder": str(arguments.folder), "net": genesis.net, "name": genesis.name},
+        f"{arguments.folder} joined {genesis.name}.",
+        f"hash  {genesis.net}",
+        "Compare it with the other sites, then: " + f"tilth node run {arguments.folder}",
+    )
+    return 0
+
+
+def _run(arguments: Arguments) -> int:
+    from tilth_node import running
+
+    return running.run(arguments.folder, lambda facts: _say(arguments, facts, _ready(facts)))
+
+
+def _ready(facts: Mapping[str, Any]) -> str:
+    peer = facts["peer_address"] or "none (it dials)"
+    return f"ready: clients at {facts['client_address']}, peers at {peer}, process {facts['pid']}"
+
+
+def _status(arguments: Arguments) -> int:
+    from tilth_node import running
+
+    facts = running.status(arguments.folder)
+    _say(arguments, facts, *(f"{name:16} {value}" for name, value in facts.items()))
+    return 0
+
+
+def _say(arguments: Arguments, facts: Mapping[str, Any], *lines: str) -> None:
+    text = json.dumps(facts) if arguments.json else "\n".join(lines)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,85 @@
+"""News of rows: whoever subscribes sees a snapshot, then every change as it becomes final.
+
+- Snapshot and changes join without a gap or an overlap: both happen on the loop's thread.
+- A batch is all that became final together; a reader that falls too far behind is cut off, in
+  words.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tilth_ledger.errors import Unavailable
+from tilth_node.storage.ledger_store import LedgerStore
+
+MAX_WAITING = 10_000
+SNAPSHOT_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows by key with their canonical bytes, None when deleted. `live`: not of the snapshot."""
+
+    size: int
+    rows: Mapping[str, bytes | None]
+    live: bool
+
+
+@dataclass(slots=True)
+class _Reader:
+    prefixes: tuple[str, ...]
+    waiting: asyncio.Queue[Changes] = field(default_factory=asyncio.Queue)
+
+
+class Feed:
+    """All subscriptions of a node, and those who wait for a size."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._readers: list[_Reader] = []
+        self._grown = asyncio.Event()
+
+    def publish(self, size: int, batches: Sequence[Mapping[str, bytes | None]]) -> None:
+        """Tell what has become final; called when it can be read."""
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+        merged = {key: value for batch in batches for key, value in batch.items()}
+        for reader in self._readers:
+            rows = {key: merged[key] for key in merged if key.startswith(reader.prefixes)}
+            if rows:
+                reader.waiting.put_nowait(Changes(size, rows, live=True))
+
+    async def subscribe(
+        self, prefixes: Sequence[str], *, snapshot: bool = True
+    ) -> AsyncIterator[Changes]:
+        """Rows under the prefixes as they stand, an empty live batch, then every change."""
+        reader = _Reader(tuple(prefixes))
+        self._readers.append(reader)
+        try:
+            for changes in self._snapshot(reader.prefixes) if snapshot else ():
+                yield changes
+            yield Changes(self._store.size, {}, live=True)
+            while True:
+                yield await reader.waiting.get()
+                if reader.waiting.qsize() > MAX_WAITING:
+                    raise Unavailable(
+                        "the reader is too slow for the news",
+                        found=f"{reader.waiting.qsize()} batches waiting",
+                        remedy="subscribe again, and read faster or fewer prefixes",
+                    )
+        finally:
+            self._readers.remove(reader)
+
+    async def at_least(self, size: int) -> None:
+        """Wait until so many leaves are final."""
+        while self._store.size < size:
+            await self._grown.wait()
+
+    def _snapshot(self, prefixes: Sequence[str]) -> list[Changes]:
+        size = self._store.size
+        rows: dict[str, bytes] = {}
+        for prefix in prefixes:
+            rows.update(self._store.rows.scan_bytes(prefix))
+        keys = list(rows)
+        parts = [keys[at : at + SNAPSHOT_ROWS] for at in range(0, len(keys), SNAPSHOT_ROWS)]
+        return [Changes(size, {key: rows[key] for key in part}, live=False) for part in parts]

@@ -1,0 +1,172 @@
+"""Making a node's folder, a consortium's genesis, and joining the one to the other.
+
+- A site's keys are born in its own folder and stay there: only the member file is handed over.
+- A folder joins once, and only a genesis that lists its very keys; everybody confirms the same
+  hash.
+- Nothing that exists is written over.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import Genesis, Organization, member_file, parse_member_file
+from tilth_ledger.limits import Limits
+from tilth_node import config, keystore, tls
+from tilth_node.clock import Clock
+from tilth_node.config import Config
+from tilth_node.folder import Folder, write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What an operator says when a node is made."""
+
+    organization: str
+    name: str
+    host: str = "127.0.0.1"
+    client_port: int = 0  # 0: any free port, at each start
+    peer_port: int | None = 0  # None: accept no connection from peers
+    peer_address: str | None = None  # what others dial, when it is not host:port
+    client_address: str | None = None
+    aggregates: bool = False
+    data_roots: tuple[Path, ...] = ()
+    peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def init(path: Path, site: Site, clock: Clock) -> Organization:
+    """Make the folder of a new node with its keys, settings and member file."""
+    folder = Folder(path)
+    if (path / config.FILE).exists() or folder.keys.exists():
+        raise InvalidInput(
+            f"{path} holds a node already",
+            remedy="choose an empty folder; keys are never written over",
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    authority = tls.new_authority(site.organization, clock.utc())
+    keystore.create(folder.keys, clock, authority)
+    content = _member_file(folder, site)
+    write_file(folder.member, content)
+    # The settings come last: a crash before leaves a folder that is no node yet.
+    write_file(path / config.FILE, config.write(_settings(path, site)).encode())
+    return parse_member_file(content)
+
+
+def new_network(
+    name: str, files: Sequence[Path], following: Sequence[Path], *, q: int | None, k: int | None
+) -> Genesis:
+    """The genesis of the sites whose member files these are, in this order."""
+    members = [_read_member(path) for path in files]
+    followers = [_read_member(path) for path in following]
+    limits = {field: getattr(Limits(), field) for field in Limits.__dataclass_fields__}
+    return Genesis.write(name, members, followers, limits=limits, q=q, k=k)
+
+
+def join(path: Path, genesis_file: Path) -> Genesis:
+    """Bind the node in `path` to a consortium that lists it."""
+    settings = config.load(path)
+    folder = Folder(path)
+    data = _read(genesis_file)
+    genesis = Genesis.parse(data)
+    mine = parse_member_file(_read(folder.member))
+    _check_listed(genesis, mine)
+    if folder.genesis.exists() and folder.genesis.read_bytes() != data:
+        raise InvalidInput(
+            f"{path} belongs to another consortium",
+            found=Genesis.parse(folder.genesis.read_bytes()).net,
+            expected=genesis.net,
+            remedy="make a new folder: one node serves one consortium",
+        )
+    if mine.organization != settings.organization:
+        raise InvalidInput(
+            f"{path} is torn: its member file names another organization than {config.FILE}",
+            found=mine.organization,
+            expected=settings.organization,
+        )
+    write_file(folder.genesis, data)
+    return genesis
+
+
+def load_genesis(folder: Folder) -> Genesis:
+    """The genesis that the folder joined. Raises InvalidInput with the next step."""
+    if not folder.genesis.exists():
+        raise InvalidInput(
+            f"{folder.path} has not joined a consortium",
+            found="no genesis.json",
+            remedy=f"tilth node join {folder.path} GENESIS",
+        )
+    return Genesis.parse(folder.genesis.read_bytes())
+
+
+def _member_file(folder: Folder, site: Site) -> bytes:
+    keys = keystore.load(folder.keys)
+    signers = {
+        "vote": keys.vote,
+        "cosign": keys.cosign,
+        "log": keys.log,
+        "node": keys.node,
+        "admin": keystore.load_admin(folder.keys),
+    }
+    return member_file(
+        site.organization,
+        site.name,
+        signers,
+        keys.authority.decode("ascii"),
+        aggregates=site.aggregates,
+        peer_address=site.peer_address or _announced(site.host, site.peer_port),
+        client_address=site.client_address or _announced(site.host, site.client_port),
+    )
+
+
+def _announced(host: str, port: int | None) -> str | None:
+    """Where others find a port; None when only the running node knows."""
+    return f"{host}:{port}" if port and host not in ("0.0.0.0", "::") else None  # noqa: S104
+
+
+def _settings(path: Path, site: Site) -> Config:
+    return Config(
+        folder=path,
+        organization=site.organization,
+        client_listen=f"{site.host}:{site.client_port}",
+        peer_listen="" if site.peer_port is None else f"{site.host}:{site.peer_port}",
+        peers=site.peers,
+        data_roots=tuple(root.absolute() for root in site.data_roots),
+    )
+
+
+def _check_listed(genesis: Genesis, mine: Organization) -> None:
+    for listed in genesis.everyone():
+        if listed.organization == mine.organization:
+            if listed.keys != mine.keys or listed.tls_authority != mine.tls_authority:
+                raise InvalidInput(
+                    f"the genesis lists {mine.organization} with other keys",
+                    expected="the keys in this folder's member.json",
+                    remedy="hand over the member.json of this folder and make the genesis again",
+                )
+            return
+    raise InvalidInput(
+        f"the genesis does not list {mine.organization}",
+        found=", ".join(each.organization for each in genesis.everyone()),
+        remedy="hand over this folder's member.json and make the genesis again",
+    )
+
+
+def _read_member(path: Path) -> Organization:
+    try:
+        return parse_member_file(_read(path))
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{path} is no valid member file: {error.message}",
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy or "ask its site to send it again",
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}", found=error.strerror) from error

@@ -1,0 +1,263 @@
+"""The shell around the replica: events in, effects out, in the order that the core prescribes.
+
+For all events of one loop turn: step each, then the journal with one sync, then the finality
+transaction, then messages, answers and news of rows (F1 to F5, F9).
+
+- Nothing leaves before what it promises is durable; a block that became final is applied before the
+  next step.
+- A timer is one `call_at`; nothing here polls or sleeps.
+- Any error of the journal or the store ends `run`, and with it the process.
+
+Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage), connections
+(peers).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilth_ledger.effects import (
+    Effects,
+    Event,
+    Finalized,
+    PeerConnected,
+    PeerGone,
+    Received,
+    Start,
+    Submitted,
+    Tick,
+)
+from tilth_ledger.errors import InvalidInput, TilthError, Unavailable
+from tilth_ledger.execution import AlreadyRecorded
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import Leaf
+from tilth_ledger.messages import decode_message
+from tilth_ledger.replica import Replica
+from tilth_node.clock import Clock
+from tilth_node.feed import Feed
+from tilth_node.logs import logger
+from tilth_node.rpc.peers import Peers
+from tilth_node.storage.journal import JournalFile
+from tilth_node.storage.ledger_store import LedgerStore
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a final entry stands."""
+
+    id: str
+    index: int
+    size: int  # of the tree after its block
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What the steps of one loop turn want done, gathered."""
+
+    compact: tuple[bytes, ...] | None = None
+    persist: tuple[bytes, ...] = ()
+    effects: list[Effects] | None = None
+
+    def add(self, effects: Effects) -> None:
+        if effects.compact is not None:
+            # It holds all that is still needed, and so what earlier steps wanted to append.
+            self.compact, self.persist = effects.compact, ()
+        else:
+            self.persist += effects.persist
+        self.effects = [*(self.effects or ()), effects]
+
+
+class Replication:
+    """Runs one replica."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        replica: Replica,
+        journal: JournalFile,
+        store: LedgerStore,
+        peers: Peers,
+        feed: Feed,
+        clock: Clock,
+    ) -> None:
+        self.replica = replica
+        self.alarm = ""
+        self._genesis = genesis
+        self._journal = journal
+        self._store = store
+        self._peers = peers
+        self._feed = feed
+        self._clock = clock
+        self._log = logger("replication")
+        self._events: list[Event] = []
+        self._work = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: dict[str, list[asyncio.Future[Receipt]]] = {}
+        peers.on_messages = self._received
+        peers.on_up = self._connected
+        peers.on_down = self._gone
+
+    # -- what others use
+
+    async def run(self) -> None:
+        """Serve events until cancelled, or until an error that must stop the process."""
+        self._put(Start())
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                self._turn()
+        finally:
+            self._end()
+
+    async def submit(self, leaf: bytes) -> Receipt:
+        """Hand an entry to the ledger; returns when it is final.
+
+        Raises InvalidInput or Refused; the same bytes may be submitted again, and get the same
+        receipt.
+        """
+        name = Leaf.decode(leaf).id
+        if (row := self._store.rows.get(f"entry/{name}")) is not None:
+            return self._receipt(name, row["index"])
+        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(name, []).append(answer)
+        self._put(Submitted(leaf))
+        try:
+            return await answer
+        finally:
+            self._forget(name, answer)
+
+    @property
+    def pending(self) -> int:
+        """How many entries clients of this node wait for."""
+        return len(self._waiting)
+
+    # -- events
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        self._work.set()
+
+    def _received(self, organization: str, messages: Sequence[bytes]) -> None:
+        member = self._genesis.member_index(organization)
+        if member is None:
+            return
+        for data in messages:
+            try:
+                message = decode_message(data)
+            except InvalidInput as error:
+                self._log.warning("malformed message", peer=organization, error=str(error))
+                continue
+            if message is not None:
+                self._put(Received(member, message))
+
+    def _connected(self, organization: str) -> None:
+        if (member := self._genesis.member_index(organization)) is not None:
+            self._put(PeerConnected(member))
+
+    def _gone(self, organization: str) -> None:
+        if (member := self._genesis.member_index(organization)) is not None:
+            self._put(PeerGone(member))
+
+    # -- effects
+
+    def _turn(self) -> None:
+        events, self._events = self._events, []
+        turn = _Turn()
+        for event in events:
+            effects = self.replica.step(self._clock.monotonic_ms(), self._clock.wall_ms(), event)
+            turn.add(effects)
+            if effects.finalized or effects.halt is not None:
+                self._carry_out(turn)
+                turn = _Turn()
+        self._carry_out(turn)
+
+    def _carry_out(self, turn: _Turn) -> None:
+        if turn.effects is None:
+            return
+        if turn.compact is not None:
+            self._journal.replace(turn.compact + turn.persist)
+        else:
+            self._journal.append(turn.persist)
+        # A crash here leaves votes that nobody has seen: the restart counts and sends them.
+        for effects in turn.effects:
+            if effects.finalized:
+                blocks = [(each.block, each.state) for each in effects.finalized]
+                self._store.apply(blocks, effects.finalized[-1].certificate)
+        # A crash here leaves entries that are final and unanswered: a client sends them again and
+        # gets their receipt.
+        self._send(turn.effects)
+        for effects in turn.effects:
+            self._answer(effects)
+            if effects.halt is not None:
+                raise effects.halt
+        self._set_timer(turn.effects[-1].timer_ms)
+
+    def _send(self, all_effects: Sequence[Effects]) -> None:
+        outgoing: dict[int, list[bytes]] = {}
+        for effects in all_effects:
+            for send in effects.send:
+                data = send.message.encode()
+                for member in send.to:
+                    outgoing.setdefault(member, []).append(data)
+        for member, messages in outgoing.items():
+            self._peers.send(self._genesis.members[member].organization, messages)
+
+    def _answer(self, effects: Effects) -> None:
+        for final in effects.finalized:
+            self._answer_final(final)
+        for name, refusal in effects.refused:
+            if isinstance(refusal, AlreadyRecorded):
+                self._resolve(name, self._receipt(name, refusal.index))
+            else:
+                self._reject(name, refusal)
+        for alarm in effects.alarms:
+            self.alarm = alarm.message
+            self._log.error("alarm", kind=alarm.kind, message=alarm.message)
+        if effects.finalized:
+            self._feed.publish(self._store.size, [each.state.changes for each in effects.finalized])
+
+    def _answer_final(self, final: Finalized) -> None:
+        if not self._waiting:
+            return
+        header = final.block.header
+        first = header.size - header.leaf_count
+        for index, leaf in enumerate(final.block.leaves, first):
+            name = Leaf.decode(leaf).id
+            self._resolve(name, Receipt(name, index, header.size))
+
+    def _receipt(self, name: str, index: int) -> Receipt:
+        return Receipt(name, index, self._store.size)
+
+    def _resolve(self, name: str, receipt: Receipt) -> None:
+        for answer in self._waiting.pop(name, ()):
+            if not answer.done():
+                answer.set_result(receipt)
+
+    def _reject(self, name: str, error: TilthError) -> None:
+        for answer in self._waiting.pop(name, ()):
+            if not answer.done():
+                answer.set_exception(error)
+
+    def _forget(self, name: str, answer: "asyncio.Future[Receipt]") -> None:
+        answers = self._waiting.get(name)
+        if answers is not None and answer in answers:
+            answers.remove(answer)
+            if not answers:
+                del self._waiting[name]
+
+    def _set_timer(self, at_ms: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at_ms is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(at_ms / 1000, self._put, Tick())
+
+    def _end(self) -> None:
+        self._set_timer(None)
+        stopped = Unavailable(
+            "this node stops", remedy="submit the same bytes again when it runs, or to another node"
+        )
+        for name in list(self._waiting):
+            self._reject(name, stopped)

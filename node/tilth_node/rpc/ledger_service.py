@@ -1,0 +1,165 @@
+"""The service that clients see of the ledger (protos/ledger.proto), on top of a node's parts.
+
+- Reads show the final ledger only, and say how long it was.
+- A refusal of an entry is an answer, with its rule and words; a request that makes no sense is an
+  error.
+- Lists are bounded: `more` or the size tells the reader to go on.
+
+Leaves to others: who calls (interceptors), what may stand on the ledger (execution).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from tilth_ledger import canonical
+from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.leaf import Leaf
+from tilth_node.feed import Feed
+from tilth_node.replication import Replication
+from tilth_node.rpc.interceptors import Caller, Context, caller
+from tilth_node.storage.ledger_store import LedgerStore
+from tilth_protos import ledger_pb2 as pb
+from tilth_protos import ledger_pb2_grpc as pb_grpc
+
+MAX_ROWS = 1_000
+MAX_LEAVES = 1_000
+MAX_SUBMITTED = 256
+MAX_BYTES = 2 << 20  # of rows or leaves in one answer
+MAX_KEY = 1_000
+
+Check = Callable[[Caller, list[dict[str, object]]], list[TilthError]]
+Prove = Callable[[int, tuple[int, ...]], bytes]
+Status = Callable[[], pb.StatusResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers of the node's other parts that the service hands on."""
+
+    status: Status
+    check: Check
+    prove: Prove
+
+
+class LedgerService(pb_grpc.LedgerServicer):
+    """See the comments of the service in protos/ledger.proto."""
+
+    def __init__(
+        self, replication: Replication, store: LedgerStore, feed: Feed, answers: Answers
+    ) -> None:
+        self._replication = replication
+        self._store = store
+        self._feed = feed
+        self._answers = answers
+
+    async def Status(  # noqa: N802
+        self, request: pb.StatusRequest, context: Context
+    ) -> pb.StatusResponse:
+        return self._answers.status()
+
+    async def Submit(  # noqa: N802
+        self, request: pb.SubmitRequest, context: Context
+    ) -> pb.SubmitResponse:
+        if not 1 <= len(request.leaves) <= MAX_SUBMITTED:
+            raise InvalidInput(
+                "a submission holds too few or too many entries",
+                found=len(request.leaves),
+                expected=f"1 to {MAX_SUBMITTED}",
+            )
+        tasks = [asyncio.ensure_future(self._outcome(leaf)) for leaf in request.leaves]
+        try:
+            return pb.SubmitResponse(outcomes=await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def Check(  # noqa: N802
+        self, request: pb.CheckRequest, context: Context
+    ) -> pb.CheckResponse:
+        operations = canonical.loads(request.operations, max_bytes=MAX_BYTES)
+        if not isinstance(operations, list) or not all(isinstance(op, dict) for op in operations):
+            raise InvalidInput("operations are no list of objects")
+        problems = self._answers.check(caller(), operations)
+        return pb.CheckResponse(
+            refusals=[_refusal(problem) for problem in problems], size=self._store.size
+        )
+
+    async def GetRow(  # noqa: N802
+        self, request: pb.GetRowRequest, context: Context
+    ) -> pb.GetRowResponse:
+        _check_key(request.key)
+        await self._feed.at_least(request.at_least)
+        value = self._store.rows.get_bytes(request.key)
+        return pb.GetRowResponse(found=value is not None, value=value or b"", size=self._store.size)
+
+    async def ScanRows(  # noqa: N802
+        self, request: pb.ScanRowsRequest, context: Context
+    ) -> pb.ScanRowsResponse:
+        _check_key(request.prefix)
+        _check_key(request.after)
+        await self._feed.at_least(request.at_least)
+        limit = min(request.limit or MAX_ROWS, MAX_ROWS)
+        answer = pb.ScanRowsResponse(size=self._store.size)
+        size = 0
+        for key, value in self._store.rows.scan_bytes(request.prefix, request.after, limit + 1):
+            if len(answer.rows) == limit or size > MAX_BYTES:
+                answer.more = True
+                break
+            answer.rows.add(key=key, value=value)
+            size += len(value)
+        return answer
+
+    async def WatchRows(  # noqa: N802
+        self, request: pb.WatchRowsRequest, context: Context
+    ) -> AsyncIterator[pb.RowChanges]:
+        for prefix in request.prefixes:
+            _check_key(prefix)
+        news = self._feed.subscribe(request.prefixes, snapshot=not request.skip_snapshot)
+        async for changes in news:
+            rows = [
+                pb.RowChange(key=key, value=value or b"", deleted=value is None)
+                for key, value in changes.rows.items()
+            ]
+            yield pb.RowChanges(size=changes.size, changes=rows, live=changes.live)
+
+    async def GetLeaves(  # noqa: N802
+        self, request: pb.GetLeavesRequest, context: Context
+    ) -> pb.GetLeavesResponse:
+        answer = pb.GetLeavesResponse(size=self._store.size)
+        size = 0
+        for leaf in self._store.leaves(request.start, min(request.limit or MAX_LEAVES, MAX_LEAVES)):
+            size += len(leaf)
+            if size > MAX_BYTES and answer.leaves:
+                break
+            answer.leaves.append(leaf)
+        return answer
+
+    async def Prove(  # noqa: N802
+        self, request: pb.ProveRequest, context: Context
+    ) -> pb.ProveResponse:
+        return pb.ProveResponse(bundle=self._answers.prove(request.index, tuple(request.also)))
+
+    async def _outcome(self, leaf: bytes) -> pb.Outcome:
+        name = ""
+        try:
+            name = Leaf.decode(leaf).id
+            receipt = await self._replication.submit(leaf)
+        except (InvalidInput, Refused) as error:
+            return pb.Outcome(id=name, refusal=_refusal(error))
+        return pb.Outcome(id=name, receipt=pb.Receipt(index=receipt.index, size=receipt.size))
+
+
+def _check_key(key: str) -> None:
+    if len(key) > MAX_KEY:
+        raise InvalidInput("a row's key is too long", found=len(key), expected=MAX_KEY)
+
+
+def _refusal(error: TilthError) -> pb.Refusal:
+    return pb.Refusal(
+        rule=error.rule if isinstance(error, Refused) else "",
+        message=error.message,
+        found=error.found,
+        expected=error.expected,
+        remedy=error.remedy,
+    )

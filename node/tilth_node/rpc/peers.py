@@ -1,0 +1,319 @@
+"""All connections of a node to the other organizations' nodes.
+
+- Either side dials: a node that accepts no connection takes full part through those it opened.
+- At most one link to an organization stands. Of two that cross, the one dialled by the organization
+  with the smaller name stays: both sides decide alike, without a word.
+- The certificate decides which organization speaks: the hello must name the same.
+- One instance of a member: while the first still answers, a second is refused in words.
+- Without a link a node is dialled again with growing pauses; nothing else is done on a timer here.
+
+Leaves to others: what messages mean (replication), what is asked (those who `serve`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from tilth_ledger import canonical
+from tilth_ledger.errors import PeerFault, TilthError, Unavailable, from_dict
+from tilth_node import tls
+from tilth_node.clock import Clock
+from tilth_node.logs import logger
+from tilth_node.rpc.asks import Handler
+from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
+from tilth_node.rpc.link import PING, STREAM_ENDED, Link, OnMessages, Stream, read_frame
+from tilth_node.rpc.server import KEEPALIVE, Certificates
+from tilth_protos import peers_pb2 as pb
+from tilth_protos import peers_pb2_grpc as pb_grpc
+
+VERSIONS = (1,)
+HELLO_SECONDS = 10.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """What a node says of itself in a hello."""
+
+    net: str
+    organization: str
+    instance: str
+    software: str
+
+
+class Peers(pb_grpc.PeerServicer):
+    """Dials, accepts and keeps the links; finds the one to use."""
+
+    def __init__(
+        self,
+        me: Self,
+        certificates: Certificates,
+        addresses: Callable[[str], str],
+        clock: Clock,
+    ) -> None:
+        self.me = me
+        self._certificates = certificates
+        self.address = addresses  # empty: it cannot be dialled
+        self._clock = clock
+        self._log = logger("peers")
+        self._links: dict[str, Link] = {}
+        self.others = [name for name in certificates.authorities if name != me.organization]
+        self._free = {name: asyncio.Event() for name in self.others}
+        self._up = {name: asyncio.Event() for name in self.others}
+        self._retry = {name: asyncio.Event() for name in self.others}
+        self._handlers: dict[str, Handler] = {PING: _pong}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._dials = 0
+        self.on_messages: OnMessages = lambda organization, messages: None
+        self.on_up: Callable[[str], None] = lambda organization: None
+        self.on_down: Callable[[str], None] = lambda organization: None
+
+    # -- what the rest of the node uses
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """The standing link of each connected organization."""
+        return self._links
+
+    def start(self) -> None:
+        """Begin to dial."""
+        for name in self.others:
+            self._free[name].set()
+            self._tasks.append(asyncio.create_task(self._keep(name), name=f"dial {name}"))
+
+    async def stop(self) -> None:
+        """Stop dialling and close all links."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in list(self._links.values()):
+            link.close()
+
+    def send(self, organization: str, messages: Sequence[bytes]) -> None:
+        """Send messages of the replica; without a link they are lost, as the protocol allows."""
+        if (link := self._links.get(organization)) is not None:
+            link.send(messages)
+
+    def serve(self, method: str, handler: Handler) -> None:
+        """Answer the asks of other nodes for `method`."""
+        self._handlers[method] = handler
+
+    async def request(self, organization: str, method: str, body: bytes) -> AsyncIterator[bytes]:
+        """Ask another node over whichever connection stands. Raises what it raised."""
+        link = self._links.get(organization)
+        if link is None:
+            raise Unavailable(f"there is no connection to {organization} now")
+        async for data in link.asks.ask(method, body):
+            yield data
+
+    async def connected(self, organization: str) -> None:
+        """Wait until a link to the organization stands."""
+        await self._up[organization].wait()
+
+    def readdress(self) -> None:
+        """Addresses may have changed: try those that are not connected at once."""
+        for event in self._retry.values():
+            event.set()
+
+    # -- dialling
+
+    async def _keep(self, organization: str) -> None:
+        pause, said = FIRST_PAUSE_SECONDS, ""
+        while True:
+            await self._free[organization].wait()
+            try:
+                await self._dial(organization)
+                pause, said = FIRST_PAUSE_SECONDS, ""
+            except (TilthError, TimeoutError, *STREAM_ENDED) as error:
+                words = _words(error)
+                if words != said:
+                    self._log.info("cannot connect", peer=organization, error=words)
+                pause, said = min(pause * 2, LONGEST_PAUSE_SECONDS), words
+            await self._pause(organization, pause)
+
+    async def _pause(self, organization: str, seconds: float) -> None:
+        jitter = 0.75 + self._clock.random(1)[0] / 512
+        retry = self._retry[organization]
+        # Without an address there is nothing to try before somebody tells one.
+        limit = seconds * jitter if self.address(organization) else None
+        try:
+            async with asyncio.timeout(limit):
+                await retry.wait()
+        except TimeoutError:
+            pass
+        retry.clear()
+
+    async def _dial(self, organization: str) -> None:
+        """Open a link and carry it to its end."""
+        address = self.address(organization)
+        if not address:
+            return
+        number = self._dials = self._dials + 1
+        options = [
+            *KEEPALIVE,
+            ("grpc.ssl_target_name_override", tls.server_name(organization)),
+            ("grpc.use_local_subchannel_pool", 1),  # else a refused dial delays the next ones
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_retries", 0),
+        ]
+        credentials = self._certificates.for_dialling(organization)
+        async with grpc.aio.secure_channel(address, credentials, options) as channel:
+            stub = pb_grpc.PeerStub(channel)
+            control, bulk = stub.Control(), stub.Bulk()
+            hello = await self._greet(control, organization, number)
+            await self._greet(bulk, organization, number)
+            link = self._link(hello, dialler=self.me.organization)
+            await self._admit(link)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(link.carry_control(control))
+                    group.create_task(link.carry_bulk(bulk))
+            finally:
+                self._drop(link)
+
+    async def _greet(self, stream: Stream, organization: str, number: int) -> pb.Hello:
+        async with asyncio.timeout(HELLO_SECONDS):
+            await stream.write(self._hello(number))
+            return self._checked(await read_frame(stream), organization)
+
+    # -- accepting
+
+    # grpc.aio also takes a coroutine that reads and writes its context; the stubs do not know.
+    async def Control(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """The dialler's first stream: hello both ways, then the link begins."""
+        try:
+            hello = await self._greeted(context)
+            link = self._link(hello, dialler=hello.organization)
+            await self._admit(link)
+        except TilthError as error:
+            self._log.warning("connection refused", peer=context.peer(), error=str(error))
+            await abort(context, error)
+        try:
+            await context.write(self._hello(hello.connection))
+            await link.carry_control(context)
+        finally:
+            self._drop(link)
+
+    async def Bulk(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """The dialler's second stream joins the link of its first."""
+        try:
+            hello = await self._greeted(context)
+            link = self._joined(hello)
+        except TilthError as error:
+            await abort(context, error)
+        await context.write(self._hello(hello.connection))
+        await link.carry_bulk(context)
+
+    async def _greeted(self, context: Context) -> pb.Hello:
+        require_tls(context)
+        [pem] = context.auth_context()["x509_pem_cert"]
+        organization = tls.organization_of(pem, self._certificates.authorities)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                return self._checked(await read_frame(context), organization)
+        except TimeoutError as error:
+            raise PeerFault(f"{organization} says no hello", expected="one at once") from error
+
+    def _joined(self, hello: pb.Hello) -> Link:
+        link = self._links.get(hello.organization)
+        named = (hello.organization, hello.instance, hello.connection)
+        if link is None or named != (link.dialler, link.instance, link.number):
+            raise Unavailable("this connection does not stand", remedy="open it again")
+        return link
+
+    # -- which links stand
+
+    def _link(self, hello: pb.Hello, dialler: str) -> Link:
+        return Link(hello, dialler, self._handlers, self._received, self._log)
+
+    def _received(self, organization: str, messages: Sequence[bytes]) -> None:
+        self.on_messages(organization, messages)
+
+    def _checked(self, frame: pb.PeerFrame | None, organization: str) -> pb.Hello:
+        """The hello in a stream's first frame. Raises PeerFault."""
+        if frame is None or not frame.HasField("hello"):
+            raise PeerFault(f"{organization} does not begin with a hello")
+        hello = frame.hello
+        expected = {"net": self.me.net, "organization": organization}
+        found = {"net": hello.net, "organization": hello.organization}
+        if found != expected:
+            raise PeerFault(
+                "a hello names another consortium or organization", found=found, expected=expected
+            )
+        if not set(VERSIONS) & set(hello.versions):
+            raise PeerFault(
+                f"{organization} speaks other versions of this protocol",
+                found=list(hello.versions),
+                expected=VERSIONS,
+                remedy="bring both nodes to releases that share a version",
+            )
+        return hello
+
+    async def _admit(self, link: Link) -> None:
+        """Make `link` the standing one, or raise Unavailable when another one stays."""
+        old = self._links.get(link.organization)
+        if old is not None and old.instance != link.instance and await old.alive():
+            raise Unavailable(
+                f"another instance of {link.organization} is connected and answers",
+                found=f"instance {link.instance[:8]} beside {old.instance[:8]}",
+                expected="one node for one member",
+                remedy="stop one of them: two nodes with the keys of one member are dangerous",
+            )
+        old = self._links.get(link.organization)  # it may have changed while it was asked
+        if old is not None:
+            if old.instance == link.instance and not self._preferred(link, old):
+                raise Unavailable("a connection between these nodes stands already")
+            old.close()
+            self._drop(old)
+        self._links[link.organization] = link
+        self._free[link.organization].clear()
+        self._up[link.organization].set()
+        self._log.info("connected", peer=link.organization, dialled=link.dialler)
+        self.on_up(link.organization)
+
+    def _preferred(self, new: Link, old: Link) -> bool:
+        if new.dialler == old.dialler:
+            return True  # it dialled again because the old one is gone for it
+        return new.dialler == min(self.me.organization, new.organization)
+
+    def _drop(self, link: Link) -> None:
+        link.close()
+        if self._links.get(link.organization) is link:
+            del self._links[link.organization]
+            self._up[link.organization].clear()
+            self._free[link.organization].set()
+            self._log.info("disconnected", peer=link.organization)
+            self.on_down(link.organization)
+
+    def _hello(self, number: int) -> pb.PeerFrame:
+        me = self.me
+        hello = pb.Hello(
+            net=me.net,
+            organization=me.organization,
+            instance=me.instance,
+            versions=VERSIONS,
+            software=me.software,
+            connection=number,
+        )
+        return pb.PeerFrame(hello=hello)
+
+
+async def _pong(organization: str, body: bytes) -> AsyncIterator[bytes]:
+    yield b"pong"
+
+
+def _words(error: Exception) -> str:
+    """What a failed dial says: the other side's own words when it sent some."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        for name, value in error.trailing_metadata() or ():
+            if name == ERROR_METADATA and isinstance(value, bytes):
+                return str(from_dict(canonical.loads(value)))
+        return error.details() or error.code().name
+    return str(error) or type(error).__name__

@@ -1,0 +1,42 @@
+"""What a node tells about itself (StatusResponse)."""
+
+from tilth_ledger.replica import Replica
+from tilth_node.node import Node
+from tilth_protos import ledger_pb2 as pb
+
+
+def status(node: Node, replica: Replica) -> pb.StatusResponse:
+    """The node's state in one answer."""
+    tip = node.store.tip()
+    genesis = node.genesis
+    answer = pb.StatusResponse(
+        net=genesis.net,
+        name=genesis.name,
+        organization=node.organization,
+        version=node.peers.me.software,
+        instance=node.peers.me.instance,
+        voting=replica.may_vote,
+        epoch=genesis.epoch,
+        view=replica.view,
+        quorum=genesis.q,
+        certification=genesis.k,
+        pending=node.replication.pending,
+        alarm=node.replication.alarm,
+        peers=[_peer(node, name) for name in node.peers.others],
+    )
+    if tip is not None:
+        header = tip.header
+        answer.height, answer.size, answer.time_ms = header.height, header.size, header.time_ms
+        answer.root, answer.digest = header.root, header.state
+    return answer
+
+
+def _peer(node: Node, organization: str) -> pb.PeerStatus:
+    link = node.peers.links.get(organization)
+    return pb.PeerStatus(
+        organization=organization,
+        member=node.genesis.member_index(organization) is not None,
+        connected=link is not None,
+        dialled=link is not None and link.dialler == node.organization,
+        address=node.peers.address(organization),
+    )

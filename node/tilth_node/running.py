@@ -1,0 +1,71 @@
+"""A node as a process: lock, logs, signals, and the file that says it is ready.
+
+- One process for one folder; a second one is refused before it opens anything.
+- SIGTERM and SIGINT stop it cleanly; an error that the ledger cannot survive stops it with exit
+  code 1.
+- run/ready.json holds the bound addresses while the node serves, and is gone when it has stopped.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tilth_ledger.canonical import dumps
+from tilth_node import config, founding, logs
+from tilth_node.folder import Folder, write_file
+from tilth_node.node import Node
+from tilth_node.storage.ledger_store import peek
+
+Facts = dict[str, Any]
+
+
+def run(path: Path, ready: Callable[[Facts], None]) -> int:
+    """Run the node of a folder until a signal; calls `ready` once it serves."""
+    settings = config.load(path)
+    logs.configure(level=settings.log_level, lines=settings.log_lines)
+    from tilth_node.assemble import build  # imports every part: `status` needs none of them
+
+    folder = Folder(path)
+    with folder.locked():
+        folder.ready.unlink(missing_ok=True)  # of a process that was killed
+        asyncio.run(_serve(build(settings), folder, ready))
+    return 0
+
+
+def status(path: Path) -> Facts:
+    """What a folder holds, read without disturbing a node that runs on it."""
+    settings = config.load(path)
+    folder = Folder(path)
+    genesis = founding.load_genesis(folder)
+    facts: Facts = {"organization": settings.organization, "net": genesis.net}
+    if folder.database.exists():
+        header = peek(folder.database)
+        facts["size"] = 0 if header is None else header.size
+        facts["height"] = 0 if header is None else header.height
+        facts["root"] = "" if header is None else header.root.hex()
+    facts["running"] = folder.ready.exists()
+    return facts
+
+
+async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    try:
+        await node.start()
+        facts: Facts = {
+            "client_address": node.client_address,
+            "peer_address": node.peer_address,
+            "pid": os.getpid(),
+        }
+        folder.run.mkdir(mode=0o700, exist_ok=True)
+        write_file(folder.ready, dumps(facts))
+        ready(facts)
+        await node.until(stop)
+    finally:
+        folder.ready.unlink(missing_ok=True)
+        await node.stop()

@@ -1,0 +1,283 @@
+"""The ledger as this node keeps it: leaves, tree, rows, blocks and certificates, in SQLite.
+
+- `apply` is one transaction (F4): leaves, tree nodes, rows, blocks and the finality certificate
+  become durable together, before any receipt, event or read shows them.
+- Blocks hold no second copy of their leaves: their bytes are put together when a peer asks.
+- A write that fails raises StorageFailed, and the process must stop (F7).
+
+Leaves to others: whether a block is final (replica), what its rows mean (execution).
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tilth_ledger.blocks import Block, Certificate, Header, Justification
+from tilth_ledger.errors import Fatal
+from tilth_ledger.merkle import Frontier, NewNode
+from tilth_ledger.reader import Reader
+from tilth_ledger.rows import Row
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.database import Database
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE leaves (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL);
+CREATE TABLE nodes (
+  level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (level, position)
+) WITHOUT ROWID;
+CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+  height INTEGER PRIMARY KEY,
+  size INTEGER NOT NULL,
+  header BLOB NOT NULL,
+  justification BLOB NOT NULL,
+  certificate BLOB
+);
+CREATE INDEX blocks_by_size ON blocks (size);
+CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL)
+"""
+SCAN_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The last final block: all that is needed to go on from it."""
+
+    header: Header
+    certificate: Certificate
+    frontier: Frontier
+    accumulator: bytes  # the state of the set hash over all rows
+
+
+class Changes(Protocol):
+    """What executing a block left behind (tilth_ledger.execution's state)."""
+
+    @property
+    def changes(self) -> Mapping[str, bytes | None]: ...
+
+    @property
+    def new_nodes(self) -> Sequence[NewNode]: ...
+
+    @property
+    def accumulator(self) -> bytes: ...
+
+
+class StoredRows:
+    """The rows of the last final block; the core's `Rows`."""
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+
+    def get(self, key: str) -> Row | None:
+        value = self.get_bytes(key)
+        return None if value is None else json.loads(value)
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """As `get`, with the value as it is stored."""
+        found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
+        return None if found is None else found[0]
+
+    def scan(
+        self, prefix: str, after: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, Row]]:
+        for key, value in self.scan_bytes(prefix, after, limit):
+            yield key, json.loads(value)
+
+    def scan_bytes(
+        self, prefix: str, after: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """As `scan`, with values as they are stored."""
+        # No key holds a code point above U+10FFFF, so this is above all that start with the prefix.
+        last = prefix + "\U0010ffff" * 4
+        low = max(prefix, after)
+        compare = ">" if after >= prefix else ">="
+        left = limit
+        while left is None or left > 0:
+            # In pages, each a query of its own: a reader left open would hold back the checkpoint.
+            page = SCAN_ROWS if left is None else min(left, SCAN_ROWS)
+            found = self._reader.execute(
+                f"SELECT key, value FROM rows WHERE key {compare} ? AND key <= ?"  # noqa: S608
+                " ORDER BY key LIMIT ?",
+                (low, last, page),
+            ).fetchall()
+            yield from found
+            if len(found) < page:
+                return
+            low, compare = found[-1][0], ">"
+            left = None if left is None else left - page
+
+
+class LedgerStore:
+    """One node's copy of the ledger. Reads see what is committed, and only that."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, SCHEMA, VERSION)
+        self._reader = self._database.reader
+        self.rows = StoredRows(self._reader)
+
+    def apply(self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate) -> None:
+        """Make final blocks durable, in order; `certificate` finalizes the last one."""
+        try:
+            with self._database.transaction() as connection:
+                last: tuple[Block, Changes] | None = None
+                for block, changes in blocks:
+                    _insert_block(connection, block)
+                    _insert_changes(connection, changes)
+                    last = block, changes
+                if last is not None:
+                    _insert_tip(connection, last, certificate)
+        except sqlite3.Error as error:
+            raise StorageFailed(
+                "the ledger could not be written",
+                found=f"{type(error).__name__}: {error}",
+                remedy=f"look at the disk of {self._database.path}, then start the node again",
+            ) from error
+        # A crash before the commit leaves the journal, which holds the blocks: they are applied
+        # again at the restart. A crash after it leaves a journal that is compacted then.
+
+    def seed(self, rows: Mapping[str, bytes], accumulator: bytes) -> None:
+        """Write the rows of the genesis block into an empty store."""
+        with self._database.transaction() as connection:
+            _put_rows(connection, rows)
+            _put_accumulator(connection, accumulator)
+
+    @property
+    def seeded(self) -> bool:
+        return self.accumulator is not None
+
+    @property
+    def accumulator(self) -> bytes | None:
+        found = self._one("SELECT state FROM accumulator")
+        return None if found is None else bytes(found[0])
+
+    def tip(self) -> Tip | None:
+        """Where the ledger ends; None before the first block."""
+        found = self._one("SELECT header, certificate FROM blocks ORDER BY height DESC LIMIT 1")
+        if found is None:
+            return None
+        header, certificate = Header.decode(found[0]), Certificate.decode(found[1])
+        accumulator = self.accumulator
+        if accumulator is None:
+            raise Fatal("the ledger's file has blocks but no accumulator")
+        frontier = Frontier.read(header.size, self.node)
+        return Tip(header, certificate, frontier, accumulator)
+
+    @property
+    def size(self) -> int:
+        """How many leaves are final."""
+        found = self._one("SELECT size FROM blocks ORDER BY height DESC LIMIT 1")
+        return 0 if found is None else int(found[0])
+
+    def node(self, level: int, position: int) -> bytes:
+        """The hash of a complete subtree."""
+        found = self._one(
+            "SELECT hash FROM nodes WHERE level = ? AND position = ?", (level, position)
+        )
+        if found is None:
+            raise Fatal("the ledger's tree has a hole", found=f"no node {level}/{position}")
+        return bytes(found[0])
+
+    def leaves(self, start: int, limit: int) -> list[bytes]:
+        """Up to `limit` leaves from an index on, verbatim."""
+        found = self._reader.execute(
+            "SELECT leaf FROM leaves WHERE position >= ? ORDER BY position LIMIT ?", (start, limit)
+        )
+        return [bytes(leaf) for (leaf,) in found.fetchall()]
+
+    def block(self, height: int) -> bytes | None:
+        """The encoded block at a height."""
+        found = self._one("SELECT header, justification FROM blocks WHERE height = ?", (height,))
+        if found is None:
+            return None
+        header = Header.decode(found[0])
+        reader = Reader(found[1], "justification")
+        justification = Justification.read(reader)
+        reader.end()
+        leaves = self.leaves(header.size - header.leaf_count, header.leaf_count)
+        return Block(header, tuple(leaves), justification).encode()
+
+    def certificate(self, height: int) -> bytes | None:
+        """The finality certificate of exactly the block at a height, if it has one."""
+        found = self._one("SELECT certificate FROM blocks WHERE height = ?", (height,))
+        return None if found is None or found[0] is None else bytes(found[0])
+
+    def certified_after(self, size: int) -> tuple[Header, Certificate] | None:
+        """The first block of at least `size` leaves that has a certificate of its own."""
+        found = self._one(
+            "SELECT header, certificate FROM blocks WHERE size >= ? AND certificate IS NOT NULL"
+            " ORDER BY size, height LIMIT 1",
+            (size,),
+        )
+        if found is None:
+            return None
+        return Header.decode(found[0]), Certificate.decode(found[1])
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _one(self, query: str, values: Sequence[object] = ()) -> Any:
+        return self._reader.execute(query, values).fetchone()
+
+
+def peek(path: Path) -> Header | None:
+    """The header of the last final block, read beside a node that may be running."""
+    # Read-only: a second writer on one write-ahead log would checkpoint beside the node's own.
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+        query = "SELECT header FROM blocks ORDER BY height DESC LIMIT 1"
+        found = reader.execute(query).fetchone()
+    return None if found is None else Header.decode(found[0])
+
+
+def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
+    header = block.header
+    connection.execute(
+        "INSERT INTO blocks (height, size, header, justification) VALUES (?, ?, ?, ?)",
+        (header.height, header.size, header.encode(), block.justification.encode()),
+    )
+    first = header.size - header.leaf_count
+    connection.executemany(
+        "INSERT INTO leaves (position, leaf) VALUES (?, ?)", enumerate(block.leaves, first)
+    )
+
+
+def _insert_changes(connection: sqlite3.Connection, changes: Changes) -> None:
+    connection.executemany(
+        "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", changes.new_nodes
+    )
+    _put_rows(connection, changes.changes)
+
+
+def _insert_tip(
+    connection: sqlite3.Connection, last: tuple[Block, Changes], certificate: Certificate
+) -> None:
+    block, changes = last
+    connection.execute(
+        "UPDATE blocks SET certificate = ? WHERE height = ?",
+        (certificate.encode(), block.header.height),
+    )
+    _put_accumulator(connection, changes.accumulator)
+
+
+def _put_rows(connection: sqlite3.Connection, rows: Mapping[str, bytes | None]) -> None:
+    connection.executemany(
+        "INSERT INTO rows (key, value) VALUES (?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, value) for key, value in rows.items() if value is not None],
+    )
+    connection.executemany(
+        "DELETE FROM rows WHERE key = ?", [(key,) for key, value in rows.items() if value is None]
+    )
+
+
+def _put_accumulator(connection: sqlite3.Connection, state: bytes) -> None:
+    connection.execute(
+        "INSERT INTO accumulator (id, state) VALUES (1, ?)"
+        " ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+        (state,),
+    )

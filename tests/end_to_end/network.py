@@ -1,0 +1,213 @@
+"""Networks of real node processes for tests: made, started, killed, asked.
+
+    with Network(tmp_path, members=3) as network:   # or the fixture `networks`
+        network.start()                             # all; or start(1)
+        receipt = network.submit(0, [operation])    # signed by that organization's admin
+        network.kill(1)                             # SIGKILL, as a crash does
+        network.start(1)
+
+Organizations are hospital-a, hospital-b, ... Each node is a process of its own on loopback, with
+real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap system
+calls.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tilth.transport import Receipt, Transport
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.leaf import write_entry
+from tilth_node import founding, keystore
+from tilth_node.clock import Clock
+
+READY_SECONDS = 30
+LAUNCHER = (sys.executable, "-m", "tilth.cli")
+
+
+def free_port() -> int:
+    """A port outside the range that the system hands out for outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+@dataclass
+class Site:
+    """One organization: its folder, and its process while it runs."""
+
+    organization: str
+    folder: Path
+    process: "subprocess.Popen[str] | None" = None
+    ready: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def log(self) -> str:
+        """What the node has logged so far."""
+        return (self.folder / "node.log").read_text("utf-8", "replace")
+
+
+class Network:
+    """A consortium below one folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        members: int = 3,
+        *,
+        aggregates: bool = True,
+        data_roots: Sequence[Path] = (),
+        dial_only: Sequence[int] = (),
+        settings: str = "",
+    ) -> None:
+        names = [f"hospital-{chr(ord('a') + i)}" for i in range(members)]
+        self.sites = [Site(name, folder / name) for name in names]
+        self._transports: list[Transport] = []
+        for i, site in enumerate(self.sites):
+            made = founding.Site(
+                organization=site.organization,
+                name=site.organization.replace("-", " ").title(),
+                peer_port=None if i in dial_only else free_port(),
+                aggregates=aggregates,
+                data_roots=tuple(data_roots),
+            )
+            founding.init(site.folder, made, Clock())
+            with (site.folder / "node.toml").open("a") as file:
+                file.write(settings)
+        files = [site.folder / "member.json" for site in self.sites]
+        self.genesis: Genesis = founding.new_network("test-network", files, [], q=None, k=None)
+        self.genesis_file = folder / "genesis.json"
+        self.genesis_file.write_bytes(self.genesis.bytes)
+        for site in self.sites:
+            founding.join(site.folder, self.genesis_file)
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for transport in self._transports:
+            transport.close()
+        for i, site in enumerate(self.sites):
+            if site.process is not None:
+                self.kill(i)
+
+    # -- processes
+
+    def launch(
+        self,
+        i: int,
+        *,
+        launcher: Sequence[str] = LAUNCHER,
+        environment: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[str]":
+        """Start the process of one node, and do not wait for it."""
+        site = self.sites[i]
+        assert site.process is None, f"{site.organization} runs already"
+        with (site.folder / "node.log").open("ab") as log:
+            site.process = subprocess.Popen(
+                [*launcher, "node", "run", str(site.folder), "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
+        return site.process
+
+    def wait_ready(self, i: int) -> bool:
+        """Wait until a launched node serves; False when it ended instead."""
+        site = self.sites[i]
+        assert site.process is not None and site.process.stdout is not None
+        line = site.process.stdout.readline()
+        if not line:
+            site.process.stdout.close()
+            site.process.wait()
+            site.process = None
+            return False
+        site.ready = json.loads(line)
+        return True
+
+    def start(self, *which: int) -> None:
+        """Start the nodes named, or all that do not run; returns when they serve."""
+        chosen = which or [i for i, site in enumerate(self.sites) if site.process is None]
+        for i in chosen:
+            self.launch(i)
+        for i in chosen:
+            assert self.wait_ready(i), self.sites[i].log
+
+    def kill(self, i: int) -> None:
+        """End a node as a crash does."""
+        self._end(i, signal.SIGKILL)
+
+    def stop(self, i: int) -> int:
+        """Ask a node to stop; its exit code."""
+        return self._end(i, signal.SIGTERM)
+
+    def _end(self, i: int, how: signal.Signals) -> int:
+        site = self.sites[i]
+        process, site.process = site.process, None
+        assert process is not None, f"{site.organization} does not run"
+        process.send_signal(how)
+        code = process.wait(READY_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+        return code
+
+    # -- clients
+
+    def admin(self, i: int) -> SigningKey:
+        """The key of the organization's first identity."""
+        return keystore.load_admin(self.sites[i].folder / "keys")
+
+    def transport(self, i: int, key: SigningKey | None = None) -> Transport:
+        """A new connection to a node's clients' port, by its admin or by `key`."""
+        member = self.genesis.members[i]
+        transport = Transport(
+            self.sites[i].ready["client_address"],
+            member.organization,
+            self.genesis.net,
+            key or self.admin(i),
+            member.tls_authority.encode(),
+        )
+        self._transports.append(transport)
+        return transport
+
+    def entry(self, i: int, operations: Sequence[dict[str, Any]], **more: Any) -> bytes:
+        """An entry by the organization's admin, encoded."""
+        nonce = os.urandom(16).hex()
+        leaf = write_entry(
+            self.genesis.net,
+            self.sites[i].organization,
+            more.pop("key", None) or self.admin(i),
+            nonce,
+            operations,
+            **more,
+        )
+        return leaf.encode()
+
+    def submit(self, i: int, operations: Sequence[dict[str, Any]], **more: Any) -> Receipt:
+        """Sign operations as the organization's admin and submit them to its node."""
+        return self.transport(i).submit(self.entry(i, operations, **more))
+
+
+def new_identity(role: str = "scientist") -> tuple[SigningKey, dict[str, Any]]:
+    """A key, and the operation by which an admin adds it."""
+    key = SigningKey.from_seed(os.urandom(32))
+    return key, {"op": "identity.add", "public": key.public.hex, "roles": [role]}

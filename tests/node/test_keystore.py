@@ -1,0 +1,51 @@
+"""The keys of a node."""
+
+from pathlib import Path
+
+import pytest
+
+from tilth_ledger.errors import InvalidInput
+from tilth_node import keystore, tls
+from tilth_node.clock import Clock
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    folder = tmp_path / "keys"
+    keystore.create(folder, Clock(), tls.new_authority("hospital-a", Clock().utc()))
+    return folder
+
+
+def test_each_purpose_has_a_key_of_its_own(keys: Path) -> None:
+    loaded = keystore.load(keys)
+    every = [loaded.vote, loaded.cosign, loaded.log, loaded.node, keystore.load_admin(keys)]
+    assert len({key.key_id for key in every}) == 5
+
+
+def test_the_same_folder_gives_the_same_keys(keys: Path) -> None:
+    assert keystore.load(keys) == keystore.load(keys)
+
+
+def test_secrets_are_readable_by_the_owner_alone(keys: Path) -> None:
+    for name in (keystore.MEMBER, keystore.NODE, keystore.ADMIN, keystore.AUTHORITY_KEY):
+        assert (keys / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_seed_that_others_can_read_is_refused(keys: Path) -> None:
+    (keys / keystore.NODE).chmod(0o644)
+    with pytest.raises(InvalidInput, match=r"can be read by others.*chmod 600"):
+        keystore.load(keys)
+
+
+def test_a_damaged_seed_is_refused_without_being_shown(keys: Path) -> None:
+    secret = (keys / keystore.MEMBER).read_text().strip()
+    (keys / keystore.MEMBER).write_text(secret[:-1])
+    with pytest.raises(InvalidInput) as caught:
+        keystore.load(keys)
+    assert secret[:16] not in str(caught.value)
+
+
+def test_a_missing_key_says_what_to_do(keys: Path) -> None:
+    (keys / keystore.AUTHORITY_KEY).unlink()
+    with pytest.raises(InvalidInput, match="restore it from its backup"):
+        keystore.load(keys)
