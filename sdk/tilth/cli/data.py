@@ -39,6 +39,8 @@ def register(noun: argparse.ArgumentParser) -> None:
     accept = verb(actions, "accept-algo", _accept, "let an aggregation algorithm mix your models")
     accept.add_argument("name", help="name or key of the dataset")
     accept.add_argument("algo", help="name or key of the algorithm")
+    sets = verb(actions, "sets", _sets, "the sealed sample sets of a dataset")
+    sets.add_argument("name", help="name or key of the dataset")
     verb(actions, "list", _list, "datasets of the consortium")
 
 
@@ -82,6 +84,13 @@ def _accept(arguments: argparse.Namespace) -> None:
         {"dataset": dataset.key, "algo": algo.key},
         f"{algo.name} may mix models of {dataset.name}",
     )
+
+
+def _sets(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        found = net.datasets.find(arguments.name)
+    rows = [(each.label, each.count, each.key) for each in found.sets]
+    show(arguments, found.sets, table(("label", "samples", "key"), rows))
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,11 @@ def register(noun: argparse.ArgumentParser) -> None:
     add = verb(actions, "add", _add, "let a key act for your organization (admin)")
     add.add_argument("public", help="public key, 64 hexadecimal digits")
     add.add_argument(
-        "--roles", required=True, help="admin, owner, organizer, scientist, auditor; with commas"
+        "--role",
+        action="append",
+        required=True,
+        choices=("admin", "owner", "organizer", "scientist", "auditor"),
+        help="what it may do; repeat for several",
     )
     verb(actions, "list", _list, "identities of all organizations")
     revoke = verb(actions, "revoke", _revoke, "no more new entries from this key (admin)")
@@ -18,10 +22,9 @@ def register(noun: argparse.ArgumentParser) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    roles = [role.strip() for role in arguments.roles.split(",") if role.strip()]
     with network(arguments) as net:
-        key = net.identities.add(arguments.public, roles=roles)
-    show(arguments, {"identity": key}, f"identity {key}: {', '.join(roles)}")
+        key = net.identities.add(arguments.public, roles=arguments.role)
+    show(arguments, {"identity": key}, f"identity {key}: {', '.join(arguments.role)}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ def _add(arguments: argparse.Namespace) -> None:
     if arguments.key is None:
         text += (
             f"\nnew key in {made.key}; an admin of {made.organization} lets it in with\n"
-            f"  tilth identity add {public} --roles scientist,owner"
+            f"  tilth identity add {public} --role scientist --role owner"
         )
     show(arguments, facts, text)
 
