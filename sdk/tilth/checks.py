@@ -13,6 +13,7 @@ from tilth.assets import Objective
 from tilth.errors import TilthError
 from tilth.plan import Plan
 from tilth.rights import Right, rights_of
+from tilth.rows import Remembered
 from tilth.tables import table
 from tilth_ledger import canonical
 
@@ -80,7 +81,7 @@ def check_plan(net: "Network", plan: Plan) -> PlanCheck:
     return PlanCheck(
         name=plan.name,
         work=_work(plan),
-        rights=rights_of(net.rows, plan, net.organization),
+        rights=rights_of(Remembered(net.rows), plan, net.organization),
         problems=tuple(_distinct(problems)),
         warnings=tuple(_pending(objectives)),
     )

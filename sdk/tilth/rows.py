@@ -4,8 +4,11 @@ So the leaderboard, rights and states that the SDK shows come from the very func
 nodes run (tilth_ledger), on rows that the node serves.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, Protocol
+
+from tilth_ledger.rows import Rows
 
 PAGE = 500
 
@@ -46,3 +49,23 @@ class NodeRows:
                 return
             after = page[-1][0]
             left = None if left is None else left - len(page)
+
+
+class Remembered:
+    """Other rows, each asked for once: for a computation that reads the same few again and again.
+    True as of its making, more or less; make a new one to look again."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._known: dict[str, bytes] = {}
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        if key not in self._known:
+            self._known[key] = json.dumps(self._rows.get(key)).encode()
+        value: dict[str, Any] | None = json.loads(self._known[key])
+        return value
+
+    def scan(
+        self, prefix: str, after: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        return self._rows.scan(prefix, after, limit)
