@@ -1,1 +1,1 @@
-"""The node: the server of one organization. It does IO and decides nothing that others must share."""
+"""The node: the server of one organization. IO is here; what all must agree on is decided below."""

@@ -8,11 +8,12 @@ from importlib.metadata import version
 from typing import Any
 
 from tilth_ledger import bundle
-from tilth_ledger.errors import InvalidInput, TilthError
+from tilth_ledger.blocks import Block
+from tilth_ledger.errors import Fatal, InvalidInput, TilthError
 from tilth_ledger.execution import Executor, State, check_operations
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
-from tilth_ledger.replica import Replica
+from tilth_ledger.replica import Replica, Restored
 from tilth_node import founding, keystore
 from tilth_node.clock import Clock
 from tilth_node.config import Config
@@ -41,11 +42,11 @@ def build(config: Config) -> Node:
     store = LedgerStore(folder.database)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
-    state = _load(executor, store)
     feed = Feed(store)
     me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
     peers = Peers(me, certificates, _addresses(config, genesis, store), clock)
-    replica = Replica(genesis, config.organization, keys.vote, executor, store, journal.records)
+    restored = _restored(executor, store, journal)
+    replica = Replica(genesis, config.organization, keys.vote, executor, store, restored)
     replication = Replication(genesis, replica, journal, store, peers, feed, clock)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
@@ -101,6 +102,16 @@ def _load(executor: Executor, store: LedgerStore) -> State:
         rows = {key: value for key, value in first.changes.items() if value is not None}
         store.seed(rows, first.accumulator)
     return executor.load(Frontier(), first.accumulator, 0)
+
+
+def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> Restored:
+    state, tip = _load(executor, store), store.tip()
+    if tip is None:
+        return Restored(state, journal=journal.records)
+    block = store.block(tip.header.height)
+    if block is None:
+        raise Fatal("the ledger's last block cannot be read", found=f"height {tip.header.height}")
+    return Restored(state, Block.decode(block), tip.certificate, journal.records)
 
 
 def _addresses(config: Config, genesis: Genesis, store: LedgerStore) -> Callable[[str], str]:

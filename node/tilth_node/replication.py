@@ -1,6 +1,6 @@
 """The shell around the replica: events in, effects out, in the order that the core prescribes.
 
-For all events of one loop turn: step each, then the journal with one sync, then the finality
+All events of one loop turn are one step: then the journal with one sync, then the finality
 transaction, then messages, answers and news of rows (F1 to F5, F9).
 
 - Nothing leaves before what it promises is durable; a block that became final is applied before the
@@ -23,6 +23,7 @@ from tilth_ledger.effects import (
     PeerConnected,
     PeerGone,
     Received,
+    Send,
     Start,
     Submitted,
     Tick,
@@ -48,23 +49,6 @@ class Receipt:
     id: str
     index: int
     size: int  # of the tree after its block
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What the steps of one loop turn want done, gathered."""
-
-    compact: tuple[bytes, ...] | None = None
-    persist: tuple[bytes, ...] = ()
-    effects: list[Effects] | None = None
-
-    def add(self, effects: Effects) -> None:
-        if effects.compact is not None:
-            # It holds all that is still needed, and so what earlier steps wanted to append.
-            self.compact, self.persist = effects.compact, ()
-        else:
-            self.persist += effects.persist
-        self.effects = [*(self.effects or ()), effects]
 
 
 class Replication:
@@ -163,43 +147,33 @@ class Replication:
 
     def _turn(self) -> None:
         events, self._events = self._events, []
-        turn = _Turn()
-        for event in events:
-            effects = self.replica.step(self._clock.monotonic_ms(), self._clock.wall_ms(), event)
-            turn.add(effects)
-            if effects.finalized or effects.halt is not None:
-                self._carry_out(turn)
-                turn = _Turn()
-        self._carry_out(turn)
+        now, clock = self._clock.monotonic_ms(), self._clock.wall_ms()
+        self._carry_out(self.replica.step(now, clock, events))
 
-    def _carry_out(self, turn: _Turn) -> None:
-        if turn.effects is None:
-            return
-        if turn.compact is not None:
-            self._journal.replace(turn.compact + turn.persist)
+    def _carry_out(self, effects: Effects) -> None:
+        """The order that the replica prescribes; an error in the first two stops the process."""
+        if effects.compact is not None:
+            self._journal.replace(effects.compact)
         else:
-            self._journal.append(turn.persist)
+            self._journal.append(effects.persist)
         # A crash here leaves votes that nobody has seen: the restart counts and sends them.
-        for effects in turn.effects:
-            if effects.finalized:
-                blocks = [(each.block, each.state) for each in effects.finalized]
-                self._store.apply(blocks, effects.finalized[-1].certificate)
+        if effects.finalized:
+            blocks = [(each.block, each.state) for each in effects.finalized]
+            self._store.apply(blocks, effects.finalized[-1].certificate)
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
-        self._send(turn.effects)
-        for effects in turn.effects:
-            self._answer(effects)
-            if effects.halt is not None:
-                raise effects.halt
-        self._set_timer(turn.effects[-1].timer_ms)
+        self._send(effects.send)
+        self._answer(effects)
+        self._set_timer(effects.timer_ms)
+        if effects.halt is not None:
+            raise effects.halt
 
-    def _send(self, all_effects: Sequence[Effects]) -> None:
+    def _send(self, sends: Sequence[Send]) -> None:
         outgoing: dict[int, list[bytes]] = {}
-        for effects in all_effects:
-            for send in effects.send:
-                data = send.message.encode()
-                for member in send.to:
-                    outgoing.setdefault(member, []).append(data)
+        for send in sends:
+            data = send.message.encode()
+            for member in send.to:
+                outgoing.setdefault(member, []).append(data)
         for member, messages in outgoing.items():
             self._peers.send(self._genesis.members[member].organization, messages)
 

@@ -134,7 +134,8 @@ class Network:
     def wait_ready(self, i: int) -> bool:
         """Wait until a launched node serves; False when it ended instead."""
         site = self.sites[i]
-        assert site.process is not None and site.process.stdout is not None
+        assert site.process is not None
+        assert site.process.stdout is not None
         line = site.process.stdout.readline()
         if not line:
             site.process.stdout.close()

@@ -15,7 +15,7 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         organization=node.organization,
         version=node.peers.me.software,
         instance=node.peers.me.instance,
-        voting=replica.may_vote,
+        voting=replica.votes,
         epoch=genesis.epoch,
         view=replica.view,
         quorum=genesis.q,

@@ -1,0 +1,104 @@
+"""The journal's file: what survives a crash at any byte, and what stops the node."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from tilth_ledger.errors import Fatal
+from tilth_ledger.journal_records import frame
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.journal import NAME, JournalFile
+
+RECORDS = [b"\x01first", b"\x02second record", b"\x03" + bytes(40)]
+
+
+def records_in(folder: Path) -> list[bytes]:
+    journal = JournalFile(folder)
+    journal.close()
+    return list(journal.records)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    journal = JournalFile(tmp_path / "journal")
+    journal.append(RECORDS[:1])
+    journal.append(RECORDS[1:])
+    journal.close()
+    return tmp_path / "journal"
+
+
+def test_a_new_journal_is_empty(tmp_path: Path) -> None:
+    assert records_in(tmp_path / "journal") == []
+
+
+def test_what_was_appended_is_found_again(folder: Path) -> None:
+    assert records_in(folder) == RECORDS
+
+
+@pytest.mark.rule("F8")
+def test_a_tail_torn_at_any_byte_is_cut_off_and_written_over(folder: Path) -> None:
+    whole = (folder / NAME).read_bytes()
+    ends = [len(frame(RECORDS[:count], 0)) for count in range(len(RECORDS) + 1)]
+    for length in range(len(whole)):
+        (folder / NAME).write_bytes(whole[:length])
+        kept = sum(end <= length for end in ends) - 1
+        journal = JournalFile(folder)
+        assert list(journal.records) == RECORDS[:kept]
+        journal.append([b"\x09after"])
+        journal.close()
+        assert records_in(folder) == [*RECORDS[:kept], b"\x09after"]
+
+
+@pytest.mark.rule("F8")
+def test_a_flipped_byte_before_the_last_record_stops_the_node(folder: Path) -> None:
+    whole = (folder / NAME).read_bytes()
+    for position in range(len(frame(RECORDS[:-1], 0))):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        (folder / NAME).write_bytes(bytes(damaged))
+        with pytest.raises(Fatal):
+            JournalFile(folder)
+
+
+@pytest.mark.rule("F6")
+def test_a_replaced_journal_holds_exactly_the_new_records(folder: Path) -> None:
+    journal = JournalFile(folder)
+    journal.replace([b"\x07new"])
+    journal.append([b"\x08newer"])
+    journal.close()
+    assert records_in(folder) == [b"\x07new", b"\x08newer"]
+
+
+@pytest.mark.rule("F6")
+def test_a_crash_before_the_rename_leaves_the_old_records(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*names: object) -> None:
+        raise OSError(errno.EIO, "crash")
+
+    journal = JournalFile(folder)
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(StorageFailed):
+        journal.replace([b"\x07new"])
+    monkeypatch.undo()
+    assert records_in(folder) == RECORDS
+
+
+@pytest.mark.rule("F7")
+def test_a_failed_sync_stops_the_process_and_says_where_to_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = JournalFile(folder)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StorageFailed, match="No space left") as caught:
+        journal.append([b"\x09lost"])
+    assert isinstance(caught.value, Fatal)
+    assert "disk" in caught.value.remedy
+
+
+def test_others_cannot_read_it(folder: Path) -> None:
+    assert (folder / NAME).stat().st_mode & 0o777 == 0o600
