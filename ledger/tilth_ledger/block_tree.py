@@ -1,0 +1,238 @@
+"""The final tip, and the blocks above it that may still become final.
+
+Invariants:
+- A block is executed at most once, on its parent's executed state, and only kept as executed when
+  the outcome is what its header states.
+- The final tip only moves to a descendant; blocks that do not descend from it are dropped.
+- `content` of a block: it, or an ancestor that is not final, carries leaves.
+
+Left to others: which blocks to trust (ballot's rules, certificates), storing what is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilth_ledger.blocks import Block, Certificate
+from tilth_ledger.effects import Executor
+from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import ENTRY
+from tilth_ledger.limits import Limits
+from tilth_ledger.pool import leaf_id
+
+RECENT_VIEWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The newest final block, or the genesis block, which has no certificate and no block."""
+
+    hash: bytes
+    view: int
+    height: int
+    time_ms: int
+    state: Any
+    certificate: Certificate | None
+    block: Block | None
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A block above the final tip."""
+
+    block: Block
+    hash: bytes
+    state: Any = None
+    failure: str = ""
+    content: bool = False
+    empties: int = 0  # empty blocks from here down to the last one with leaves
+    ids: frozenset[str] = frozenset()
+    pending_ids: frozenset[str] = frozenset()  # of it and its ancestors that are not final
+    journaled: bool = False
+
+    @property
+    def view(self) -> int:
+        return self.block.header.view
+
+    @property
+    def executed(self) -> bool:
+        return self.state is not None
+
+
+@dataclass(slots=True)
+class BlockTree:
+    """All blocks a member holds in memory."""
+
+    genesis: Genesis
+    executor: Executor
+    tip: Tip
+    limits: Limits
+    _candidates: dict[bytes, Candidate] = field(default_factory=dict)
+    _final_views: dict[int, bytes] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates.values())
+
+    def get(self, block: bytes) -> Candidate | None:
+        return self._candidates.get(block)
+
+    def executed(self, block: bytes) -> bool:
+        """Whether this block's state is at hand."""
+        if block == self.tip.hash:
+            return True
+        candidate = self._candidates.get(block)
+        return candidate is not None and candidate.executed
+
+    def add(self, block: Block, hashed: bytes | None = None) -> Candidate | None:
+        """Keep a block above the tip; None if it is not above it."""
+        if block.header.view <= self.tip.view or block.header.height <= self.tip.height:
+            return None
+        hashed = hashed or block.hash
+        return self._candidates.setdefault(hashed, Candidate(block, hashed))
+
+    def put_built(self, block: Block, hashed: bytes, state: Any) -> Candidate:
+        """Keep a block that I built, with the state that building gave."""
+        candidate = Candidate(block, hashed)
+        self._candidates[hashed] = candidate
+        self._accept(candidate, state)
+        return candidate
+
+    def execute_ready(self) -> bool:
+        """Execute every block whose parent is executed; whether there was one."""
+        waiting = [c for c in self._candidates.values() if not c.executed and not c.failure]
+        waiting = [c for c in waiting if self.executed(c.block.header.parent)]
+        for candidate in waiting:
+            self._execute(candidate)
+        return bool(waiting)
+
+    def missing_below(self, block: bytes) -> bytes | None:
+        """The hash of the nearest ancestor (or itself) that I do not hold; None if I hold all."""
+        while block != self.tip.hash:
+            candidate = self._candidates.get(block)
+            if candidate is None:
+                return block
+            block = candidate.block.header.parent
+        return None
+
+    def path_to(self, block: bytes) -> list[Candidate] | None:
+        """Executed blocks from above the tip to this one; None if one is missing."""
+        path: list[Candidate] = []
+        while block != self.tip.hash:
+            candidate = self._candidates.get(block)
+            if candidate is None or not candidate.executed:
+                return None
+            path.append(candidate)
+            block = candidate.block.header.parent
+        return path[::-1]
+
+    def finalize(self, path: list[Candidate], certificate: Certificate) -> None:
+        """Move the tip to the end of a path from it."""
+        last = path[-1]
+        header = last.block.header
+        self.tip = Tip(
+            last.hash,
+            header.view,
+            header.height,
+            header.time_ms,
+            last.state,
+            certificate,
+            last.block,
+        )
+        for candidate in path:
+            self._final_views[candidate.view] = candidate.hash
+        while len(self._final_views) > RECENT_VIEWS:
+            del self._final_views[next(iter(self._final_views))]
+        self._prune()
+
+    def contradicts(self, certificate: Certificate) -> bool:
+        """Whether a finality certificate of a past view is of another block than mine."""
+        mine = self._final_views.get(certificate.view)
+        return mine is not None and mine != certificate.block
+
+    def drop_unproven(self, below_view: int, keep: set[bytes]) -> None:
+        """Forget blocks of past views that got no certificate and that I did not vote for."""
+        for hashed in [
+            c.hash
+            for c in self._candidates.values()
+            if c.view < below_view and c.hash not in keep and not c.journaled
+        ]:
+            del self._candidates[hashed]
+
+    def _prune(self) -> None:
+        """Keep the descendants of the tip only, and what they carry above it."""
+        kept: dict[bytes, Candidate] = {}
+        for candidate in sorted(self._candidates.values(), key=lambda c: c.view):
+            if candidate.view <= self.tip.view:
+                continue
+            parent = kept.get(candidate.block.header.parent)
+            orphan = parent is None and candidate.block.header.parent != self.tip.hash
+            if candidate.executed and orphan:
+                continue
+            kept[candidate.hash] = candidate
+            if candidate.executed:
+                self._inherit(candidate, parent)
+        self._candidates = kept
+
+    def _execute(self, candidate: Candidate) -> None:
+        header = candidate.block.header
+        parent = self._candidates.get(header.parent)
+        state = self.tip.state if parent is None else parent.state
+        height = self.tip.height if parent is None else parent.block.header.height
+        time_ms = self.tip.time_ms if parent is None else parent.block.header.time_ms
+        view = self.tip.view if parent is None else parent.view
+        try:
+            self._check_size(candidate.block)
+            _expect("height", header.height, height + 1)
+            _expect("parent view", header.parent_view, view)
+            _expect("leaves", len(candidate.block.leaves), header.leaf_count)
+            if header.time_ms <= time_ms:
+                _expect("time", header.time_ms, f"more than {time_ms}")
+            after = self.executor.execute(state, candidate.block.leaves, header.time_ms)
+            _expect("size", header.size, after.size)
+            _expect("root", header.root.hex(), after.root.hex())
+            _expect("state", header.state.hex(), after.digest.hex())
+        except (InvalidInput, Refused) as error:
+            candidate.failure = str(error)
+            return
+        self._accept(candidate, after)
+
+    def _accept(self, candidate: Candidate, state: Any) -> None:
+        candidate.state = state
+        candidate.ids = frozenset(leaf_id(leaf) for leaf in candidate.block.leaves)
+        self._inherit(candidate, self._candidates.get(candidate.block.header.parent))
+
+    @staticmethod
+    def _inherit(candidate: Candidate, parent: Candidate | None) -> None:
+        own = bool(candidate.block.leaves)
+        candidate.content = own or (parent is not None and parent.content)
+        candidate.empties = 0 if own or parent is None else parent.empties + 1
+        candidate.pending_ids = candidate.ids | (parent.pending_ids if parent else frozenset())
+
+    def _check_size(self, block: Block) -> None:
+        """A body is bounded up to its last entry; what derives from that one comes on top."""
+        leaves = list(block.leaves)
+        while leaves and leaf_type(leaves[-1]) != ENTRY:
+            leaves.pop()
+        size = sum(len(leaf) for leaf in leaves)
+        if size > self.limits.block_bytes or len(leaves) > self.limits.block_leaves:
+            raise InvalidInput(
+                "block is larger than genesis allows",
+                found=f"{len(leaves)} leaves, {size} bytes",
+                expected=f"{self.limits.block_leaves} leaves, {self.limits.block_bytes} bytes",
+            )
+
+
+def leaf_type(leaf: bytes) -> int:
+    """The type that stands in an encoded leaf."""
+    return int.from_bytes(leaf[1:3])
+
+
+def _expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise InvalidInput(f"block's {what} is wrong", found=found, expected=expected)

@@ -1,0 +1,336 @@
+"""Learning what was missed, and repeating what may have been lost.
+
+Final blocks are fetched in batches by height, each batch checked backward by hash from a finality
+certificate and then executed forward; blocks that are not final yet are fetched one by one by hash.
+Status, sent on every connection and on every retry, tells both sides who lacks what.
+
+Invariants:
+- At most one fetch of final blocks is under way; a batch is bounded in blocks and bytes.
+- An answer never asks for an answer: nothing here can echo.
+- Nothing is repeated without a reason (`is_stuck`): an idle member is silent.
+
+Left to others: what certificates and blocks mean (voting), when to repeat (pacemaker).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilth_ledger import voting
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
+from tilth_ledger.core import Core
+from tilth_ledger.errors import Fatal, InvalidInput
+from tilth_ledger.messages import (
+    Body,
+    Certificates,
+    Chain,
+    FetchBlock,
+    FetchChain,
+    Gossip,
+    Proposal,
+    Status,
+    Votes,
+)
+
+BATCH_BLOCKS = 256
+BATCH_BYTES = 1 << 20
+MOST_CERTIFICATES = 128
+MOST_VOTES = 128
+MOST_WINDOW = 4_096
+GOSSIP_LEAVES = 512
+GOSSIP_BYTES = 256 << 10
+MOST_MISSING = 16
+
+
+@dataclass(slots=True)
+class CatchUp:
+    """What this member is waiting to be told."""
+
+    asked: int | None = None  # the member asked for final blocks
+    missing: dict[bytes, int] = field(default_factory=dict)  # block -> how often asked
+    window: list[bytes] = field(default_factory=list)  # hashes above the tip, not yet proven final
+
+
+def status(core: Core, to: int, *, asks: bool) -> Status:
+    tip = core.tree.tip
+    return Status(
+        epoch=core.genesis.epoch,
+        view=core.view,
+        unproven=_unproven(core),
+        finalized_view=tip.view,
+        height=tip.height,
+        size=tip.state.size,
+        root=tip.state.root,
+        asks=asks,
+        yours=core.table.latest(to),
+    )
+
+
+def greet(core: Core, member: int) -> None:
+    """On every connection: where I stand, and my votes that are not settled."""
+    core.send((member,), status(core, member, asks=False))
+    _repeat_votes(core, (member,))
+
+
+def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
+    """Confirm my memory, give what the member lacks, ask for what I lack."""
+    if told.epoch != core.genesis.epoch:
+        return
+    for vote in told.yours:
+        _compare_with_record(core, vote)
+    core.confirmed.add(member)
+    if told.view < core.view or told.unproven < _unproven(core):
+        _give_certificates(core, member, told)
+    if told.height > core.tree.tip.height:
+        ask_chain(core, sync, member)
+    if told.asks:
+        core.send((member,), status(core, member, asks=False))
+
+
+def answer_old(core: Core, member: int, view: int) -> None:
+    """A message for a view that is over is answered by what ended it, and by what ended mine."""
+    if core.tree.tip.certificate is not None and view <= core.tree.tip.view:
+        certificates = [core.tree.tip.certificate]
+    else:
+        certificates = core.table.ended(view)
+    certificates += [c for c in core.table.ended(core.view - 1) if c not in certificates]
+    if certificates:
+        core.send((member,), Certificates(tuple(certificates)))
+
+
+def give_block(core: Core, member: int, hashed: bytes) -> None:
+    """Hand on a block that is not final; to one who asks for a final one, say where I stand."""
+    candidate = core.tree.get(hashed)
+    if candidate is not None:
+        core.send((member,), Body(candidate.block))
+    else:
+        core.send((member,), status(core, member, asks=False))
+
+
+def give_chain(core: Core, member: int, height: int) -> None:
+    """Final blocks from a height on, up to the last one that has a certificate of its own."""
+    blocks: list[bytes] = []
+    size = 0
+    while len(blocks) < BATCH_BLOCKS and size < BATCH_BYTES:
+        block = core.archive.block(height + len(blocks))
+        if block is None:
+            break
+        blocks.append(block)
+        size += len(block)
+    for end in range(len(blocks), 0, -1):
+        certificate = core.archive.certificate(height + end - 1)
+        if certificate is not None:
+            final = Certificate.decode(certificate)
+            core.send((member,), Chain(tuple(blocks[:end]), final))
+            return
+    core.send((member,), Chain(tuple(blocks), None))
+
+
+def ask_chain(core: Core, sync: CatchUp, member: int) -> None:
+    """Ask for the final blocks that I lack, unless somebody is asked already."""
+    if sync.asked is None and member in core.connected:
+        sync.asked = member
+        core.send((member,), FetchChain(core.tree.tip.height + 1 + len(sync.window)))
+
+
+def take_body(core: Core, sync: CatchUp, block: Block) -> None:
+    """Take a block that I asked for."""
+    hashed = block.hash
+    if hashed not in sync.missing:
+        return
+    voting.check_justification(core, block)
+    _learn_justification(core, block)
+    del sync.missing[hashed]
+    core.tree.add(block, hashed)
+
+
+def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
+    """Take a batch of final blocks. Raises `InvalidInput` if it proves nothing."""
+    if sync.asked != member:
+        return
+    sync.asked = None
+    tip = core.tree.tip
+    blocks = [Block.decode(data) for data in chain.blocks]
+    blocks = [block for block in blocks if block.header.height > tip.height + len(sync.window)]
+    if not blocks:
+        return
+    hashes = [block.hash for block in blocks]
+    _check_links(blocks, hashes)
+    if chain.certificate is not None:
+        _check_final(core, chain.certificate, hashes[-1])
+    _check_stands_on(core, sync, blocks[0], certified=chain.certificate is not None)
+    for block, hashed in zip(blocks, hashes, strict=True):
+        voting.check_justification(core, block)
+        core.tree.add(block, hashed)
+    if chain.certificate is None:
+        sync.window += hashes if len(sync.window) < MOST_WINDOW else []
+    else:
+        sync.window = []
+        if core.table.learn(chain.certificate):
+            core.certified(chain.certificate, formed=False)
+    voting.drive(core)
+    ask_chain(core, sync, member)
+
+
+def look_for_missing(core: Core, sync: CatchUp) -> None:
+    """Ask for blocks that are certified, or proposed, and whose bodies or ancestors I lack."""
+    needed: set[bytes] = set()
+    for certificate in core.table.notarized(core.tree.tip.view):
+        _need(core, needed, certificate.block, certificate)
+    proposed = core.proposals.get(core.view)
+    if proposed is not None:
+        _need(core, needed, proposed, None)
+    sync.missing = {block: sync.missing.get(block, 0) for block in sorted(needed)}
+    for block, attempts in sync.missing.items():
+        if attempts == 0 and core.connected:
+            sync.missing[block] = 1
+            _ask_block(core, block, 0)
+
+
+def is_stuck(core: Core, sync: CatchUp) -> bool:
+    """Whether something is awaited that an answer may bring: blocks, or what the others hold of
+    me."""
+    waiting = sync.asked is not None or bool(sync.missing) or _final_unapplied(core)
+    unconfirmed = not core.is_confirmed and bool(core.connected)
+    return waiting or unconfirmed
+
+
+def retry(core: Core, sync: CatchUp) -> None:
+    """Say again all that may have been lost."""
+    for member in core.others:
+        core.send((member,), status(core, member, asks=True))
+    _repeat_votes(core, core.others)
+    proposed = core.tree.get(core.proposals.get(core.view, b""))
+    vote = core.ballot.vote(core.view, NOTARIZE)
+    if core.leads and proposed is not None and vote is not None:
+        core.send(core.others, Proposal(vote, proposed.block))
+    entry = core.table.ended(core.view - 1) or (
+        [core.tree.tip.certificate] if core.tree.tip.certificate else []
+    )
+    if entry:
+        core.send(core.others, Certificates(tuple(entry)))
+    if leaves := core.pool.oldest(GOSSIP_LEAVES, GOSSIP_BYTES):
+        core.send(core.others, Gossip(tuple(leaves)))
+    for block in sync.missing:
+        sync.missing[block] += 1
+        _ask_block(core, block, sync.missing[block])
+    _ask_again(core, sync)
+
+
+def _ask_again(core: Core, sync: CatchUp) -> None:
+    """Whoever was asked for final blocks did not answer: ask the next."""
+    if sync.asked is None and not _final_unapplied(core):
+        return
+    here = sorted(core.connected)
+    sync.asked = None
+    sync.window = []
+    if here:
+        ask_chain(core, sync, here[core.pace.attempt % len(here)])
+
+
+def _final_unapplied(core: Core) -> bool:
+    """Whether a finality certificate is known of a block that I cannot apply yet."""
+    return next(core.table.finalizations(core.tree.tip.view), None) is not None
+
+
+def _repeat_votes(core: Core, to: tuple[int, ...]) -> None:
+    votes = core.ballot.above(core.tree.tip.view, MOST_VOTES)
+    if votes:
+        core.send(to, Votes(votes))
+
+
+def _compare_with_record(core: Core, vote: Vote) -> None:
+    """A vote of mine that I do not remember means that my record is a restored backup, or that
+    another instance of me runs: never vote again with this key."""
+    settled = max(core.tree.tip.view, core.promised.view)
+    if vote.member != core.me or vote.view <= settled or core.forgotten is not None:
+        return
+    if core.ballot.vote(vote.view, vote.kind) == vote:
+        return
+    vote.verify(core.genesis)
+    core.remember_forgotten(vote)
+
+
+def _unproven(core: Core) -> int:
+    """The lowest view above the final tip that I cannot prove to be over."""
+    view = core.tree.tip.view + 1
+    while view < core.view and core.table.ended(view):
+        view += 1
+    return view
+
+
+def _give_certificates(core: Core, member: int, told: Status) -> None:
+    """The oldest that it lacks, and the newest that I have."""
+    given: list[Certificate] = []
+    for view in range(max(told.unproven, core.tree.tip.view), core.view):
+        if len(given) >= MOST_CERTIFICATES:
+            break
+        given += core.table.ended(view)
+    newest = core.table.ended(core.view - 1)
+    given += [certificate for certificate in newest if certificate not in given]
+    if given:
+        core.send((member,), Certificates(tuple(given)))
+
+
+def _learn_justification(core: Core, block: Block) -> None:
+    why = block.justification
+    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+        if core.table.learn(certificate):
+            core.certified(certificate, formed=False)
+
+
+def _check_links(blocks: list[Block], hashes: list[bytes]) -> None:
+    """Backward by hash: every block names the one before it."""
+    for block, parent in zip(blocks[1:], hashes, strict=False):
+        if block.header.parent != parent:
+            raise InvalidInput(
+                "final blocks do not link", found=f"a gap below height {block.header.height}"
+            )
+
+
+def _check_final(core: Core, certificate: Certificate, last: bytes) -> None:
+    if certificate.kind is not FINALIZE or certificate.block != last:
+        raise InvalidInput("certificate does not make the last block final")
+    core.table.verify(certificate)
+
+
+def _check_stands_on(core: Core, sync: CatchUp, first: Block, *, certified: bool) -> None:
+    """The batch must continue what I have; if it is proven final and does not, there is a fork."""
+    below = sync.window[-1] if sync.window else core.tree.tip.hash
+    height = core.tree.tip.height + len(sync.window) + 1
+    if first.header.height != height:
+        raise InvalidInput("final blocks leave a gap", found=first.header.height, expected=height)
+    if first.header.parent == below:
+        return
+    if certified and not sync.window:
+        core.halt(
+            Fatal(
+                "final blocks do not stand on the final block that this node applied",
+                found=f"parent {first.header.parent.hex()[:16]} at height {height}",
+                expected=below.hex()[:16],
+                remedy="Keep this folder. The members must compare their evidence and rebase.",
+            )
+        )
+    sync.window = []
+    raise InvalidInput("final blocks do not stand on what this node holds")
+
+
+def _need(core: Core, needed: set[bytes], block: bytes, certificate: Certificate | None) -> None:
+    if len(needed) >= MOST_MISSING or (certificate is not None and certificate.kind is NULLIFY):
+        return
+    lacking = core.tree.missing_below(block)
+    if lacking is not None:
+        needed.add(lacking)
+
+
+def _ask_block(core: Core, block: bytes, attempt: int) -> None:
+    """Ask one member at a time: those whose votes say that they hold it come first."""
+    signers = {
+        member
+        for certificate in core.table.notarized(core.tree.tip.view)
+        if certificate.block == block
+        for member in certificate.members
+    }
+    order = sorted(core.connected, key=lambda m: (m not in signers, (m + block[0]) % 256))
+    if order:
+        core.send((order[attempt % len(order)],), FetchBlock(block))

@@ -1,0 +1,279 @@
+"""What one member holds in memory, and the few moves that everything else is made of: sign a vote,
+learn a certificate, enter a view, make a block final.
+
+Invariants:
+- Every vote goes through `cast`, which records it in the journal of the same step: no vote is sent
+  by any other way.
+- `out` collects one step's outcome. A record of a view that became final in the same step is not
+  written: the ledger store's transaction holds more (F4), and comes before anything is sent.
+
+Left to others: deciding (voting, catch_up, restart), the order of effects (effects).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilth_ledger.ballot import Ballot, VoterRules
+from tilth_ledger.block_tree import BlockTree, Candidate
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
+from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
+from tilth_ledger.errors import Fatal, TilthError
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.journal_records import (
+    Accused,
+    Forgotten,
+    Held,
+    OwnVote,
+    Promised,
+    Proven,
+    Record,
+)
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.limits import Limits
+from tilth_ledger.messages import Certificates, Message, Votes
+from tilth_ledger.pacemaker import Pacemaker
+from tilth_ledger.pool import Pool
+from tilth_ledger.votes import VoteTable
+
+COMPACT_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class Outbox:
+    """The outcome of the step under way."""
+
+    records: list[Record] = field(default_factory=list)
+    finalized: list[Finalized] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    certificates: list[Certificate] = field(default_factory=list)
+    refused: list[tuple[str, TilthError]] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Core:
+    """One member's memory."""
+
+    genesis: Genesis
+    me: int
+    signer: SigningKey
+    executor: Executor
+    archive: Archive
+    rules: VoterRules
+    limits: Limits
+    tree: BlockTree
+    table: VoteTable
+    pace: Pacemaker
+    ballot: Ballot = field(default_factory=Ballot)
+    pool: Pool = field(default_factory=Pool)
+    out: Outbox = field(default_factory=Outbox)
+    now: int = 0
+    clock: int = 0
+    view: int = 1
+    proposals: dict[int, bytes] = field(default_factory=dict)
+    invalid: set[int] = field(default_factory=set)
+    notarized_ms: dict[int, int] = field(default_factory=dict)
+    connected: set[int] = field(default_factory=set)
+    confirmed: set[int] = field(default_factory=set)
+    forgotten: Forgotten | None = None
+    accused: list[Accused] = field(default_factory=list)
+    promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
+    halted: Fatal | None = None
+    journal_bytes: int = 0
+    _applied: bool = False
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        return tuple(m for m in range(len(self.genesis.members)) if m != self.me)
+
+    @property
+    def leads(self) -> bool:
+        return self.genesis.leader(self.view) == self.me
+
+    @property
+    def may_vote(self) -> bool:
+        """Not before q - 1 others showed what they hold of me, not with a store that lost data,
+        and never after my record proved to be incomplete."""
+        if self.forgotten is not None or self.halted is not None:
+            return False
+        return self.is_confirmed and self.tree.tip.height >= self.promised.height
+
+    @property
+    def is_confirmed(self) -> bool:
+        return len(self.confirmed) >= self.genesis.q - 1
+
+    def begin(self, now: int, clock: int) -> None:
+        """A new step."""
+        self.now, self.clock = now, clock
+        self.out = Outbox()
+        if self._applied:
+            self.executor.settle(self.tree.tip.state)
+            self._applied = False
+        self.pace.elapse(now)
+
+    def send(self, to: tuple[int, ...], message: Message) -> None:
+        """Send to those of `to` that are connected; the others hear it when they connect."""
+        here = tuple(member for member in to if member in self.connected)
+        if here:
+            self.out.sends.append(Send(here, message))
+
+    def persist(self, record: Record) -> None:
+        self.out.records.append(record)
+
+    def hold(self, candidate: Candidate) -> None:
+        """Make a block durable, once."""
+        if not candidate.journaled:
+            candidate.journaled = True
+            self.persist(Held(candidate.block))
+
+    def cast(self, kind: Kind, view: int, block: bytes = ZERO_HASH) -> Vote:
+        """Sign a vote, record it and count it; it is sent at the end of the step."""
+        vote = Vote.sign(self.genesis, self.signer, self.me, kind, view, block)
+        self.ballot.record(vote)
+        self.persist(OwnVote(vote))
+        self.out.votes.append(vote)
+        self.certified(self.table.count_own(vote), formed=True)
+        return vote
+
+    def certified(self, certificate: Certificate | None, *, formed: bool) -> None:
+        """A certificate that is new to me: keep it, forward it if I formed it, move on."""
+        if certificate is None:
+            return
+        if formed:
+            self.out.certificates.append(certificate)
+        if certificate.view <= self.tree.tip.view:
+            self._check_agreement(certificate)
+            return
+        self.persist(Proven(certificate))
+        if certificate.kind is NOTARIZE:
+            self.notarized_ms.setdefault(certificate.view, self.now)
+        if certificate.view >= self.view:
+            self.pace.nullified += certificate.kind is NULLIFY
+            self.enter(certificate.view + 1)
+
+    def enter(self, view: int) -> None:
+        self.view = view
+        self.pace.enter(view, self.now)
+        keep = {c.block for c in self.table.notarized(self.tree.tip.view)}
+        self.tree.drop_unproven(view, keep)
+        for past in [v for v in self.proposals if v < view]:
+            del self.proposals[past]
+        self.invalid = {v for v in self.invalid if v >= view}
+
+    def finalize(self, path: list[Candidate], certificate: Certificate) -> None:
+        """Make the blocks of a path from the tip final."""
+        for candidate in path:
+            self.out.finalized.append(Finalized(candidate.block, candidate.state, certificate))
+            self.pool.settle(candidate.ids)
+        self.tree.finalize(path, certificate)
+        tip = self.tree.tip
+        self._applied = True
+        self.ballot.forget(tip.view)
+        self.table.forget(tip.view, self.view)
+        self.notarized_ms = {v: at for v, at in self.notarized_ms.items() if v > tip.view}
+        self.pool.wake()
+        self.pace.finality(self.now)
+
+    def remember_forgotten(self, vote: Vote) -> None:
+        """A vote of mine that my record does not hold: follow only, from now on."""
+        self.forgotten = Forgotten(vote)
+        self.persist(self.forgotten)
+        self.alarm(
+            "amnesia",
+            f"a member holds my {vote.kind.name.lower()} vote of view {vote.view}, which this"
+            " node's journal does not: its folder is an old copy, or a second node uses its key."
+            " This node follows and does not vote until its vote key is replaced",
+        )
+
+    def halt(self, error: Fatal) -> None:
+        self.halted = self.halted or error
+
+    def alarm(self, kind: str, message: str) -> None:
+        self.out.alarms.append(Alarm(kind, message))
+
+    def end(self, timer_ms: int | None) -> Effects:
+        """The step's outcome."""
+        self._report_evidence()
+        self._post()
+        compact, persist = self._journal()
+        return Effects(
+            compact=compact,
+            persist=persist,
+            finalized=tuple(self.out.finalized),
+            send=tuple(self.out.sends),
+            refused=tuple(self.out.refused),
+            alarms=tuple(self.out.alarms),
+            timer_ms=timer_ms,
+            halt=self.halted,
+        )
+
+    def records(self) -> list[Record]:
+        """Everything that the journal must hold: what a compacted one consists of."""
+        tip = self.tree.tip
+        records: list[Record] = [self.promised, *self.accused]
+        records += [self.forgotten] if self.forgotten is not None else []
+        records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
+        records += [OwnVote(vote) for vote in self.ballot.votes.values()]
+        records += [Proven(c) for c in self.table.certificates(tip.view)]
+        return records
+
+    def _post(self) -> None:
+        """One message per kind for all that the step said to everybody."""
+        if self.out.certificates:
+            self.send(self.others, Certificates(tuple(self.out.certificates)))
+        if self.out.votes:
+            self.send(self.others, Votes(tuple(self.out.votes)))
+
+    def _journal(self) -> tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]:
+        """What to replace the journal by, and what to append to it."""
+        tip = self.tree.tip
+        records = [r for r in self.out.records if _view_of(r) > tip.view]
+        if not records:
+            return None, ()
+        stored = tip if not self.out.finalized else None
+        if stored is not None and stored.height > self.promised.height:
+            # The transaction of an earlier step holds the tip: from now on, less is a loss.
+            self.promised = Promised(stored.view, stored.height, stored.state.size)
+            records.append(self.promised)
+        bodies = tuple(record.encode() for record in records)
+        self.journal_bytes += sum(len(body) + 28 for body in bodies)
+        if stored is None or self.journal_bytes < COMPACT_BYTES:
+            return None, bodies
+        compact = tuple(record.encode() for record in self.records())
+        self.journal_bytes = sum(len(body) + 28 for body in compact)
+        return compact, bodies
+
+    def _report_evidence(self) -> None:
+        for pair in self.table.evidence[len(self.accused) :]:
+            record = Accused(pair.first, pair.second)
+            self.accused.append(record)
+            self.persist(record)
+            name = self.genesis.members[pair.first.member].organization
+            message = f"{name} signed two votes of view {pair.first.view} that exclude each other"
+            self.out.alarms.append(Alarm("evidence", message, pair))
+
+    def _check_agreement(self, certificate: Certificate) -> None:
+        if certificate.kind is FINALIZE and self.tree.contradicts(certificate):
+            self.halt(
+                Fatal(
+                    "two blocks are final in one view: the ledger has forked",
+                    found=f"view {certificate.view}, block {certificate.block.hex()[:16]}",
+                    expected="the block that this node applied",
+                    remedy="Keep this folder. The members must compare their evidence and rebase.",
+                )
+            )
+
+
+def _view_of(record: Record) -> int | float:
+    """The view that a record belongs to; infinite for one that stays."""
+    match record:
+        case OwnVote(vote):
+            return vote.view
+        case Held(block):
+            return block.header.view
+        case Proven(certificate):
+            return certificate.view
+        case _:
+            return float("inf")

@@ -1,0 +1,176 @@
+"""What goes into the replica and what comes out: events, effects, and the views it reads through.
+
+Invariants:
+- One `Effects` is the whole outcome of a step, and its fields stand in the order in which the
+  shell carries them out.
+- Nothing here has behaviour.
+
+Left to others: deciding (replica), doing (the node's shell, the simulator).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tilth_ledger.blocks import Block, Certificate, Vote
+from tilth_ledger.errors import Fatal, TilthError
+from tilth_ledger.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First event after construction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from a member, whose connection proved who it is."""
+
+    member: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An encoded leaf from a client of this node."""
+
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The timer that was asked for has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A connection to a member stands (again)."""
+
+    member: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """No connection to a member stands any more."""
+
+    member: int
+
+
+Event = Start | Received | Submitted | Tick | PeerConnected | PeerGone
+
+
+class State(Protocol):
+    """The ledger after some block, as the executor keeps it."""
+
+    @property
+    def size(self) -> int:
+        """Leaves in the tree."""
+
+    @property
+    def root(self) -> bytes:
+        """The tree's root."""
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of all rows."""
+
+    @property
+    def time_ms(self) -> int:
+        """Ledger time: that of the block."""
+
+
+class Built(Protocol):
+    """The outcome of building a block's body."""
+
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """The leaves to propose: those given that execute, and the system leaves derived."""
+
+    @property
+    def state(self) -> Any:
+        """The state after them."""
+
+    @property
+    def refused(self) -> Sequence[tuple[str, TilthError]]:
+        """Ids of the given leaves that do not execute, and why."""
+
+
+class Executor(Protocol):
+    """The state machine: pure functions of a parent's state and leaves."""
+
+    def build(self, parent: Any, leaves: Sequence[bytes], time_ms: int) -> Built:
+        """A body of as many of `leaves` as execute."""
+
+    def execute(self, parent: Any, leaves: Sequence[bytes], time_ms: int) -> Any:
+        """The state after `leaves`; raises `Refused` or `InvalidInput`."""
+
+    def settle(self, state: Any) -> None:
+        """`state`'s changes are durable: it may stand on the stored rows from now on."""
+
+
+class Archive(Protocol):
+    """Read access to the final blocks that the shell stored."""
+
+    def block(self, height: int) -> bytes | None:
+        """The encoded block at a height, or None above the finalized one."""
+
+    def certificate(self, height: int) -> bytes | None:
+        """The encoded finality certificate of exactly that block, if one was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finalized:
+    """A block that is final: `certificate` is of it, or of a later block of the same batch."""
+
+    block: Block
+    state: Any
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to some members; encode it once."""
+
+    to: tuple[int, ...]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two votes of one member that no honest member signs both of."""
+
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator must know: `kind` is evidence, amnesia, repair or peer."""
+
+    kind: str
+    message: str
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The outcome of a step. The shell does, in this order, and sends nothing before the rest:
+
+    1. `compact`: replace the journal by exactly these records (they include `persist`); else
+       `persist`: append these records. One fdatasync.
+    2. `finalized`: apply the blocks in ONE transaction, with the last one's certificate.
+    3. `send`, answers to clients (`finalized`, `refused`), `alarms`.
+    4. `timer_ms`: one timer at this monotonic time; None: no timer.
+    5. `halt`: stop the process.
+    """
+
+    compact: tuple[bytes, ...] | None = None
+    persist: tuple[bytes, ...] = ()
+    finalized: tuple[Finalized, ...] = ()
+    send: tuple[Send, ...] = ()
+    refused: tuple[tuple[str, TilthError], ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    timer_ms: int | None = None
+    halt: Fatal | None = None

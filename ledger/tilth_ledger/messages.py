@@ -1,0 +1,257 @@
+"""What members say to one another, as fixed, bounded binary layouts.
+
+A message is one byte of kind and a body. The node's wire carries it as opaque bytes.
+
+Invariants:
+- `decode_message(m.encode()) == m`; the decoder raises nothing but `InvalidInput`, and its result
+  is never larger than the bytes it was given.
+- An unknown kind decodes to None: a newer member may say things that an older one does not know.
+
+Left to others: who may say what, and whether it is true (replica); framing and transport (node).
+All integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tilth_ledger.blocks import Block, Certificate, Vote
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.leaf import MAX_LEAF_BYTES
+from tilth_ledger.reader import Reader
+
+MAX_MESSAGE_BYTES = 16 << 20
+MAX_LEAVES = 4_096
+MAX_VOTES = 1_024
+MAX_CERTIFICATES = 1_024
+MAX_CHAIN_BLOCKS = 1_024
+
+# epoch, view, unproven, finalized view, height, size, root, asks, count of votes
+_STATUS = struct.Struct(">QQQQQQ32sBB")
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """Submitted leaves, encoded: count u16, then length u32 and bytes of each."""
+
+    leaves: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        return b"\x01" + _write_list(2, self.leaves)
+
+    @staticmethod
+    def read(reader: Reader) -> Gossip:
+        return Gossip(_read_list(reader, 2, MAX_LEAVES, MAX_LEAF_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A leader's block and its own notarize vote for it: vote, then block."""
+
+    vote: Vote
+    block: Block
+
+    def encode(self) -> bytes:
+        return b"".join((b"\x02", self.vote.encode(), self.block.encode()))
+
+    @staticmethod
+    def read(reader: Reader) -> Proposal:
+        vote = Vote.read(reader)
+        return Proposal(vote, Block.decode(reader.take(reader.left)))
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """Votes of the sender: count u16, votes."""
+
+    votes: tuple[Vote, ...]
+
+    def encode(self) -> bytes:
+        return b"\x03" + _count(2, self.votes) + b"".join(vote.encode() for vote in self.votes)
+
+    @staticmethod
+    def read(reader: Reader) -> Votes:
+        return Votes(tuple(Vote.read(reader) for _ in range(_number(reader, 2, MAX_VOTES))))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Certificates of any views: count u16, certificates."""
+
+    certificates: tuple[Certificate, ...]
+
+    def encode(self) -> bytes:
+        parts = (certificate.encode() for certificate in self.certificates)
+        return b"\x04" + _count(2, self.certificates) + b"".join(parts)
+
+    @staticmethod
+    def read(reader: Reader) -> Certificates:
+        count = _number(reader, 2, MAX_CERTIFICATES)
+        return Certificates(tuple(Certificate.read(reader) for _ in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where the sender stands, and the votes it holds of the receiver in the receiver's highest
+    view: signed, so that a liar cannot accuse anybody of having forgotten a vote.
+
+    `unproven` is the lowest view above the finalized one that the sender cannot prove to be over;
+    `asks` wants a Status in return.
+    """
+
+    epoch: int
+    view: int
+    unproven: int
+    finalized_view: int
+    height: int
+    size: int
+    root: bytes
+    asks: bool
+    yours: tuple[Vote, ...]
+
+    def encode(self) -> bytes:
+        head = _STATUS.pack(
+            self.epoch,
+            self.view,
+            self.unproven,
+            self.finalized_view,
+            self.height,
+            self.size,
+            self.root,
+            self.asks,
+            len(self.yours),
+        )
+        return b"".join((b"\x05", head, *(vote.encode() for vote in self.yours)))
+
+    @staticmethod
+    def read(reader: Reader) -> Status:
+        *fields, asks, count = reader.unpack(_STATUS)
+        if asks > 1:
+            raise InvalidInput("status asks is neither 0 nor 1", found=asks)
+        return Status(*fields, bool(asks), tuple(Vote.read(reader) for _ in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlock:
+    """Asks for the block with this hash."""
+
+    block: bytes
+
+    def encode(self) -> bytes:
+        return b"\x06" + self.block
+
+    @staticmethod
+    def read(reader: Reader) -> FetchBlock:
+        return FetchBlock(reader.take(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A block that was asked for; whoever asked knows its hash."""
+
+    block: Block
+
+    def encode(self) -> bytes:
+        return b"\x07" + self.block.encode()
+
+    @staticmethod
+    def read(reader: Reader) -> Body:
+        return Body(Block.decode(reader.take(reader.left)))
+
+
+@dataclass(frozen=True, slots=True)
+class FetchChain:
+    """Asks for final blocks from this height on: u64."""
+
+    height: int
+
+    def encode(self) -> bytes:
+        return b"\x08" + struct.pack(">Q", self.height)
+
+    @staticmethod
+    def read(reader: Reader) -> FetchChain:
+        return FetchChain(reader.number(8))
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Final blocks in order of height, and the finality certificate of the last one if it has one.
+
+    Layout: certificate count u8 (0 or 1), certificate, count u16, length u32 and bytes of each
+    block. Blocks stay encoded until their hashes are known to link.
+    """
+
+    blocks: tuple[bytes, ...]
+    certificate: Certificate | None
+
+    def encode(self) -> bytes:
+        certificate = b"\0" if self.certificate is None else b"\1" + self.certificate.encode()
+        return b"".join((b"\x09", certificate, _write_list(2, self.blocks)))
+
+    @staticmethod
+    def read(reader: Reader) -> Chain:
+        has = _number(reader, 1, 1)
+        certificate = Certificate.read(reader) if has else None
+        return Chain(_read_list(reader, 2, MAX_CHAIN_BLOCKS, MAX_MESSAGE_BYTES), certificate)
+
+
+Message = Gossip | Proposal | Votes | Certificates | Status | FetchBlock | Body | FetchChain | Chain
+
+_READERS: dict[int, Callable[[Reader], Message]] = {
+    1: Gossip.read,
+    2: Proposal.read,
+    3: Votes.read,
+    4: Certificates.read,
+    5: Status.read,
+    6: FetchBlock.read,
+    7: Body.read,
+    8: FetchChain.read,
+    9: Chain.read,
+}
+
+
+def decode_message(data: bytes) -> Message | None:
+    """The message in `data`; None if its kind is unknown, `InvalidInput` if it is malformed."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise InvalidInput("message is too large", found=len(data), expected=MAX_MESSAGE_BYTES)
+    reader = Reader(data, "message")
+    read = _READERS.get(reader.number(1))
+    if read is None:
+        return None
+    message = read(reader)
+    reader.end()
+    return message
+
+
+def _count(width: int, items: tuple[object, ...]) -> bytes:
+    return len(items).to_bytes(width)
+
+
+def _number(reader: Reader, width: int, most: int) -> int:
+    count = reader.number(width)
+    if count > most:
+        raise InvalidInput("message lists too much", found=count, expected=f"at most {most}")
+    return count
+
+
+def _write_list(width: int, items: tuple[bytes, ...]) -> bytes:
+    return _count(width, items) + b"".join(_sized(items))
+
+
+def _sized(items: Iterable[bytes]) -> Iterable[bytes]:
+    for item in items:
+        yield struct.pack(">I", len(item))
+        yield item
+
+
+def _read_list(reader: Reader, width: int, most: int, most_bytes: int) -> tuple[bytes, ...]:
+    return tuple(_item(reader, most_bytes) for _ in range(_number(reader, width, most)))
+
+
+def _item(reader: Reader, most: int) -> bytes:
+    length = reader.number(4)
+    if length > most:
+        raise InvalidInput("item of a message is too large", found=length, expected=most)
+    return reader.take(length)

@@ -1,0 +1,269 @@
+"""The replica: one member's part in deciding the ledger, as a pure state machine.
+
+It votes, or follows; it reads no clock, file or socket and draws no random number. The node's
+shell, the simulator and every test drive this same object, in this way:
+
+    restored = Restored(state, block, certificate, journal=read_journal(data).bodies)
+    replica = Replica(genesis, organization, vote_key, executor, archive, restored)
+    effects = replica.step(now_ms, clock_ms, [Start()])
+    ... carry `effects` out, then for every turn of the loop with everything that came in:
+    effects = replica.step(now_ms, clock_ms, events)
+
+`now_ms` is monotonic, `clock_ms` the wall clock. `state` is `executor.load(...)` of the newest
+final block in the store, or `executor.genesis_state()`; `block` and `certificate` are that block
+and the finality certificate stored with it (None at genesis).
+
+Carrying out one `Effects`, in this order; an error in 1 or 2 stops the process, never retried (F7):
+ 1. `compact` is not None: write these records to a new journal file (sequence 0), fsync, rename,
+    fsync the directory (F6). Else `persist`: append `frame(persist, sequence)`, one fdatasync (F1,
+    F2, F3, F9). A crash before this point: nothing was said, nothing is owed.
+ 2. `finalized`: leaves, tree nodes, row changes, blocks, and the certificate of the LAST block, in
+    one transaction (F4). A crash before it: restart decides the same again from the journal.
+ 3. `send` to whom a connection stands (drop the rest: a new connection begins with a Status),
+    answers to clients for `finalized` and `refused`, `alarms` to the operator. A crash between
+    messages: retries and Status bring what was not sent.
+ 4. `timer_ms`: set the one timer to this time (None: clear it); when it comes, step with `Tick()`.
+ 5. `halt`: stop the process with this error.
+Call `step` again only after 1 and 2 of the step before are done. The journal belongs to one replica
+at a time.
+
+Events: `Start` once; `PeerConnected(member)` and `PeerGone(member)` as connections come and go
+(a connection that stands loses nothing: after any loss, close it and connect again);
+`Received(member, message)` with what `decode_message` gave (skip None), the member being whom TLS
+proved; `Submitted(leaf)` for each leaf of a client; `Tick`. A leaf is final when it stands in a
+`finalized` block; `refused` names the leaves of this node's clients that will not be. Neither may
+come: the client resubmits the same bytes.
+
+Left to others: rules of voting (ballot, voting), repetition (catch_up), what leaves mean
+(execution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilth_ledger import catch_up, restart, voting
+from tilth_ledger.ballot import VoterRules
+from tilth_ledger.block_tree import BlockTree
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
+from tilth_ledger.core import Core
+from tilth_ledger.effects import (
+    Archive,
+    Effects,
+    Event,
+    Executor,
+    PeerConnected,
+    PeerGone,
+    Received,
+    Start,
+    Submitted,
+    Tick,
+)
+from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.limits import Limits
+from tilth_ledger.messages import (
+    Body,
+    Certificates,
+    Chain,
+    FetchBlock,
+    FetchChain,
+    Gossip,
+    Message,
+    Proposal,
+    Status,
+    Votes,
+)
+from tilth_ledger.pacemaker import Pacemaker
+from tilth_ledger.pool import leaf_id
+from tilth_ledger.restart import Restored
+from tilth_ledger.votes import VoteTable
+
+__all__ = ["Replica", "Restored"]
+
+
+class Replica:
+    """One member; see the module's text for how to drive it."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        organization: str,
+        signer: SigningKey,
+        executor: Executor,
+        archive: Archive,
+        restored: Restored,
+        rules: VoterRules | None = None,
+    ) -> None:
+        me = genesis.member_index(organization)
+        if me is None:
+            raise InvalidInput(
+                "only members vote",
+                found=organization,
+                expected=", ".join(member.organization for member in genesis.members),
+            )
+        limits = Limits.of_genesis(genesis.limits)
+        tip = restart.tip_of(genesis, restored)
+        self._core = Core(
+            genesis=genesis,
+            me=me,
+            signer=signer,
+            executor=executor,
+            archive=archive,
+            rules=rules or VoterRules(),
+            limits=limits,
+            tree=BlockTree(genesis, executor, tip, limits),
+            table=VoteTable(genesis),
+            pace=Pacemaker(me, len(genesis.members), genesis.q, genesis.delta_ms),
+        )
+        self._sync = catch_up.CatchUp()
+        self._journal = tuple(restored.journal)
+
+    @property
+    def view(self) -> int:
+        return self._core.view
+
+    @property
+    def height(self) -> int:
+        """Height of the newest final block."""
+        return self._core.tree.tip.height
+
+    @property
+    def votes(self) -> bool:
+        """Whether this member votes now, or only follows."""
+        return self._core.may_vote
+
+    @property
+    def pending(self) -> int:
+        """Leaves that wait."""
+        return len(self._core.pool)
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How much is in memory: what a bound can be checked against."""
+        core = self._core
+        return {"views": len(core.table), "blocks": len(core.tree), "leaves": len(core.pool)}
+
+    def step(self, now_ms: int, clock_ms: int, events: Sequence[Event]) -> Effects:
+        """Take in all events of one turn and decide once."""
+        core = self._core
+        if core.halted is not None:
+            return Effects(halt=core.halted)
+        core.begin(now_ms, clock_ms)
+        leaves: list[bytes] = []
+        for event in events:
+            self._take(event, leaves)
+        core.pace.observe(now_ms, work=voting.has_work(core), stuck=False)
+        voting.drive(core)
+        self._retry_when_stuck()
+        voting.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
+        return core.end(self._timer())
+
+    def _take(self, event: Event, leaves: list[bytes]) -> None:
+        core = self._core
+        match event:
+            case Start():
+                restart.restore(core, self._journal)
+                self._journal = ()
+            case PeerConnected(member):
+                core.connected.add(member)
+                core.pace.connected(member)
+                catch_up.greet(core, member)
+            case PeerGone(member):
+                core.connected.discard(member)
+                core.pace.gone(member, core.now)
+                if self._sync.asked == member:
+                    self._sync.asked = None
+            case Received(member, message):
+                self._receive(member, message)
+            case Submitted(leaf):
+                self._submit(leaf, leaves)
+            case Tick():
+                pass
+
+    def _submit(self, leaf: bytes, leaves: list[bytes]) -> None:
+        core = self._core
+        try:
+            if core.pool.add(leaf, local=True) is not None:
+                leaves.append(leaf)
+        except Refused as refusal:
+            core.out.refused.append((leaf_id(leaf), refusal))
+
+    def _receive(self, member: int, message: Message) -> None:
+        core = self._core
+        core.pace.heard(member)
+        try:
+            self._hear(member, message)
+        except (InvalidInput, Refused) as error:
+            name = core.genesis.members[member].organization
+            core.alarm("peer", f"{type(message).__name__} of {name}: {error}")
+
+    def _hear(self, member: int, message: Message) -> None:
+        core, sync = self._core, self._sync
+        match message:
+            case Votes(votes):
+                for vote in votes:
+                    self._hear_vote(member, vote)
+            case Proposal():
+                voting.consider(core, message)
+                voting.drive(core)
+            case Certificates(certificates):
+                for certificate in certificates:
+                    self._hear_certificate(member, certificate)
+            case Gossip(leaves):
+                for leaf in leaves:
+                    core.pool.add(leaf, local=False)
+            case Status():
+                catch_up.hear_status(core, sync, member, message)
+            case FetchBlock(block):
+                catch_up.give_block(core, member, block)
+            case Body(block):
+                catch_up.take_body(core, sync, block)
+            case FetchChain(height):
+                catch_up.give_chain(core, member, height)
+            case Chain():
+                catch_up.take_chain(core, sync, member, message)
+
+    def _hear_vote(self, member: int, vote: Vote) -> None:
+        core = self._core
+        if vote.member != member or vote.epoch != core.genesis.epoch:
+            raise InvalidInput("vote is not its sender's", found=f"member {vote.member}")
+        if vote.view > core.view + 1:
+            return
+        repeated = core.table.was_heard(vote)
+        forgotten = vote.view <= core.table.oldest(core.view)
+        if vote.view < core.view and (repeated or forgotten):
+            catch_up.answer_old(core, member, vote.view)
+        if not forgotten:
+            core.certified(core.table.admit(vote), formed=True)
+
+    def _hear_certificate(self, member: int, certificate: Certificate) -> None:
+        core = self._core
+        if core.table.learn(certificate):
+            core.certified(certificate, formed=False)
+        if certificate.kind is FINALIZE and certificate.view > core.tree.tip.view:
+            voting.drive(core)
+            if certificate.view > core.tree.tip.view:
+                catch_up.ask_chain(core, self._sync, member)
+
+    def _retry_when_stuck(self) -> None:
+        core, sync = self._core, self._sync
+        catch_up.look_for_missing(core, sync)
+        work = voting.has_work(core)
+        core.pace.observe(core.now, work=work, stuck=work or catch_up.is_stuck(core, sync))
+        due = core.pace.retry_ms
+        if due is not None and core.now >= due:
+            catch_up.retry(core, sync)
+            core.pace.retried(core.now)
+
+    def _timer(self) -> int | None:
+        """The next time at which something changes without a message."""
+        core = self._core
+        times = [core.pace.retry_ms, voting.tip_due_ms(core)]
+        if core.may_vote and core.ballot.vote(core.view, NULLIFY) is None:
+            times.append(core.pace.advance_ms())
+            if core.ballot.vote(core.view, NOTARIZE) is None:
+                times.append(core.pace.leader_ms(core.genesis.leader(core.view)))
+        ahead = [time for time in times if time is not None and time > core.now]
+        return min(ahead) if ahead else None

@@ -1,0 +1,121 @@
+"""From what a crash left to a member that goes on: the final tip, and the journal's records.
+
+Invariants:
+- Every own vote of the journal is remembered, counted again and sent again: a vote counted nowhere
+  stalls everybody.
+- The view only moves forward: a certificate that ended a view was in the journal before any vote of
+  the next one.
+- A store that holds less than was promised lost data: no vote until the loss is repaired from
+  peers (F8).
+
+Left to others: reading files (node), asking the others what they hold (catch_up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilth_ledger.block_tree import Tip
+from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate
+from tilth_ledger.core import Core
+from tilth_ledger.effects import Evidence
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.journal_records import (
+    Accused,
+    Forgotten,
+    Held,
+    OwnVote,
+    Promised,
+    Proven,
+    Record,
+    decode_record,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the shell read from its disk.
+
+    `state` is the executor's state of the final tip, or of genesis; `block` and `certificate` are
+    the tip's (None at genesis); `journal` are the bodies that `read_journal` returned.
+    """
+
+    state: Any
+    block: Block | None = None
+    certificate: Certificate | None = None
+    journal: Sequence[bytes] = ()
+
+
+def tip_of(genesis: Genesis, restored: Restored) -> Tip:
+    """The final tip as the store holds it."""
+    if restored.block is None:
+        return Tip(genesis.net_bytes, 0, 0, 0, restored.state, None, None)
+    header = restored.block.header
+    return Tip(
+        header.hash,
+        header.view,
+        header.height,
+        header.time_ms,
+        restored.state,
+        restored.certificate,
+        restored.block,
+    )
+
+
+def restore(core: Core, bodies: Sequence[bytes]) -> None:
+    """Take the journal's records in, in the order in which they were written."""
+    core.view = core.tree.tip.view + 1
+    for body in bodies:
+        _take(core, decode_record(body))
+    core.journal_bytes = sum(len(body) + 28 for body in bodies)
+    while core.tree.execute_ready():
+        pass
+    core.pace.nullified = sum(
+        core.table.nullification(view) is not None
+        for view in range(core.tree.tip.view + 1, core.view)
+    )
+    core.pace.start(core.now, core.view)
+    if core.tree.tip.height < core.promised.height:
+        core.alarm(
+            "repair",
+            f"the ledger store holds {core.tree.tip.height} blocks, and {core.promised.height} were"
+            " promised: it lost data. This node does not vote until it has them again from others",
+        )
+
+
+def _take(core: Core, record: Record) -> None:
+    match record:
+        case Promised():
+            core.promised = record
+        case Forgotten():
+            core.forgotten = record
+        case Accused(first, second):
+            core.accused.append(record)
+            core.table.evidence.append(Evidence(first, second))
+        case Held(block):
+            candidate = core.tree.add(block)
+            if candidate is not None:
+                candidate.journaled = True
+        case Proven(certificate):
+            _take_certificate(core, certificate)
+        case OwnVote(vote):
+            if vote.view > core.tree.tip.view:
+                core.ballot.record(vote)
+                _take_own_certificate(core, core.table.count_own(vote))
+                if vote.kind is NOTARIZE and core.genesis.leader(vote.view) == core.me:
+                    core.proposals[vote.view] = vote.block
+
+
+def _take_certificate(core: Core, certificate: Certificate) -> None:
+    if certificate.view > core.tree.tip.view and core.table.learn(certificate):
+        _take_own_certificate(core, certificate)
+
+
+def _take_own_certificate(core: Core, certificate: Certificate | None) -> None:
+    if certificate is None:
+        return
+    if certificate.kind is not NULLIFY:
+        core.notarized_ms.setdefault(certificate.view, core.now)
+    core.view = max(core.view, certificate.view + 1)

@@ -1,0 +1,374 @@
+"""The protocol's moves: propose, notarize, finalize, nullify, and making blocks final (V1 to V5).
+
+Each function looks at the core and makes at most what the rules allow now; it returns whether it
+changed anything. `drive` repeats them until nothing changes, so that one step carries a member as
+far as its knowledge allows: a follower's notarize and finalize, and all certificates between, are
+one record in the journal and one message.
+
+Left to others: how knowledge arrives (replica), repeating what was lost (catch_up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tilth_ledger.block_tree import Candidate
+from tilth_ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    Block,
+    Certificate,
+    Header,
+    Justification,
+)
+from tilth_ledger.core import Core
+from tilth_ledger.errors import Fatal, InvalidInput, TilthError
+from tilth_ledger.messages import Gossip, Proposal
+
+MOST_AHEAD_MS = 10_000
+UNFINAL_BLOCKS = 16
+
+
+def drive(core: Core) -> None:
+    """Do all that can be done."""
+    while not core.halted and any(move(core) for move in MOVES):
+        pass
+
+
+def consider(core: Core, proposal: Proposal) -> None:
+    """Take in a leader's proposal (V1, but for executing it). Raises `InvalidInput` when it is not
+    the leader's; a bad proposal that the leader signed makes its view invalid (V3)."""
+    header, vote = proposal.block.header, proposal.vote
+    if header.view <= core.tree.tip.view:
+        return
+    hashed = header.hash
+    _check_leader(core, proposal, hashed)
+    try:
+        check_justification(core, proposal.block)
+    except InvalidInput as error:
+        if header.view == core.view:
+            core.invalid.add(header.view)
+        raise InvalidInput(
+            f"the leader's proposal of view {header.view} is not justified", found=error
+        ) from None
+    why = proposal.block.justification
+    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+        if core.table.learn(certificate):
+            core.certified(certificate, formed=False)
+    core.certified(core.table.admit(vote), formed=True)
+    if header.view == core.view or core.table.is_certified(header.view, hashed):
+        core.tree.add(proposal.block, hashed)
+    if header.view == core.view:
+        core.proposals.setdefault(header.view, hashed)
+
+
+def check_justification(core: Core, block: Block) -> None:
+    """Raise `InvalidInput` unless parent and skipped views are proven."""
+    header, why = block.header, block.justification
+    if header.net != core.genesis.net_bytes or header.epoch != core.genesis.epoch:
+        raise InvalidInput("block is of another ledger or epoch", found=header.net.hex()[:16])
+    if header.proposer != core.genesis.leader(header.view):
+        raise InvalidInput("block is not of its view's leader", found=f"member {header.proposer}")
+    if not core.rules.parent_is_certified(header, why, core.genesis):
+        raise InvalidInput("block does not certify its parent", found=header.parent.hex()[:16])
+    if not core.rules.gaps_are_skipped(header, why):
+        raise InvalidInput(
+            "block does not prove every view that it skips",
+            found=[skip.view for skip in why.skips[:8]],
+            expected=f"views {header.parent_view + 1} to {header.view - 1}",
+        )
+    if header.parent_view >= header.view or why.skips_digest != header.skips:
+        raise InvalidInput("block's header does not bind its skip proofs")
+    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+        core.table.verify(certificate)
+
+
+def best_parent(core: Core) -> tuple[Candidate | None, Justification] | None:
+    """The highest notarized block that I executed and hold all skip proofs above; the candidate is
+    None when it is the final tip. None if I cannot prove a view to be over."""
+    tip = core.tree.tip
+    skips: list[Certificate] = []
+    for view in range(core.view - 1, tip.view, -1):
+        if (found := _notarized_in(core, view)) is not None:
+            candidate, certificate = found
+            return candidate, Justification(certificate, tuple(skips[::-1]))
+        nullification = core.table.nullification(view)
+        if nullification is None:
+            return None
+        skips.append(nullification)
+    return None, Justification(tip.certificate, tuple(skips[::-1]))
+
+
+def pending_ids(parent: Candidate | None) -> frozenset[str]:
+    """Leaves that stand in a block that is not final yet."""
+    return frozenset() if parent is None else parent.pending_ids
+
+
+def pool_has_work(core: Core) -> bool:
+    """Whether a leaf waits that no certified block holds."""
+    if not len(core.pool):
+        return False
+    found = best_parent(core)
+    return core.pool.has_work(pending_ids(found[0] if found else None))
+
+
+def tip_due_ms(core: Core) -> int | None:
+    """When a certified block that carries leaves and is not final becomes work: a Delta after its
+    notarization, later when empty blocks stand on it already. None without such a block."""
+    for certificate in core.table.notarized(core.tree.tip.view):
+        candidate = core.tree.get(certificate.block)
+        if candidate is not None and candidate.executed and not candidate.content:
+            return None
+        since = core.notarized_ms.get(certificate.view, core.now)
+        wait = core.pace.delta_ms
+        for _ in range(min(candidate.empties, 16) if candidate is not None else 0):
+            wait = wait * 3 // 2
+        return since + min(wait, 30_000)
+    return None
+
+
+def has_work(core: Core) -> bool:
+    due = tip_due_ms(core)
+    return (due is not None and core.now >= due) or pool_has_work(core)
+
+
+def judge_pool(core: Core) -> None:
+    """Drop what does not execute, so that nobody waits for a leader to propose it."""
+    found = best_parent(core)
+    if found is not None and len(core.pool):
+        leaves = _body(core, found[0])
+        state = found[0].state if found[0] else core.tree.tip.state
+        time_ms = max(core.clock, _time_of(core, found[0]) + 1)
+        _take_refused(core, core.executor.build(state, leaves, time_ms).refused, found[0])
+
+
+def _execute(core: Core) -> bool:
+    return core.tree.execute_ready()
+
+
+def _finalize_blocks(core: Core) -> bool:
+    """V5: q finalize votes make a block and its ancestors final."""
+    for certificate in core.table.finalizations(core.tree.tip.view):
+        path = core.tree.path_to(certificate.block)
+        if path:
+            core.finalize(path, certificate)
+            return True
+        _check_diverged(core, certificate)
+    return False
+
+
+def _vote_finalize(core: Core) -> bool:
+    """V2: finalize what q members notarized, once I executed it (F2)."""
+    if not core.may_vote:
+        return False
+    changed = False
+    for certificate in list(core.table.notarized(core.tree.tip.view)):
+        candidate = core.tree.get(certificate.block)
+        if candidate is not None and candidate.executed and _may_finalize(core, certificate):
+            core.hold(candidate)
+            core.cast(FINALIZE, certificate.view, certificate.block)
+            changed = True
+    return changed
+
+
+def _may_finalize(core: Core, certificate: Certificate) -> bool:
+    view, block = certificate.view, certificate.block
+    if certificate.kind is not NOTARIZE or core.ballot.vote(view, FINALIZE) is not None:
+        return False
+    if core.table.finalization(view) is not None:
+        return False
+    unnullified = core.rules.finalizes_unnullified(core.ballot, view)
+    return unnullified and core.rules.finalizes_what_it_notarized(core.ballot, view, block)
+
+
+def _vote_notarize(core: Core) -> bool:
+    """V1: notarize the leader's block, once per view."""
+    hashed = core.proposals.get(core.view)
+    candidate = core.tree.get(hashed) if hashed else None
+    if candidate is None or not core.may_vote or core.view in core.invalid:
+        return False
+    if candidate.failure or candidate.block.header.time_ms > core.clock + MOST_AHEAD_MS:
+        core.invalid.add(core.view)
+        return True
+    if not candidate.executed:
+        return False
+    if not core.rules.notarizes_once(core.ballot, core.view, candidate.hash):
+        return False
+    core.hold(candidate)
+    core.cast(NOTARIZE, core.view, candidate.hash)
+    return True
+
+
+def _propose(core: Core) -> bool:
+    """The leader proposes at once when there is work."""
+    if not core.leads or not core.may_vote or core.ballot.vote(core.view, NOTARIZE) is not None:
+        return False
+    if core.view in core.proposals or not has_work(core):
+        return False
+    found = best_parent(core)
+    if found is None:
+        return False
+    parent, why = found
+    before = core.pool.version
+    block, state = _build(core, parent, why)
+    if not block.leaves and not _tip_is_due(core):
+        return core.pool.version != before
+    hashed = block.hash
+    candidate = core.tree.put_built(block, hashed, state)
+    core.proposals[core.view] = hashed
+    core.hold(candidate)
+    others, view = core.others, core.view
+    vote = core.cast(NOTARIZE, view, hashed)
+    core.out.votes.remove(vote)
+    core.send(others, Proposal(vote, block))
+    return True
+
+
+def _nullify(core: Core) -> bool:
+    """V3: give the view up on timeout, invalid proposal, or when its leader does."""
+    view = core.view
+    if not core.may_vote or core.ballot.vote(view, NULLIFY) is not None:
+        return False
+    if not core.rules.nullifies_unfinalized(core.ballot, view) or not _gives_up(core):
+        return False
+    core.cast(NULLIFY, view)
+    return True
+
+
+MOVES: tuple[Callable[[Core], bool], ...] = (
+    _execute,
+    _finalize_blocks,
+    _vote_finalize,
+    _vote_notarize,
+    _propose,
+    _nullify,
+)
+
+
+def _gives_up(core: Core) -> bool:
+    leader = core.genesis.leader(core.view)
+    if core.view in core.invalid or core.table.voted(core.view, NULLIFY, leader) is not None:
+        return True
+    if not _is_late(core):
+        return False
+    judge_pool(core)
+    return has_work(core)
+
+
+def _is_late(core: Core) -> bool:
+    advance = core.pace.advance_ms()
+    if advance is None or not has_work(core):
+        return False
+    leader = core.pace.leader_ms(core.genesis.leader(core.view))
+    waits = core.ballot.vote(core.view, NOTARIZE) is None
+    return core.now >= advance or (waits and leader is not None and core.now >= leader)
+
+
+def _build(core: Core, parent: Candidate | None, why: Justification) -> tuple[Block, object]:
+    """A block on this parent, and the state after it."""
+    tip = core.tree.tip
+    state = parent.state if parent is not None else tip.state
+    above = parent.block.header if parent is not None else None
+    time_ms = max(core.clock, _time_of(core, parent) + 1)
+    leaves = [] if _is_deep(parent, core) else _body(core, parent)
+    built = core.executor.build(state, leaves, time_ms)
+    _take_refused(core, built.refused, parent)
+    after = built.state
+    header = Header(
+        net=core.genesis.net_bytes,
+        epoch=core.genesis.epoch,
+        view=core.view,
+        height=(above.height if above else tip.height) + 1,
+        parent=parent.hash if parent else tip.hash,
+        parent_view=above.view if above else tip.view,
+        skips=why.skips_digest,
+        leaf_count=len(built.leaves),
+        size=after.size,
+        root=after.root,
+        state=after.digest,
+        time_ms=time_ms,
+        proposer=core.me,
+    )
+    return Block(header, tuple(built.leaves), why), after
+
+
+def _body(core: Core, parent: Candidate | None) -> list[bytes]:
+    limits = core.limits
+    return core.pool.candidates(pending_ids(parent), limits.block_leaves, limits.block_bytes)
+
+
+def _take_refused(
+    core: Core, refused: Iterable[tuple[str, TilthError]], parent: Candidate | None
+) -> None:
+    """Drop leaves refused on the final state and tell their submitters; let others wait."""
+    pairs = list(refused)
+    if not pairs:
+        return
+    if parent is not None:
+        core.pool.stall(name for name, _ in pairs)
+        return
+    core.out.refused += [pair for pair in pairs if core.pool.is_local(pair[0])]
+    core.pool.drop(name for name, _ in pairs)
+
+
+def _notarized_in(core: Core, view: int) -> tuple[Candidate, Certificate] | None:
+    """An executed block that is certified in this view, with its certificate."""
+    for certificate in core.table.ended(view):
+        candidate = core.tree.get(certificate.block)
+        if certificate.kind is not NULLIFY and candidate is not None and candidate.executed:
+            return candidate, certificate
+    return None
+
+
+def _time_of(core: Core, parent: Candidate | None) -> int:
+    return parent.block.header.time_ms if parent is not None else core.tree.tip.time_ms
+
+
+def _is_deep(parent: Candidate | None, core: Core) -> bool:
+    """Whether so much waits for finality that only empty blocks may follow."""
+    return parent is not None and parent.block.header.height - core.tree.tip.height > UNFINAL_BLOCKS
+
+
+def _tip_is_due(core: Core) -> bool:
+    due = tip_due_ms(core)
+    return due is not None and core.now >= due
+
+
+def _check_leader(core: Core, proposal: Proposal, hashed: bytes) -> None:
+    header, vote = proposal.block.header, proposal.vote
+    leader = core.genesis.leader(header.view)
+    stated = (vote.kind, vote.view, vote.block, vote.member)
+    if stated != (NOTARIZE, header.view, hashed, leader):
+        raise InvalidInput(
+            "proposal is not its leader's", found=f"a vote of member {vote.member}", expected=leader
+        )
+    if core.table.voted(header.view, NOTARIZE, leader) != vote:
+        vote.verify(core.genesis)
+
+
+def _check_diverged(core: Core, certificate: Certificate) -> None:
+    """A final block that I cannot execute: my state machine is not the others'."""
+    candidate = core.tree.get(certificate.block)
+    if candidate is not None and candidate.failure:
+        core.halt(
+            Fatal(
+                "this node cannot execute a block that the members made final",
+                found=candidate.failure,
+                expected="the outcome that its header states",
+                remedy="Compare versions of the software with the other members.",
+            )
+        )
+
+
+def gossip(core: Core, leaves: list[bytes]) -> None:
+    """Hand submitted leaves to everybody, but for those that my proposal of this step carries."""
+    proposed = set(_proposed_leaves(core))
+    rest = tuple(leaf for leaf in leaves if leaf not in proposed)
+    if rest:
+        core.send(core.others, Gossip(rest))
+
+
+def _proposed_leaves(core: Core) -> list[bytes]:
+    proposals = [s.message for s in core.out.sends if isinstance(s.message, Proposal)]
+    return [leaf for proposal in proposals for leaf in proposal.block.leaves]

@@ -1,0 +1,177 @@
+"""A tiny state machine for the simulator, and keys that cost nothing.
+
+A leaf is an unsigned entry whose payload is a text of words: `claim:x` is refused when x is taken,
+`needs:y` until y is taken, `bad` always. Every payload takes its own first word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+
+from tilth_ledger.blocks import Block
+from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.genesis import Genesis, member_file, parse_member_file
+from tilth_ledger.keys import BadSignature, SigningKey
+from tilth_ledger.leaf import ENTRY, Leaf
+from tilth_ledger.merkle import EMPTY_ROOT
+
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The state: which words are taken."""
+
+    size: int = 0
+    root: bytes = EMPTY_ROOT
+    digest: bytes = bytes(32)
+    time_ms: int = 0
+    taken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersBuilt:
+    leaves: tuple[bytes, ...]
+    state: Numbers
+    refused: tuple[tuple[str, TilthError], ...]
+
+
+def write_leaf(text: str) -> bytes:
+    return Leaf(ENTRY, text.encode()).encode()
+
+
+@lru_cache(maxsize=65_536)
+def _words(leaf: bytes) -> tuple[str, tuple[str, ...]]:
+    decoded = Leaf.decode(leaf)
+    return decoded.id, tuple(decoded.payload.decode().split())
+
+
+class NumberExecutor:
+    """Builds and executes; pure."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    def genesis_state(self) -> Numbers:
+        return Numbers()
+
+    def settle(self, state: Numbers) -> None:
+        self.settled = state.size
+
+    def build(self, parent: Numbers, leaves: Sequence[bytes], time_ms: int) -> NumbersBuilt:
+        taken: set[str] = set()
+        body: list[bytes] = []
+        refused: list[tuple[str, TilthError]] = []
+        for leaf in leaves:
+            name, words = _words(leaf)
+            try:
+                self._apply(parent, taken, name, words)
+            except Refused as error:
+                refused.append((name, error))
+            else:
+                body.append(leaf)
+        return NumbersBuilt(tuple(body), self._after(parent, taken, body, time_ms), tuple(refused))
+
+    def execute(self, parent: Numbers, leaves: Sequence[bytes], time_ms: int) -> Numbers:
+        taken: set[str] = set()
+        for leaf in leaves:
+            self._apply(parent, taken, *_words(leaf))
+        return self._after(parent, taken, leaves, time_ms)
+
+    @staticmethod
+    def _apply(parent: Numbers, taken: set[str], name: str, words: tuple[str, ...]) -> None:
+        held = parent.taken
+        if name in held or name in taken:
+            raise Refused("A2", "recorded already", found=name)
+        for word in words:
+            kind, _, what = word.partition(":")
+            known = what in held or what in taken
+            if kind == "bad" or (kind == "claim" and known) or (kind == "needs" and not known):
+                raise Refused("N1", "does not hold", found=word)
+        taken.add(name)
+        taken.update(w.partition(":")[2] for w in words if w.startswith("claim:"))
+        taken.add(words[0])
+
+    @staticmethod
+    def _after(
+        parent: Numbers, taken: set[str], leaves: Sequence[bytes], time_ms: int
+    ) -> Numbers:
+        if not leaves:
+            return replace(parent, time_ms=time_ms)
+        root, digest = parent.root, parent.digest
+        for leaf in leaves:
+            root = sha256(root + leaf).digest()
+        for word in sorted(taken):
+            digest = sha256(digest + word.encode()).digest()
+        size = parent.size + len(leaves)
+        return Numbers(size, root, digest, time_ms, parent.taken | taken)
+
+
+@dataclass(frozen=True, slots=True)
+class CheapKey:
+    """Signs and verifies with a keyed hash: unforgeable inside the simulator, where nobody looks."""
+
+    secret: bytes
+
+    @property
+    def public(self) -> CheapKey:
+        return self
+
+    def sign(self, message: bytes) -> bytes:
+        return sha256(self.secret + message).digest() * 2
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        if signature != self.sign(message):
+            raise BadSignature("signature does not verify")
+
+
+@dataclass(frozen=True)
+class Consortium:
+    genesis: Genesis
+    keys: tuple[SigningKey, ...]  # or CheapKeys
+
+
+@lru_cache(maxsize=64)
+def consortium(n: int, q: int | None = None, delta_ms: int = 300, cheap: bool = True) -> Consortium:
+    """A genesis of n members, `m0` to `m<n-1>`, and their vote keys."""
+    members, keys = [], []
+    for index in range(n):
+        seed = SigningKey.from_seed(sha256(b"simulated %d" % index).digest())
+        purposes = {p: seed.derive(p) for p in ("vote", "cosign", "log", "node", "admin")}
+        data = member_file(f"m{index}", f"Member {index}", purposes, PEM)
+        members.append(parse_member_file(data))
+        keys.append(purposes["vote"])
+    genesis = Genesis.write("simulated", members, limits={}, q=q, delta_ms=delta_ms)
+    if cheap:
+        keys = [CheapKey(b"secret %d" % index) for index in range(n)]
+        genesis = replace(
+            genesis,
+            members=tuple(
+                replace(member, keys=replace(member.keys, vote=key))
+                for member, key in zip(genesis.members, keys, strict=True)
+            ),
+        )
+    return Consortium(genesis, tuple(keys))
+
+
+class MemoryArchive:
+    """A node's final blocks, as its store keeps them: what survives a crash."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.certificates: dict[int, bytes] = {}
+        self.state: Numbers = Numbers()
+
+    def block(self, height: int) -> bytes | None:
+        if not 1 <= height <= len(self.blocks):
+            return None
+        return self.blocks[height - 1].encode()
+
+    def certificate(self, height: int) -> bytes | None:
+        return self.certificates.get(height)
+
+
+__all__ = ["CheapKey", "Consortium", "InvalidInput", "MemoryArchive", "NumberExecutor"]
