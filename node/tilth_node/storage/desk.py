@@ -26,6 +26,16 @@ class Desk:
     runs: runs.Runs
     samples: samples.Samples
 
+    def settle(self, statement: outbox.Statement) -> outbox.Statement:
+        """An attempt is over: keep what must be said and forget what ran, in one transaction.
+        Returns the statement that stands."""
+        with self.database.transaction() as connection:
+            connection.execute(outbox.INSERT, outbox.values(statement))
+            connection.execute(runs.DELETE, (statement.task,))
+        # A crash from here on: the restarted worker finds the statement and sends these bytes.
+        standing = self.outbox.get(statement.task, statement.attempt)
+        return statement if standing is None else standing
+
     def close(self) -> None:
         self.database.close()
 

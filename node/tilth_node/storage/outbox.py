@@ -5,7 +5,8 @@ Invariants
   always its exact bytes. So a crash between "said" and "final" cannot make a second result.
 - A statement is durable before it is sent anywhere (rule A5).
 
-Leaves to others: sending and removing (`tilth_node.worker.delivery`).
+Leaves to others: writing, which is one transaction with the end of the run
+(`tilth_node.storage.desk`), sending and removing (`tilth_node.worker.delivery`).
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     PRIMARY KEY (task, attempt)
 ) WITHOUT ROWID;
 """
+INSERT = "INSERT OR IGNORE INTO outbox (task, attempt, leaf, done) VALUES (?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,16 @@ class Statement:
     done: bool
 
 
+def values(statement: Statement) -> tuple[object, ...]:
+    """What INSERT wants."""
+    return (statement.task, statement.attempt, statement.leaf, int(statement.done))
+
+
 class Outbox:
     """The outbox table of the worker's database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def put(self, statement: Statement) -> Statement:
-        """Keep a statement; returns the one that stands, which is an earlier one if there is."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO outbox (task, attempt, leaf, done) VALUES (?, ?, ?, ?)",
-                (statement.task, statement.attempt, statement.leaf, int(statement.done)),
-            )
-        # A crash from here on: the restarted worker finds the statement and sends these bytes.
-        standing = self.get(statement.task, statement.attempt)
-        return statement if standing is None else standing
 
     def get(self, task: str, attempt: int) -> Statement | None:
         row = self._database.reader.execute(

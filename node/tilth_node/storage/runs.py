@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS runs (
     handle TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+DELETE = "DELETE FROM runs WHERE task = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Runs:
 
     def remove(self, task: str) -> None:
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM runs WHERE task = ?", (task,))
+            connection.execute(DELETE, (task,))
 
     def all(self) -> list[Run]:
         rows = self._database.reader.execute("SELECT task, attempt, step, handle FROM runs")

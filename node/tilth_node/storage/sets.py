@@ -93,16 +93,20 @@ def build_sample(folder: Path, sample: Sample, targets: tuple[str, ...]) -> None
 
 
 def _place(sample: Sample, seen: Seen, target: Path) -> None:
-    """Hard link one file, or copy it when it lies on another device."""
+    """Hard link one file, or copy it when that is impossible or the copy alone can be read."""
+    source = sample.root / seen.entry.path
     try:
-        os.link(sample.root / seen.entry.path, target, follow_symlinks=False)
+        # User code runs as nobody: a file that only its owner reads must not be linked as it is.
+        if os.geteuid() != 0 or os.lstat(source).st_mode & 0o004:
+            os.link(source, target, follow_symlinks=False)
+            return
     except FileNotFoundError as error:
         raise DataChanged(
             f"sample {sample.key} ({sample.name}) lacks a file", found=seen.entry.path
         ) from error
     except OSError:
-        # Another device, or a file system without hard links.
-        _copy(sample, seen, target)
+        pass  # another device, or a file system without hard links
+    _copy(sample, seen, target)
 
 
 def _copy(sample: Sample, seen: Seen, target: Path) -> None:

@@ -109,16 +109,26 @@ class Vault:
                 settle(source.fileno(), file, self.path(digest))
         return Blob(digest, status.st_size)
 
-    def writer(self, digest: str, size: int) -> "Writer":
+    def writer(self, digest: str, size: int, *, resume: bool = True) -> "Writer":
         """Begin or resume the file of a blob whose digest and size are known beforehand.
 
         Two writers of one blob do not disturb each other; only the first resumes."""
         target = self.path(digest)
         self.check_space(size)
-        first = digest not in self._writing
+        first = resume and digest not in self._writing
         name = digest if first else f"{digest}.{next(self._numbers)}"
-        self._writing.add(digest)
+        if first:
+            self._writing.add(digest)
         return Writer(self, self._partial / name, target, digest, size, resumable=first)
+
+    def partial_size(self, digest: str) -> int:
+        """How many bytes an interrupted writer left, from where the next one resumes."""
+        if digest in self._writing:
+            return 0
+        try:
+            return (self._partial / self.path(digest).name).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def check_space(self, size: int) -> None:
         """Raise NoSpace when `size` more bytes would eat into the floor."""

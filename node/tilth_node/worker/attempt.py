@@ -1,0 +1,118 @@
+"""One attempt at one task: from `todo` on the ledger to a statement in the outbox.
+
+Invariants
+- Only tasks of this organization, on its own data, are touched (rule R2).
+- Nothing is mounted before `doing` is final, and rights, approval and plan are looked at once
+  more right before mounting: what was lost in between counts (rules P4, P5).
+- Exactly one statement per attempt; a crash anywhere before it is written repeats the work, a
+  crash after it repeats the sending.
+
+Leaves to others: running (`tilth_node.worker.execution`), sending (`tilth_node.worker.delivery`).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.operations import check
+from tilth_ledger.rows import Row
+from tilth_ledger.transitions import effective_state
+from tilth_node.logs import logger
+from tilth_node.storage.outbox import Statement
+from tilth_node.worker import outcome
+from tilth_node.worker.execution import Execution, words
+from tilth_node.worker.failure import MOVED_ON, REASON_OF_RULE, Dropped, Failed
+from tilth_node.worker.patience import patiently
+from tilth_node.worker.site import Site
+
+
+class Attempt:
+    """The worker's next attempt at the task `key`; `tell` hears what it waits for."""
+
+    def __init__(self, site: Site, key: str, tell: Callable[[str], None]) -> None:
+        self._site, self._key, self._tell = site, key, tell
+        self._log = logger("worker")
+        self.begun = False  # its `doing` is final
+
+    async def run(self) -> Statement | None:
+        """What to say about it; None when the ledger has moved on."""
+        try:
+            task, state = self._read("todo", "doing")
+            number = task["attempt"] + (1 if state == "todo" else 0)
+            standing = self._site.desk.outbox.get(self._key, number)
+            return standing or await self._attempt(task, state, number)
+        except Dropped as reason:
+            self._log.info("task dropped", task=self._key, reason=str(reason))
+            return None
+
+    async def _attempt(self, task: Row, state: str, number: int) -> Statement:
+        try:
+            operation = await self._carry_out(task, state, number)
+            check(operation)
+            leaf = self._site.sign(operation)
+        except Failed as failure:
+            operation = self._failed(number, failure)
+            leaf = self._site.sign(operation)
+        except InvalidInput as error:
+            # User code made the statement itself impossible: odd names, too many statistics.
+            reason = "score" if task["kind"] == "test" else "wrong_shape"
+            operation = self._failed(number, Failed(reason, str(error)))
+            leaf = self._site.sign(operation)
+        done = operation["op"] == "task.done"
+        return self._site.desk.settle(Statement(self._key, number, leaf, done))
+
+    async def _carry_out(self, task: Row, state: str, number: int) -> Mapping[str, Any]:
+        self._check_own(task)
+        execution = Execution(self._site, task, number, self._tell)
+        preparing = asyncio.create_task(execution.prepare(), name=f"prepare {self._key}")
+        try:
+            if state == "todo":
+                await self._begin(number)
+            self.begun = True
+            await preparing
+            self._read("doing")
+            return await execution.run()
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+
+    async def _begin(self, number: int) -> None:
+        """Return when `doing` is final."""
+        operation = {"op": "task.doing", "task": self._key, "attempt": number}
+        leaf = self._site.sign(operation)
+        try:
+            await patiently(lambda: self._site.submit(leaf), self._tell)
+        except Refused as refusal:
+            if refusal.rule in MOVED_ON:
+                raise Dropped(str(refusal)) from refusal
+            reason = REASON_OF_RULE.get(refusal.rule, "rights")
+            raise Failed(reason, str(refusal)) from refusal
+
+    def _read(self, *wanted: str) -> tuple[Row, str]:
+        """The task as it stands; raises Dropped unless it is in a wanted state."""
+        task = self._site.rows.get(f"task/{self._key}")
+        plan = None if task is None else self._site.rows.get(f"plan/{task['plan']}")
+        if task is None or plan is None:
+            raise Dropped("the task is not on the ledger", found=self._key)
+        state = effective_state(task, plan, self._site.clock.wall_ms())
+        if state not in wanted:
+            raise Dropped("the task has moved on", found=state, expected=" or ".join(wanted))
+        return task, state
+
+    def _check_own(self, task: Row) -> None:
+        """Rule R2: this node works for nobody but its own organization."""
+        data = task.get("data")
+        row = self._site.rows.get(f"dataset/{data['dataset']}") if data else None
+        owner = task["worker"] if row is None else row["owner"]
+        if {task["worker"], owner} != {self._site.organization}:
+            raise Dropped(
+                "R2: the task is another organization's",
+                found=f"worker {task['worker']}, data of {owner}",
+                expected=self._site.organization,
+            )
+
+    def _failed(self, number: int, failure: Failed) -> Mapping[str, Any]:
+        self._log.warning("task failed", task=self._key, reason=failure.reason)
+        text = words(failure, failure.log, self._site.allowance.log_bytes)
+        return outcome.failed(self._key, number, failure.reason, self._site.vault.write(text))

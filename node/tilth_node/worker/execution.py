@@ -1,0 +1,280 @@
+"""Running the steps of one attempt: isolations in order, outputs into the vault, evidence kept.
+
+Invariants
+- Each step runs in an isolation of its own; what crosses from one to the next is what the step
+  declares. A test's labels never cross (`tilth_ledger.steps`).
+- The handle of a step is journaled before it starts, and what was cancelled is really ended.
+- Only declared outputs are taken, within their limits; models are durable before anybody says so.
+- User code's fault is a `Failed` at once; this node's own trouble is waited out.
+
+Leaves to others: whether it may run (`tilth_node.worker.attempt`), what is said about it
+(`tilth_node.worker.outcome`).
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tilth_ledger.canonical import dumps, sha256_hex
+from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.rows import Row
+from tilth_ledger.steps import Kind, Source, Step, format_of, steps_of
+from tilth_node.runtimes import Reason, StepResult, StepSpec
+from tilth_node.runtimes.unpack import pack
+from tilth_node.storage import walk
+from tilth_node.storage.runs import Run
+from tilth_node.storage.samples import DataChanged
+from tilth_node.storage.vault import Blob
+from tilth_node.worker import outcome
+from tilth_node.worker.failure import Failed
+from tilth_node.worker.holders import wanted
+from tilth_node.worker.patience import patiently
+from tilth_node.worker.site import Site
+
+ARCHIVE_BYTES = 64 << 20
+PERF, REPORT = "perf.json", "report.json"
+
+
+class Execution:
+    """The run of one attempt at `task`; `tell` hears what it waits for."""
+
+    def __init__(self, site: Site, task: Row, attempt: int, tell: Callable[[str], None]) -> None:
+        self._site, self._task, self._attempt, self._tell = site, task, attempt, tell
+        self._key: str = task["key"]
+        self._steps = steps_of(task, site.rows.get, site.allowance)
+        self._scratch = site.scratch / f"{self._key.replace('/', '+')}.{attempt}"
+        self._ran: list[Step] = []
+        self._results: list[StepResult] = []
+
+    # -- before `doing` is final: nothing is mounted yet
+
+    async def prepare(self) -> None:
+        """Fetch what is not here, check the data (rule D2), build what is shared by tasks."""
+        await asyncio.gather(*(self._fetch(digest) for digest in sorted(self._digests())))
+        try:
+            for key in self._sets():
+                self._site.stage.members(key)
+            await patiently(self._prepare_folders, self._tell)
+        except DataChanged as error:
+            raise Failed("data", str(error)) from error
+        except InvalidInput as error:
+            raise Failed("input", str(error)) from error
+
+    async def _prepare_folders(self) -> None:
+        await asyncio.to_thread(self._site.stage.prepare, self._steps, content=self._certifiable)
+
+    async def _fetch(self, digest: str) -> None:
+        limit = max(self._site.allowance.output_bytes, ARCHIVE_BYTES)
+
+        async def fetch() -> None:
+            await self._site.blobs.ensure(wanted(self._site.rows, digest, limit))
+
+        if not self._site.vault.has(digest):
+            try:
+                await patiently(fetch, self._tell)
+            except Refused as error:
+                raise Failed("rights", str(error)) from error
+
+    # -- after it
+
+    async def run(self) -> Mapping[str, Any]:
+        """The `task.done` operation of the attempt. Raises Failed."""
+        started = self._site.clock.wall_ms()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        try:
+            earlier = await self._run_steps()
+            return await self._collect(started, earlier)
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _run_steps(self) -> Mapping[str, Path]:
+        earlier: dict[str, Path] = {}
+        for step in self._steps:
+            cached = self._features_of(step)
+            if cached is not None and cached.is_dir():
+                earlier["features"] = cached
+                continue
+            result = await patiently(partial(self._run_step, step, earlier), self._tell)
+            self._ran.append(step)
+            self._results.append(result)
+            if result.reason is Reason.CANCELED:
+                raise asyncio.CancelledError
+            if result.reason is not None:
+                raise Failed(result.reason.value, result.detail, log=self._log())
+            earlier |= result.outputs
+            if cached is not None:
+                earlier["features"] = _keep_features(result.outputs["features"], cached)
+        return earlier
+
+    async def _run_step(self, step: Step, earlier: Mapping[str, Path]) -> StepResult:
+        collect = self._scratch / step.name
+        shutil.rmtree(collect, ignore_errors=True)
+        collect.mkdir(parents=True)
+        filled = self._site.stage.fill(self._task, step, earlier)
+        runtime = self._site.runtime
+        handle = await runtime.stage(StepSpec(step, collect, filled.mounts, filled.files))
+        self._site.desk.runs.put(Run(self._key, self._attempt, step.name, handle.to_json()))
+        # A crash from here on leaves a handle that the restart adopts or kills.
+        try:
+            await runtime.start(handle)
+            return await runtime.collect(handle)
+        except asyncio.CancelledError:
+            await runtime.cancel(handle)
+            raise
+
+    # -- the end
+
+    async def _collect(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
+        try:
+            return await self._say(started, left)
+        except Failed:
+            raise
+        except (InvalidInput, FileNotFoundError) as error:
+            reason = "score" if PERF in left else "wrong_shape"
+            raise Failed(reason, str(error), log=self._log()) from error
+
+    async def _say(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
+        score = outcome.score(left[PERF].read_bytes()) if PERF in left else None
+        outputs = {
+            path.removeprefix("out/"): await self._keep_model(folder)
+            for path, folder in left.items()
+            if path.startswith("out/")
+        }
+        report, log = self._keep_report(left), self._log()
+        evidence = outcome.Evidence(
+            started_ms=started,
+            ended_ms=self._site.clock.wall_ms(),
+            inputs=self._inputs(),
+            input_bytes=sum(self._site.vault.size(each) or 0 for each in self._inputs().values()),
+            labels="sealed" if self._task["kind"] == "test" else "none",
+            data_check=self._data_check(),
+            set_digest=self._set_digest(),
+            environment=self._environment(),
+            **self._folders(left),
+            predictions=self._predictions(left),
+            log=self._site.vault.write(log).digest if log else "",
+            report=report["digest"] if report else "",
+        )
+        facts = outcome.receipt(self._steps, self._results, evidence)
+        return outcome.done(self._key, self._attempt, outputs, facts, score, report)
+
+    async def _keep_model(self, folder: Path) -> tuple[Blob, str]:
+        """A model into the vault: its one file as it is, anything else as an archive."""
+        names = [item.path for item in walk.listing(folder)]
+        form = format_of(names)
+        limit = self._steps[-1].limits.output_bytes
+
+        async def keep() -> Blob:
+            if form == "archive":
+                return await asyncio.to_thread(self._site.vault.write, pack(folder))
+            return self._site.vault.adopt(folder / names[0], max_bytes=limit)
+
+        return await patiently(keep, self._tell), form
+
+    def _keep_report(self, left: Mapping[str, Path]) -> dict[str, Any] | None:
+        if REPORT not in left:
+            return None
+        data = left[REPORT].read_bytes()
+        blob, count = self._site.vault.write(data), outcome.row_count(data)
+        facts: dict[str, Any] = {"digest": blob.digest, "size": blob.size}
+        return facts if count is None else {**facts, "count": count}
+
+    def _folders(self, left: Mapping[str, Path]) -> dict[str, str]:
+        """Digests of the local folder before and after; what is left waits for finality."""
+        digests: dict[str, str] = {}
+        before = self._site.stage.local(self._task)
+        if before is not None:
+            digests["local_in"] = walk.digest_of(before)
+        after = left.get("local")
+        if after is not None and any(after.iterdir()):
+            digests["local_out"] = self._site.folders.keep(
+                self._task["plan"], self._key, self._attempt, after
+            )
+        return digests
+
+    def _predictions(self, left: Mapping[str, Path]) -> str:
+        """The digest of what was predicted; only an exporting dataset's leave this node."""
+        if "pred" not in left:
+            return ""
+        if self._task["kind"] == "predict":
+            return self._site.vault.write(pack(left["pred"])).digest
+        return walk.digest_of(left["pred"])
+
+    def _log(self) -> bytes:
+        """What the steps wrote, one after the other."""
+        parts = [
+            b"== %s ==\n%s\n" % (step.name.encode(), result.log.rstrip())
+            for step, result in zip(self._ran, self._results, strict=True)
+            if result.log
+        ]
+        return b"".join(parts)
+
+    # -- facts
+
+    @property
+    def _certifiable(self) -> bool:
+        """Whether the score may stand on a board: then every byte of the data is hashed first."""
+        if self._task["kind"] != "test" or not self._task.get("objective"):
+            return False
+        chosen = self._site.rows.get(f"sampleset/{self._task['data']['set']}")
+        return chosen is not None and chosen["label"] == "test"
+
+    def _digests(self) -> set[str]:
+        folders = [folder for step in self._steps for folder in step.folders]
+        return {folder.digest for folder in folders if folder.digest}
+
+    def _sets(self) -> set[str]:
+        return {folder.set for step in self._steps for folder in step.folders if folder.set}
+
+    def _inputs(self) -> dict[str, str]:
+        return {
+            folder.path.removeprefix("in/"): folder.digest
+            for step in self._steps
+            for folder in step.folders
+            if folder.source is Source.MODEL
+        }
+
+    def _data_check(self) -> str:
+        if not self._sets():
+            return "none"
+        return "content" if self._certifiable else "metadata"
+
+    def _set_digest(self) -> str:
+        data = self._task.get("data")
+        row = self._site.rows.get(f"sampleset/{data['set']}") if data else None
+        return str((row or {}).get("digest", ""))
+
+    def _environment(self) -> str:
+        key = self._steps[-1].environment
+        row = self._site.rows.get(f"environment/{key}") if key else None
+        return str((row or {}).get("digest", ""))
+
+    def _features_of(self, step: Step) -> Path | None:
+        """Where the features of this step are cached; None for other steps."""
+        if step.kind is not Kind.FEATURES:
+            return None
+        made_from = {
+            "opener": [f.digest for f in step.folders if f.source is Source.ARCHIVE],
+            "environment": step.environment,
+            "set": self._task["data"]["set"],
+            "selection": self._task["data"].get("selection", {}),
+        }
+        return self._site.features / sha256_hex(dumps(made_from))
+
+
+def _keep_features(folder: Path, cached: Path) -> Path:
+    """Move exported features to where the next test finds them."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    if not cached.is_dir():
+        os.replace(folder, cached)
+    return cached
+
+
+def words(error: TilthError, log: bytes, limit: int) -> bytes:
+    """The log of a failed attempt: what the steps wrote, then why it failed."""
+    end = f"== failed ==\n{error}\n".encode()
+    return log[: max(0, limit - len(end))] + end[:limit]

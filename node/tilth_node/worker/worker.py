@@ -1,0 +1,199 @@
+"""The worker: sees its tasks on the ledger, runs them, and says how they ended.
+
+Invariants
+- Driven by row changes as they become final (`work/<organization>/`, `plan/`); nothing is polled.
+- What runs is in `_active`, by task; a task is never run twice at the same time.
+- A task that the ledger no longer wants (cancel, stopped plan, retry elsewhere) is ended, with
+  the processes it started (rule L3).
+- After a crash: what an earlier life started is ended, what it said is sent, and every task that
+  is still `doing` runs again. No second result can come of it: see the outbox.
+
+Leaves to others: which tasks begin (`tilth_node.worker.scheduler`), one attempt
+(`tilth_node.worker.attempt`), what becomes superfluous (`tilth_node.worker.residue`).
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from tilth_ledger.transitions import FINAL, effective_state
+from tilth_node.feed import Changes
+from tilth_node.logs import logger
+from tilth_node.storage.outbox import Statement
+from tilth_node.worker.ancestry import nearest
+from tilth_node.worker.attempt import Attempt
+from tilth_node.worker.delivery import deliver
+from tilth_node.worker.scheduler import Candidate, choose
+from tilth_node.worker.site import Site
+
+Subscribe = Callable[[Sequence[str]], AsyncIterator[Changes]]
+
+
+@dataclass(slots=True)
+class _Active:
+    """A task under way; it holds a slot until its statement is in the outbox."""
+
+    candidate: Candidate
+    attempt: Attempt
+    task: asyncio.Task[None]
+    holds_slot: bool = True
+    changed: bool = False  # the ledger said something about it meanwhile
+
+
+@dataclass(slots=True)
+class Worker:
+    """The worker of one site, with `slots` tasks at a time."""
+
+    site: Site
+    subscribe: Subscribe
+    slots: int
+    settled: Callable[[str], None] = lambda plan: None  # a task of this plan is settled
+    waiting: dict[str, str] = field(default_factory=dict)  # task -> what it waits for
+    _todo: dict[str, Candidate] = field(default_factory=dict)
+    _active: dict[str, _Active] = field(default_factory=dict)
+    _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
+    _stopping: bool = False
+    _arrivals: "count[int]" = field(default_factory=count)
+
+    async def start(self) -> None:
+        """End what an earlier life of this process left running, and send what it had to say."""
+        shutil.rmtree(self.site.scratch, ignore_errors=True)
+        self.site.scratch.mkdir(parents=True)
+        for run in self.site.desk.runs.all():
+            handle = await self.site.runtime.attach(run.handle)
+            if handle is not None:
+                await self.site.runtime.cancel(handle)
+            self.site.desk.runs.remove(run.task)
+        for statement in self.site.desk.outbox.all():
+            self._deliver(statement)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        mine = f"work/{self.site.organization}/"
+        async for changes in self.subscribe((mine, "plan/")):
+            for key, value in changes.rows.items():
+                if key.startswith(mine):
+                    self._task_changed(key.removeprefix(mine), gone=value is None)
+                else:
+                    self._plan_changed(key.removeprefix("plan/"))
+            self._begin_some()
+
+    async def stop(self) -> None:
+        """End everything that runs; it begins again in the next life."""
+        self._stopping = True
+        tasks = [active.task for active in self._active.values()] + list(self._deliveries)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.site.runtime.close()
+
+    # -- what the ledger says
+
+    def _task_changed(self, key: str, *, gone: bool) -> None:
+        if gone:
+            self._todo.pop(key, None)
+        else:
+            self._consider(key)
+        if key in self._active:
+            self._active[key].changed = True
+            self._end_if_unwanted(key)
+
+    def _plan_changed(self, plan: str) -> None:
+        for key, active in list(self._active.items()):
+            if active.candidate.plan == plan:
+                active.changed = True
+                self._end_if_unwanted(key)
+        for key, candidate in list(self._todo.items()):
+            if candidate.plan == plan:
+                self._consider(key)
+
+    def _state(self, key: str) -> str:
+        """The task's effective state, `canceled` when it is not on the ledger."""
+        task = self.site.rows.get(f"task/{key}")
+        plan = None if task is None else self.site.rows.get(f"plan/{task['plan']}")
+        if task is None or plan is None:
+            return "canceled"
+        return effective_state(task, plan, self.site.clock.wall_ms())
+
+    def _consider(self, key: str) -> None:
+        """Put a task on the list of what could begin, or take it off."""
+        if self._state(key) not in ("todo", "doing"):
+            self._todo.pop(key, None)
+            return
+        task = self.site.rows.get(f"task/{key}")
+        if task is not None and key not in self._active:
+            before = self._todo.get(key)
+            arrived = next(self._arrivals) if before is None else before.arrived
+            folder = nearest(self.site.rows, task) or ""
+            self._todo[key] = Candidate(key, task["plan"], task["rank"], arrived, folder)
+
+    def _end_if_unwanted(self, key: str) -> None:
+        active, state = self._active[key], self._state(key)
+        stopped = active.attempt.begun and state == "todo"
+        if active.holds_slot and (stopped or state in FINAL or state == "canceled"):
+            active.task.cancel()
+
+    # -- what runs
+
+    def _begin_some(self) -> None:
+        running = [each.candidate for each in self._active.values() if each.holds_slot]
+        if self._stopping or len(running) >= self.slots or not self._todo:
+            return
+        idle = [each for key, each in self._todo.items() if key not in self._active]
+        for candidate in choose(idle, running, self.slots):
+            del self._todo[candidate.task]
+            self._begin(candidate)
+
+    def _begin(self, candidate: Candidate) -> None:
+        key = candidate.task
+        attempt = Attempt(self.site, key, lambda words: self._wait_for(key, words))
+        task = asyncio.create_task(self._carry(candidate, attempt), name=f"task {key}")
+        self._active[key] = _Active(candidate, attempt, task)
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    async def _carry(self, candidate: Candidate, attempt: Attempt) -> None:
+        """One task from its beginning until what must be said about it is final."""
+        statement = await attempt.run()
+        self._active[candidate.task].holds_slot = False
+        self._begin_some()
+        if statement is not None:
+            await deliver(self.site, statement, lambda w: self._wait_for(candidate.task, w))
+            self.settled(candidate.plan)
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        active = self._active.pop(key)
+        self.waiting.pop(key, None)
+        if task.cancelled():
+            self.site.desk.runs.remove(key)
+        elif (error := task.exception()) is not None:
+            # A fault of the node's own code: the task stays `doing`, and the next start runs it.
+            logger("worker").error("task broke the worker", task=key, exc_info=error)
+            return
+        if active.changed and not self._stopping:
+            self._consider(key)  # perhaps it was retried before its old attempt was settled
+        self._begin_some()
+
+    def _deliver(self, statement: Statement) -> None:
+        """Send a statement of an earlier life."""
+        key = statement.task
+        delivery = asyncio.create_task(
+            deliver(self.site, statement, lambda words: self._wait_for(key, words)),
+            name=f"deliver {key}",
+        )
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._deliveries.discard)
+
+    def _wait_for(self, key: str, words: str) -> None:
+        """Remember what a task waits for (empty: nothing), and log it when it changes."""
+        if words and self.waiting.get(key) != words:
+            self.waiting[key] = words
+            logger("worker").warning("doing, waiting", task=key, reason=words)
+        elif not words:
+            self.waiting.pop(key, None)
+
+    @property
+    def status(self) -> Mapping[str, str]:
+        """What is under way: task -> "doing", or what it waits for."""
+        return {key: self.waiting.get(key, "doing") for key in self._active}

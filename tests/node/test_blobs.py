@@ -1,0 +1,213 @@
+"""Blobs between nodes: resumed after a cut, checked while streaming, served by right only."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tilth_ledger.canonical import dumps
+from tilth_ledger.errors import InvalidInput, Refused, Unavailable
+from tilth_ledger.rows import MemoryRows
+from tilth_node.storage.vault import Vault
+from tilth_node.worker.blobs import Blobs, Wanted
+
+Handler = Callable[[str, bytes], AsyncIterator[bytes]]
+MODEL = bytes(range(256)) * 4096  # 1 MiB
+DIGEST = hashlib.sha256(MODEL).hexdigest()
+GIB = 1 << 30
+
+
+class Wire:
+    """Connections within this process; `cut` ends each answer after so many bytes."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.cut: dict[str, int] = {}
+        self.asked: list[tuple[str, bytes]] = []
+
+    def of(self, organization: str) -> "Ends":
+        return Ends(self, organization)
+
+
+class Ends:
+    """The wire as one organization has it."""
+
+    def __init__(self, wire: Wire, organization: str) -> None:
+        self.wire, self.organization = wire, organization
+
+    def serve(self, method: str, handler: Handler) -> None:
+        assert method == "blob"
+        self.wire.handlers[self.organization] = handler
+
+    async def request(
+        self, organization: str, method: str, body: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        self.wire.asked.append((organization, body))
+        if organization not in self.wire.handlers:
+            raise Unavailable(f"there is no connection to {organization} now")
+        left = self.wire.cut.get(organization, GIB)
+        async for piece in self.wire.handlers[organization](self.organization, body):
+            if len(piece) > left:
+                raise Unavailable(f"the connection to {organization} ended")
+            left -= len(piece)
+            yield piece
+
+
+class Node:
+    def __init__(self, wire: Wire, folder: Path, organization: str, rows: MemoryRows) -> None:
+        self.vault = Vault(folder / organization, floor_bytes=0)
+        self.blobs = Blobs(organization, self.vault, rows, wire.of(organization))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def rows() -> MemoryRows:
+    """A ledger on which `maker` imported the model, for `user` to use."""
+    model = {
+        "key": "maker/1",
+        "digest": DIGEST,
+        "size": len(MODEL),
+        "owner": "maker",
+        "raw": [],
+        "mixed": [],
+        "imports": ["maker/1"],
+        "cap": {"use": ["maker", "second", "user"], "download": ["maker"]},
+    }
+    return MemoryRows({f"blob/{DIGEST}/model/maker/1": b"{}", "model/maker/1": dumps(model)})
+
+
+@pytest.fixture
+def maker(wire: Wire, tmp_path: Path, rows: MemoryRows) -> Node:
+    node = Node(wire, tmp_path, "maker", rows)
+    node.vault.write(MODEL)
+    return node
+
+
+@pytest.fixture
+def user(wire: Wire, tmp_path: Path, rows: MemoryRows, maker: Node) -> Node:
+    return Node(wire, tmp_path, "user", rows)
+
+
+def wanted(*holders: str, size: int | None = len(MODEL)) -> Wanted:
+    return Wanted(DIGEST, holders, GIB, size)
+
+
+async def test_a_blob_comes_over_whole(user: Node) -> None:
+    await user.blobs.ensure(wanted("maker"))
+    assert user.vault.load(DIGEST) == MODEL
+
+
+async def test_two_who_want_it_fetch_it_once(wire: Wire, user: Node) -> None:
+    await asyncio.gather(*(user.blobs.ensure(wanted("maker")) for _ in range(5)))
+    assert len(wire.asked) == 1
+
+
+async def test_a_cut_transfer_goes_on_from_another_holder(
+    wire: Wire, user: Node, tmp_path: Path, rows: MemoryRows
+) -> None:
+    second = Node(wire, tmp_path, "second", rows)
+    second.vault.write(MODEL)
+    wire.cut["maker"] = 300_000
+    await user.blobs.ensure(wanted("maker", "second"))
+    assert user.vault.load(DIGEST) == MODEL
+    assert b'"offset":262144' in wire.asked[1][1]
+
+
+async def test_a_transfer_goes_on_after_a_restart(
+    wire: Wire, user: Node, tmp_path: Path, rows: MemoryRows
+) -> None:
+    wire.cut["maker"] = 300_000
+    with pytest.raises(Unavailable):
+        await user.blobs.ensure(wanted("maker"))
+    del wire.cut["maker"]
+    restarted = Node(wire, tmp_path, "user", rows)
+    await restarted.blobs.ensure(wanted("maker"))
+    assert restarted.vault.load(DIGEST) == MODEL
+    assert b'"offset":262144' in wire.asked[-1][1]
+
+
+async def test_bytes_that_do_not_have_the_digest_are_not_kept(wire: Wire, user: Node) -> None:
+    async def lie(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield len(MODEL).to_bytes(8)
+        yield bytes(len(MODEL))
+
+    wire.handlers["maker"] = lie
+    with pytest.raises(Unavailable, match="do not have its digest"):
+        await user.blobs.ensure(wanted("maker"))
+    assert not user.vault.has(DIGEST)
+    assert user.vault.partial_size(DIGEST) == 0
+
+
+@pytest.mark.parametrize("size", [len(MODEL) + 1, 1 << 60])
+async def test_another_size_than_the_ledger_says_is_refused_at_once(
+    wire: Wire, user: Node, size: int
+) -> None:
+    async def lie(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield size.to_bytes(8)
+        raise AssertionError("nobody may want more")
+
+    wire.handlers["maker"] = lie
+    with pytest.raises(Unavailable, match="something else"):
+        await user.blobs.ensure(wanted("maker"))
+
+
+async def test_an_answer_without_a_size_is_the_peers_fault(wire: Wire, user: Node) -> None:
+    async def mumble(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield b"1234"
+
+    wire.handlers["maker"] = mumble
+    with pytest.raises(Unavailable, match="without a size"):
+        await user.blobs.ensure(wanted("maker"))
+
+
+@pytest.mark.rule("P6")
+async def test_who_lacks_the_right_is_refused_by_the_holder(
+    wire: Wire, maker: Node, tmp_path: Path, rows: MemoryRows
+) -> None:
+    stranger = Node(wire, tmp_path, "stranger", rows)
+    with pytest.raises(Refused) as refused:
+        await stranger.blobs.ensure(wanted("maker"))
+    assert refused.value.rule == "P6"
+    assert not stranger.vault.has(DIGEST)
+
+
+@pytest.mark.rule("P4")
+async def test_a_right_that_was_taken_back_binds_the_next_ask(
+    wire: Wire, user: Node, rows: MemoryRows
+) -> None:
+    narrowed = rows.get("model/maker/1") or {}
+    rows.apply({"model/maker/1": dumps(narrowed | {"cap": {"use": ["maker"], "download": []}})})
+    with pytest.raises(Refused):
+        await user.blobs.ensure(wanted("maker"))
+
+
+async def test_nobody_there_is_said_with_the_names(user: Node) -> None:
+    with pytest.raises(Unavailable, match=r"cannot be had now.*nowhere"):
+        await user.blobs.ensure(wanted("nowhere"))
+
+
+async def test_a_holder_that_lost_it_is_passed_over(wire: Wire, user: Node, maker: Node) -> None:
+    maker.vault.remove(DIGEST)
+    with pytest.raises(Unavailable, match="does not hold this blob"):
+        await user.blobs.ensure(wanted("maker"))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"digest":"x","offset":0}', b'{"digest":1,"offset":0}', b"[" * 500]
+)
+async def test_a_malformed_ask_is_refused(maker: Node, body: bytes) -> None:
+    with pytest.raises((InvalidInput, Refused)):
+        async for _ in maker.blobs.serve("user", body):
+            pass
+
+
+async def test_a_negative_offset_is_refused(maker: Node) -> None:
+    with pytest.raises(InvalidInput):
+        async for _ in maker.blobs.serve("user", dumps({"digest": DIGEST, "offset": -1})):
+            pass
