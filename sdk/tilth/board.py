@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tilth.assets import Objective
 from tilth.errors import InvalidInput
+from tilth.rows import Remembered
 from tilth.tables import table
+from tilth_ledger.rows import Rows
 
 if TYPE_CHECKING:
     from tilth.client import Network
@@ -107,6 +109,41 @@ class Board:
             "revision": self.revision,
             "rows": [row.as_dict() for row in self.rows],
         }
+
+
+def read_board(
+    net: "Network", objective: Objective, *, revision: int | None, finals_only: bool
+) -> Board:
+    """The board of an objective, from the rows that the node serves."""
+    from tilth_ledger import leaderboard
+
+    rows = Remembered(net.rows)
+    found = leaderboard.board(rows, objective.key, revision=revision, finals_only=finals_only)
+    made = tuple(_row(net, rows, each) for each in found.rows)
+    return Board(objective, revision or objective.revision, made)
+
+
+def _row(net: "Network", rows: Rows, row: Any) -> BoardRow:
+    plan = rows.get(f"plan/{row.plan}") or {}
+    algo = rows.get(f"algo/{row.algo}") or {}
+    first, *others = row.certified
+    return BoardRow(
+        rank=row.rank,
+        name=plan.get("name", row.plan),
+        algo=algo.get("name", row.algo),
+        organization=row.plan.partition("/")[0],
+        value=row.value,
+        count=row.count,
+        interval=row.interval,
+        per_site={each.owner: each.value for each in row.per_set},
+        attempts=row.attempts,
+        notes=tuple(row.notes),
+        plan=row.plan,
+        model=row.model,
+        index=first,
+        evidence=tuple(others),
+        net=net,
+    )
 
 
 def _short(value: str) -> str:

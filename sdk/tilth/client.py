@@ -1,7 +1,8 @@
 """The client: one object per node and person, with the nouns of the command line as attributes.
 
     net = tilth.connect("hospital-a")
-    net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks  net.identities
+    net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks
+    net.approvals  net.identities  net.organizations
 
 Invariants:
 - Entries are signed here, with the key of the profile; no node ever sees it.
@@ -21,13 +22,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from tilth import profiles
+from tilth.approvals import Approvals
 from tilth.assets import Objective
 from tilth.board import Board, BoardRow, read_board
 from tilth.checks import PlanCheck, check_plan
 from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
 from tilth.plan import Plan
-from tilth.registry import Algos, Environments, Identities, Objectives
+from tilth.registry import Algos, Environments, Identities, Objectives, Organizations
 from tilth.rows import NodeRows
 from tilth.run import Plans, Run, Tasks
 from tilth.transport import Receipt, Transport
@@ -59,10 +61,12 @@ class Network:
         )
         self.rows = NodeRows(self.transport)
         self.algos = Algos(self)
+        self.approvals = Approvals(self)
         self.datasets = Datasets(self)
         self.environments = Environments(self)
         self.identities = Identities(self)
         self.objectives = Objectives(self)
+        self.organizations = Organizations(self)
         self.plans = Plans(self)
         self.tasks = Tasks(self)
 

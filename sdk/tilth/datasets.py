@@ -8,7 +8,7 @@ Invariants:
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,26 @@ class Datasets(Assets[Dataset]):
         predict: str | Path | None = None,
         targets: Sequence[str] = (),
         in_place: bool = False,
+        approval: str = "none",
         description: str = "",
         environment: Environment | None = None,
         progress: Progress | None = None,
     ) -> Dataset:
         """Registers a dataset, or adds samples to the one of this name, and seals a set of all
-        samples of each label that was given. Paths of samples are on the node's machine."""
+        samples of each label that was given. Paths of samples are on the node's machine.
+
+        opener    folder with tilth.toml and the code that reads samples; for a new dataset
+        train     folder on the node: each file or folder in it is one sample; also test, predict
+        targets   globs of the files that hold labels; without them the opener exports features
+        in_place  the node reads the bytes where they are, and keeps no copy
+        approval  "required": each use needs the owner's word (rule P5)
+        """
         folders = {"train": train, "test": test, "none": predict}
         own = self.list(name=name, owner=self._net.organization)
-        key = own[0].key if own else self._new(name, opener, targets, description, environment)
+        stated: dict[str, Any] = {"targets": list(targets), "approval": approval}
+        if description:
+            stated["description"] = description
+        key = own[0].key if own else self._new(name, opener, environment, stated)
         for label, folder in folders.items():
             if folder is not None:
                 path = str(Path(folder).absolute())
@@ -101,9 +112,8 @@ class Datasets(Assets[Dataset]):
         self,
         name: str,
         opener: str | Path | None,
-        targets: Sequence[str],
-        description: str,
         environment: Environment | None,
+        stated: Mapping[str, Any],
     ) -> str:
         if opener is None:
             raise InvalidInput(
@@ -116,15 +126,16 @@ class Datasets(Assets[Dataset]):
         packed = archive.of(Path(opener))
         self._net.transport.put_blob(packed.digest, packed.data)
         key = self._net.new_key()
-        operation: dict[str, Any] = {
-            "op": "dataset.add",
-            "key": key,
-            "name": name,
-            "opener": packed.digest,
-            "environment": (environment or self._net.environments.default()).key,
-            "targets": list(targets),
-        }
-        self._net.record(operation | ({"description": description} if description else {}))
+        self._net.record(
+            {
+                "op": "dataset.add",
+                "key": key,
+                "name": name,
+                "opener": packed.digest,
+                "environment": (environment or self._net.environments.default()).key,
+                **stated,
+            }
+        )
         return key
 
     def _import(

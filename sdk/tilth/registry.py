@@ -204,6 +204,7 @@ class Identities:
         self._net = net
 
     def list(self) -> tuple[dict[str, Any], ...]:
+        """Every identity's row, with its key id."""
         return tuple(
             {"key": key.removeprefix("identity/"), **row}
             for key, row in self._net.rows.scan("identity/")
@@ -218,7 +219,31 @@ class Identities:
         return key.key_id
 
     def revoke(self, identity: str) -> None:
+        """No more new entries from this key (by its id). For admins."""
         self._net.record({"op": "identity.revoke", "identity": identity})
+
+
+class Organizations:
+    """The parties of the consortium."""
+
+    def __init__(self, net: "Network") -> None:
+        self._net = net
+
+    def list(self) -> tuple[dict[str, Any], ...]:
+        """Every organization's row, by name."""
+        return tuple(row for _, row in self._net.rows.scan("organization/"))
+
+    def update(self, **facts: Any) -> dict[str, Any]:
+        """Changes what this organization says of itself: `aggregates`, `name`, `peer_address`,
+        `client_address`. For admins. Returns its row."""
+        if not facts:
+            raise InvalidInput(
+                "nothing to change",
+                expected="aggregates, name, peer_address or client_address",
+                remedy="For example: tilth organization update --aggregates",
+            )
+        self._net.record({"op": "organization.update", **facts})
+        return self._net.rows.get(f"organization/{self._net.organization}") or {}
 
 
 def _name_of(code: "type[Any] | str | Path", manifest: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Who could use what a plan makes, if it were submitted now.
 
 Computed by the functions that the nodes run (tilth_ledger.permissions, .lineage), on the plan as it
-would stand on the ledger. Grants bind when something is used, not when it is submitted (rule P4), so
+would stand on the ledger. Grants bind when something is used, not when it is submitted (rule P4):
 this is true as of now.
 """
 

@@ -17,11 +17,14 @@ from tilth import __version__
 # Noun -> what it is for. The module that holds its verbs is `tilth.cli.<noun>`.
 NOUNS = {
     "algo": "algorithms: untrained code",
+    "approval": "your word on tasks that want your data",
     "board": "leaderboards of objectives",
     "data": "datasets of your organization and who may use them",
+    "environment": "what code needs to run",
     "identity": "the people and keys of your organization",
     "ledger": "entries of the ledger",
     "objective": "objectives: a metric and the test sets it is measured on",
+    "organization": "the parties of the consortium",
     "plan": "compute plans",
     "profile": "which node to talk to, and with which key",
     "row": "certified leaderboard rows as proof bundles",

@@ -24,6 +24,9 @@ def register(noun: argparse.ArgumentParser) -> None:
         help="files that hold labels (default: the opener exports features)",
     )
     add.add_argument("--in-place", action="store_true", help="leave the bytes where they are")
+    add.add_argument(
+        "--approval", action="store_true", help="each use of it needs your approval first"
+    )
     add.add_argument("--description", default="", help="what this is")
     grant = verb(actions, "grant", _grant, "say who may use a dataset (owner)")
     grant.add_argument("name", help="name or key of the dataset")
@@ -56,6 +59,7 @@ def _add(arguments: argparse.Namespace) -> None:
             predict=arguments.predict,
             targets=arguments.targets,
             in_place=arguments.in_place,
+            approval="required" if arguments.approval else "none",
             description=arguments.description,
             progress=progress,
         )
