@@ -21,8 +21,11 @@ help:
 demo: $(VENV)/.installed-node
 	@$(BIN)/tilth demo $(ARGS)
 
-test: check
-	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
+# A finding of the checks does not hide what the tests say, nor the other way round.
+test: $(VENV)/.installed-dev
+	@failed=; $(MAKE) --no-print-directory check || failed=yes; \
+	echo "$(PYTEST) -n 2 --dist loadgroup $(ARGS)"; $(PYTEST) -n 2 --dist loadgroup $(ARGS) || failed=yes; \
+	test -z "$$failed"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
