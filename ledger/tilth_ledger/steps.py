@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 Get = Callable[[str], Row | None]
 MIB = 1 << 20
 CONTRACT = "tilth-task-1"
+PERF_BYTES = 64 * MIB  # holds per-sample values; they stay on the node unless `details` is granted
 
 
 class Kind(StrEnum):
@@ -47,6 +48,15 @@ class Reason(StrEnum):
     SCORE = "score"  # the metric gave no finite number
     ENVIRONMENT = "environment"  # the code needs what the environment does not hold
     CANCELED = "canceled"
+
+
+# Exit codes by which the runner tells more than "it failed"; any other code is EXIT.
+EXIT_CODES: Mapping[Reason, int] = {
+    Reason.OUT_OF_MEMORY: 81,
+    Reason.WRONG_SHAPE: 82,
+    Reason.ENVIRONMENT: 83,
+    Reason.TOO_LARGE: 84,
+}
 
 
 class Source(StrEnum):
@@ -252,8 +262,10 @@ class _Facts:
                 outputs += [
                     Output(f"out/{name}", True, self.limits.output_bytes) for name in self._names()
                 ]
-            elif path.endswith(".json"):
-                outputs.append(Output(path, path == "perf.json", self.limits.report_bytes))
+            elif path == "perf.json":
+                outputs.append(Output(path, True, PERF_BYTES))
+            elif path == "report.json":
+                outputs.append(Output(path, False, self.limits.report_bytes))
             else:
                 outputs.append(Output(path, path != "local", self.limits.scratch_bytes))
         return tuple(outputs)

@@ -1,0 +1,113 @@
+"""The zygote: a process that has imported an environment and forks one clean child per step.
+
+Invariants
+- It runs no line of an archive: it reads the imports in its source (as a syntax tree) and imports
+  those that the environment holds, nothing else. What it imported may be as hostile as any library:
+  the node trusts it for nothing but to fork, and ends it with the isolation.
+- A child shares no descriptor, no random state and no limit with the next one.
+- It says how many threads it has after importing: a process with threads cannot be forked safely,
+  so the node then uses it once.
+
+Speaks with the supervisor over descriptor 3: a line of JSON in with the log's descriptor, lines of
+JSON out.
+"""
+
+import ast
+import contextlib
+import importlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tilth.algorithm import confine, runner
+
+_CHANNEL: Final = 3
+_ALWAYS: Final = ("numpy", "h5py")
+_FOLDERS: Final = ("code", "opener", "metric")
+_MOST_MODULES: Final = 100
+
+
+def serve(root: Path) -> None:
+    """Import what the archives below `root` will, then fork a child per request, for ever."""
+    confine.hide_memory(True)
+    _preload(root)
+    channel = socket.socket(fileno=_CHANNEL)
+    _say(channel, {"ready": True, "threads": _threads()})
+    while True:
+        line, fds, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        if not line:
+            return
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            os.dup2(fds[0], 1)
+            os.dup2(fds[0], 2)
+            os._exit(_step(root, request))
+        os.close(fds[0])
+        _, status, usage = os.wait4(child, 0)
+        _say(
+            channel,
+            {
+                "status": os.waitstatus_to_exitcode(status),
+                "cpu_ms": int(1_000 * (usage.ru_utime + usage.ru_stime)),
+                "peak_memory_bytes": usage.ru_maxrss * 1024,
+            },
+        )
+
+
+def _step(root: Path, request: dict[str, Any]) -> int:
+    """In the child: raise the last walls, then run the step."""
+    os.closerange(3, 1 << 20)
+    confine.hide_memory(False)
+    confine.limit(request["limits"])
+    confine.landlock()
+    code = runner.run(root)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code & 0xFF
+
+
+def _preload(root: Path) -> None:
+    """Import the environment's modules that the archives name; a failure shows again in the step,
+    where it belongs to someone."""
+    wanted = dict.fromkeys(_ALWAYS)
+    for folder in _FOLDERS:
+        wanted |= dict.fromkeys(_imports(root / folder))
+    for name in list(wanted)[:_MOST_MODULES]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+def _imports(folder: Path) -> Iterator[str]:
+    """Names of the modules that the Python files of an archive import, its own ones left out."""
+    sources = sorted(folder.rglob("*.py")) if folder.is_dir() else []
+    own = {path.stem for path in sources} | {path.parent.name for path in sources}
+    for path in sources:
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            else:
+                continue
+            yield from (name for name in names if name.partition(".")[0] not in own)
+
+
+def _threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0  # unknown: the node treats it as too many
+
+
+def _say(channel: socket.socket, facts: dict[str, Any]) -> None:
+    channel.sendall(json.dumps(facts).encode() + b"\n")

@@ -1,0 +1,72 @@
+"""Models as files: a dict of arrays becomes one HDF5 file with one byte form.
+
+Invariants
+- Equal arrays give equal bytes, whatever the order of the keys and whenever they are written: no
+  times, sorted names, contiguous storage, a fixed file format version.
+- Nothing is executed on reading: arrays of numbers and booleans only, no pickles.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tilth.algorithm.errors import WrongShape
+
+FILE = "model.h5"
+
+
+def write(arrays: Mapping[str, Any]) -> bytes:
+    """The HDF5 bytes of named arrays (numbers or booleans, any shape; nested names with "/")."""
+    import h5py
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=("earliest", "v110"), track_order=False) as file:
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name]).reshape(np.shape(arrays[name]))
+            if array.dtype.kind not in "biufc":
+                raise WrongShape(
+                    "a model holds something else than numbers",
+                    found=f"{name}: {array.dtype}",
+                    expected="a dict of arrays of numbers or booleans",
+                    remedy="define save and load to write the model in a form of your own",
+                )
+            file.create_dataset(name, data=array, track_times=False)
+    return buffer.getvalue()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The named arrays of a file that `write` made."""
+    import h5py
+
+    arrays: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return arrays
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write a model as the one file of `folder`; raises WrongShape unless it is named arrays."""
+    if not isinstance(model, Mapping) or not all(isinstance(name, str) for name in model):
+        raise WrongShape(
+            "a model that cannot be saved",
+            found=type(model).__name__,
+            expected="a dict of arrays",
+            remedy="return a dict, or define save(model, folder) and load(folder)",
+        )
+    (folder / FILE).write_bytes(write(model))
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Read what `save` wrote."""
+    path = folder / FILE
+    if not path.is_file():
+        names = ", ".join(sorted(p.name for p in folder.iterdir()))
+        raise WrongShape("an input model of another form", found=names or "no file", expected=FILE)
+    return read(path)
