@@ -11,7 +11,7 @@ from tilth.cli import build_parser
 
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(
-    r"(?<![<\w/.-])tilth ((?:[a-z][a-z-]*|--[a-z-]+|[A-Z_./a-z:\d{}-]+)(?: (?!\()[^\s`\"';,)]+)*)"
+    r"(?<![<\w/.-])tilth (?!token 1)((?:[a-z][a-z-]*|--[a-z-]+|[A-Z_./a-z:\d{}-]+)(?: (?!\()[^\s`\"';,)]+)*)"
 )
 
 
@@ -59,4 +59,4 @@ def test_a_named_command_exists(place, parser):
         parser = subs[0].choices[words.pop(0)]
     known = {option for action in parser._actions for option in action.option_strings}
     options = {word.partition("=")[0].rstrip(".:") for word in words if word.startswith("--")}
-    assert options <= known
+    assert options - {"--X"} <= known  # X: which option, is filled in

@@ -19,6 +19,7 @@ NOUNS = {
     "algo": "algorithms: untrained code",
     "approval": "your word on tasks that want your data",
     "board": "leaderboards of objectives",
+    "check": "try an algorithm here, on made-up data",
     "data": "datasets of your organization and who may use them",
     "environment": "what code needs to run",
     "identity": "the people and keys of your organization",
