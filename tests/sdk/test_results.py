@@ -1,0 +1,171 @@
+"""What people read while and after a plan runs: states, curves, boards, checks."""
+
+import dataclasses
+
+import pytest
+
+from tilth import InvalidInput, Refused
+from tilth.assets import PlanStatus, TaskStatus
+from tilth.board import Board, BoardRow
+from tilth.checks import PlanCheck, Work
+from tilth.curve import curve_of
+from tilth.rights import Right
+from tilth.run import Outcome, View
+
+PLAN = "hospital-a/" + "1" * 32
+
+
+def task(number, state="done", **more):
+    row = {"plan": PLAN, "kind": "train", "worker": "hospital-a", "rank": number, "state": state}
+    return f"hospital-a/{number:032x}", {**row, **more}
+
+
+def test_a_plan_is_done_when_all_of_its_tasks_are():
+    row = {"name": "p", "owner": "hospital-a", "status": "closed", "tasks": 3}
+
+    states = [
+        PlanStatus.from_row(PLAN, row, {"done": done, "failed": failed}).status
+        for done, failed in ((3, 0), (2, 0), (2, 1))
+    ]
+    assert states == ["done", "running", "failed"]
+
+
+@pytest.mark.parametrize("status", ["unsealed", "stopped", "canceled"])
+def test_a_plan_that_cannot_go_on_is_shown_as_the_ledger_has_it(status):
+    row = {"name": "p", "owner": "hospital-a", "status": status, "tasks": 3}
+
+    assert PlanStatus.from_row(PLAN, row, {"done": 3, "failed": 0}).status == status
+
+
+def view(*tasks, status="closed", stops=0):
+    made = View({"status": status, "stops": stops}, frozenset(key for key, _ in tasks))
+    made.take((f"task/{key}", row) for key, row in tasks)
+    return made
+
+
+def test_a_view_is_over_when_nothing_is_open():
+    assert view(task(1), task(2, "failed"), task(3, "canceled")).over
+
+
+def test_a_view_is_not_over_while_a_task_is_missing_or_open():
+    missing = View({"status": "closed"}, frozenset([task(1)[0], task(2)[0]]))
+    missing.take([(f"task/{task(1)[0]}", task(1)[1])])
+
+    assert not missing.over
+    assert not view(task(1), task(2, "waiting")).over
+
+
+def test_a_canceled_plan_is_over_without_a_word_about_its_tasks():
+    watched = view(task(1), task(2, "todo"))
+    watched.take([(f"plan/{PLAN}", {"status": "canceled", "stops": 1})])
+
+    assert watched.over
+    assert [each.state for each in watched.tasks] == ["done", "canceled"]
+
+
+def test_rows_of_other_plans_are_left_alone():
+    watched = view(task(1))
+    watched.take([(f"task/{task(9)[0]}", task(9, "todo")[1])])
+
+    assert watched.over
+
+
+def validation(number, worker, value, count):
+    score = {"value": value, "count": count}
+    more = {"kind": "test", "worker": worker, "score": score, "tag": f"round {number}"}
+    return TaskStatus.from_row(*task(number, **more))
+
+
+def test_the_curve_is_the_mean_over_sites_weighted_by_rows():
+    tests = [
+        validation(2, "hospital-a", "0.9", 30),
+        validation(2, "hospital-b", "0.6", 10),
+        validation(1, "hospital-a", "0.5", 30),
+    ]
+
+    curve = curve_of(tests)
+
+    assert curve.values == [0.5, 0.825]
+    assert [point.round for point in curve.points] == ["round 1", "round 2"]
+    assert "hospital-b" in str(curve)
+
+
+def test_certified_and_unfinished_tests_are_no_part_of_the_curve():
+    certified = dataclasses.replace(validation(1, "hospital-a", "1", 5), certified=True)
+    running = dataclasses.replace(validation(1, "hospital-a", "1", 5), state="doing")
+
+    assert curve_of([certified, running]).points == ()
+
+
+def row(rank, name, value="0.963889", **more):
+    facts = {
+        "algo": "Softmax",
+        "organization": "hospital-a",
+        "count": 360,
+        "interval": ("0.938889", "0.980556"),
+        "per_site": {"hospital-a": "0.97", "hospital-b": "0.95"},
+        "attempts": 3,
+        "notes": (),
+        "plan": PLAN,
+        "model": "m",
+        "index": 7,
+    }
+    return BoardRow(rank=rank, name=name, value=value, **{**facts, **more})
+
+
+def test_a_board_prints_rank_score_interval_count_sites_attempts_and_notes(goal):
+    shown = str(Board(goal, 1, (row(1, "ours", notes=("a training site owns test data",)),)))
+
+    for word in ("1 ", "ours", "0.9638", "0.9388 - 0.9805", "360", "0.9700", "3", "training site"):
+        assert word in shown
+
+
+def test_a_row_without_all_test_sets_has_no_rank(goal):
+    board = Board(goal, 1, (row(None, "half"),))
+
+    assert "-" in str(board).splitlines()[3]
+    with pytest.raises(InvalidInput, match="rank 1"):
+        board.row(1)
+
+
+def test_the_row_of_a_rank(goal):
+    board = Board(goal, 1, (row(1, "first"), row(2, "second")))
+
+    assert board.row(2).name == "second"
+
+
+def test_a_board_as_json_holds_every_digit(goal):
+    [found] = Board(goal, 1, (row(1, "ours"),)).as_dict()["rows"]
+
+    assert found["value"] == "0.963889"
+    assert "net" not in found
+
+
+def test_a_check_names_what_is_missing_and_the_command_that_gives_it():
+    command = "hospital-c runs: tilth data grant digits --train hospital-a"
+    problem = Refused("R3", "no right to train", found="a", expected="b", remedy=command)
+    right = Right("train", "hospital-c", "hospital-a", "nobody")
+    check = PlanCheck("p", (Work("hospital-c", "train", 10),), (right,), (problem,))
+
+    assert not check.ok
+    assert "10 tasks" in str(check)
+    assert command in str(check)
+
+
+def test_a_check_without_problems_says_so():
+    check = PlanCheck("p", (), (), (), warnings=("hospital-b has not accepted",))
+
+    assert check.ok
+    assert "nothing is missing" in str(check)
+    assert "note: hospital-b has not accepted" in str(check)
+
+
+def test_an_outcome_says_what_failed_and_how_to_repeat_it():
+    outcome = Outcome(PLAN, "p", False, {"done": 3, "failed": 1}, ("train at x failed: exit",))
+
+    assert "3 done, 1 failed" in str(outcome)
+    assert f"tilth plan retry {PLAN}" in str(outcome)
+
+
+def test_an_unfinished_outcome_says_how_to_follow_it():
+    assert f"tilth plan watch {PLAN}" in str(Outcome(PLAN, "p", False, {"todo": 1}))
