@@ -236,7 +236,7 @@ class Plan:
             id=identity,
             kind=kind,
             worker=worker,
-            rank=1 + max(parents, default=-1),
+            rank=1 + max(parents, default=0),
             algo=algo,
             inputs=inputs,
             **rest,

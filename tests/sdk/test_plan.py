@@ -39,7 +39,7 @@ def test_every_operation_of_a_plan_has_the_shape_that_the_ledger_asks_for(plan):
 
 
 def test_ranks_follow_from_the_parents(plan):
-    assert [task.rank for task in plan.tasks] == [0, 1, 1, 1, 2, 3, 3, 3]
+    assert [task.rank for task in plan.tasks] == [1, 2, 2, 2, 3, 4, 4, 4]
 
 
 def test_training_uses_the_current_set_of_its_label(plan, sites):
