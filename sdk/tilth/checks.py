@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilth.assets import Objective
 from tilth.errors import TilthError
-from tilth.plan import Plan
+from tilth.plan import Operation, Plan
 from tilth.rights import Right, rights_of
 from tilth.rows import Remembered
 from tilth.tables import table
@@ -19,6 +19,7 @@ from tilth_ledger import canonical
 
 if TYPE_CHECKING:
     from tilth.client import Network
+CHECKED_BYTES = 1_900_000  # a node takes 2 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,29 @@ class PlanCheck:
 def check_plan(net: "Network", plan: Plan) -> PlanCheck:
     """Asks the node for its verdict and gathers the rest."""
     operations = [each for entry in plan.entries(net.organization) for each in entry]
-    problems = net.transport.check(canonical.dumps(operations))
+    asked, left = _first(operations)
+    problems = net.transport.check(asked)
     objectives = [net.objectives.find(key) for key in plan.objectives]
     return PlanCheck(
         name=plan.name,
         work=_work(plan),
         rights=rights_of(Remembered(net.rows), plan, net.organization),
         problems=tuple(_distinct(problems)),
-        warnings=tuple(_pending(objectives)),
+        warnings=(*_pending(objectives), *left),
     )
+
+
+def _first(operations: Sequence[Operation]) -> tuple[bytes, list[str]]:
+    """As many operations as a node judges at once, and a word about the rest."""
+    taken, size = 0, 0
+    for operation in operations:
+        size += len(canonical.dumps(operation))
+        if size > CHECKED_BYTES:
+            break
+        taken += 1
+    left = len(operations) - taken
+    words = f"the last {left} parts of the plan are too much for one check; submission judges them"
+    return canonical.dumps(list(operations[:taken])), [words] if left else []
 
 
 def _work(plan: Plan) -> tuple[Work, ...]:

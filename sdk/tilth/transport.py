@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from tilth.errors import InvalidInput, Refused, TilthError, Unknown, Unreachable
-from tilth_ledger.errors import from_dict
+from tilth_ledger.errors import Unavailable, from_dict
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.token import METADATA, Asked, write_token
 from tilth_protos import ledger_pb2 as ledger
@@ -165,7 +165,7 @@ class Transport:
             try:
                 yield from self._watch(ledger.WatchRowsRequest(prefixes=prefixes))
                 return
-            except Unreachable:
+            except (Unreachable, Unavailable):
                 continue  # wait_for_ready waits in gRPC until the node is back
 
     def _watch(self, request: ledger.WatchRowsRequest) -> Iterator[Changes]:
@@ -271,7 +271,7 @@ class Transport:
             if name == ERROR_METADATA:
                 return from_dict(json.loads(value))
         code, words = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNAVAILABLE:
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return Unreachable(
                 "the node does not answer",
                 found=words,
