@@ -67,12 +67,15 @@ class Pacemaker:
             self.stuck_since_ms = now
             self._arm(now)
 
-    def observe(self, now: int, *, work: bool, stuck: bool) -> None:
-        """Note whether there is work, and whether there is anything to repeat."""
+    def note_work(self, now: int, *, work: bool) -> None:
+        """Whether there is work: only then does the view's patience run."""
         if not work:
             self.work_since_ms = None
         elif self.work_since_ms is None:
             self.work_since_ms = now
+
+    def note_stuck(self, now: int, *, stuck: bool) -> None:
+        """Whether there is anything to repeat."""
         if not stuck:
             self.stuck_since_ms = None
         elif self.stuck_since_ms is None:

@@ -154,7 +154,7 @@ class Replica:
         leaves: list[bytes] = []
         for event in events:
             self._take(event, leaves)
-        core.pace.observe(now_ms, work=voting.has_work(core), stuck=False)
+        core.pace.note_work(now_ms, work=voting.has_work(core))
         voting.drive(core)
         self._retry_when_stuck()
         voting.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
@@ -251,7 +251,8 @@ class Replica:
         core, sync = self._core, self._sync
         catch_up.look_for_missing(core, sync)
         work = voting.has_work(core)
-        core.pace.observe(core.now, work=work, stuck=work or catch_up.is_stuck(core, sync))
+        core.pace.note_work(core.now, work=work)
+        core.pace.note_stuck(core.now, stuck=work or catch_up.is_stuck(core, sync))
         due = core.pace.retry_ms
         if due is not None and core.now >= due:
             catch_up.retry(core, sync)

@@ -1,0 +1,171 @@
+"""The invariants, checked after every step of every node (ledger.md 4.3, those in scope).
+
+The checker sees everything: what leaves a node, what a node makes final, over all crashes.
+"""
+
+from __future__ import annotations
+
+from number_ledger import write_leaf
+
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
+from tilth_ledger.effects import Effects
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.messages import Certificates, Message, Proposal, Status, Votes
+from tilth_ledger.pool import leaf_id
+from tilth_ledger.votes import KEPT_VIEWS, conflict
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Checker:
+    """What all honest members together may and may not do."""
+
+    def __init__(self, genesis: Genesis, honest: frozenset[int], safe: bool = True) -> None:
+        self.genesis = genesis
+        self.honest = honest
+        self.chain: list[Block] = []  # by height, from 1
+        self.hashes: list[bytes] = [genesis.net_bytes]
+        self.ids: dict[str, int] = {}
+        self.final_views: dict[int, bytes] = {}
+        self.nullified: set[int] = set()
+        self.notarized: dict[int, bytes] = {}
+        self.certified_final: dict[int, bytes] = {}
+        self.signed: dict[tuple[int, int], dict[tuple[int, bytes], Vote]] = {}
+        self.acknowledged: dict[str, int] = {}
+        self.evidence: list[tuple[Vote, Vote]] = []
+        self.safe = safe
+
+    def released(self, member: int, message: Message) -> None:
+        """A message left a node."""
+        match message:
+            case Votes(votes):
+                for vote in votes:
+                    self._vote(vote)
+            case Proposal(vote, block):
+                self._vote(vote)
+                why = block.justification
+                for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+                    self._certificate(certificate)
+            case Certificates(certificates):
+                for certificate in certificates:
+                    self._certificate(certificate)
+            case Status():
+                if member in self.honest and message.height >= len(self.hashes):
+                    raise Violation(f"member {member} claims height {message.height}")
+
+    def finalized(self, member: int, effects: Effects, first_height: int) -> None:
+        """A node applied final blocks."""
+        for offset, final in enumerate(effects.finalized):
+            height = first_height + offset
+            self._final_block(height, final.block)
+        last = effects.finalized[-1]
+        if last.certificate.kind is not FINALIZE or last.certificate.block != last.block.hash:
+            raise Violation("the last final block has no finality certificate of its own")
+        self._certificate(last.certificate)
+
+    def memory(self, member: int, held: dict[str, int], view: int, height: int) -> None:
+        if held["views"] > KEPT_VIEWS + 64:
+            raise Violation(f"member {member} keeps {held['views']} views")
+        if held["blocks"] > 64 + 2 * KEPT_VIEWS:
+            raise Violation(f"member {member} keeps {held['blocks']} blocks at view {view}")
+
+    def acknowledge(self, name: str, height: int) -> None:
+        """A client was told that its leaf is final."""
+        before = self.acknowledged.setdefault(name, height)
+        if before != height or self.ids.get(name) != height:
+            raise Violation(f"leaf {name} was acknowledged at {before}, stands at {height}")
+
+    def same_chain(self, member: int, blocks: list[Block]) -> None:
+        """A node's stored chain, as it finds it at a restart."""
+        for height, block in enumerate(blocks[-3:], len(blocks) - len(blocks[-3:]) + 1):
+            if block.hash != self.hashes[height]:
+                raise Violation(f"member {member} stores another block at height {height}")
+
+    def finish(self, submitted: dict[str, str], taken: frozenset[str]) -> None:
+        """All is healed and still: every leaf is final, or cannot be."""
+        for text, name in submitted.items():
+            if name in self.ids or _cannot_be(text, taken):
+                continue
+            raise Violation(f"leaf {text!r} is neither final nor refused")
+        for name in self.acknowledged:
+            if name not in self.ids:
+                raise Violation(f"acknowledged leaf {name} is gone")
+
+    def _final_block(self, height: int, block: Block) -> None:
+        if height < len(self.hashes):
+            if block.hash != self.hashes[height]:
+                raise Violation(f"two blocks are final at height {height}")
+            return
+        header = block.header
+        if height != len(self.hashes) or header.height != height:
+            raise Violation(f"final block leaves a gap at height {height}")
+        if header.parent != self.hashes[-1]:
+            raise Violation(f"final block at height {height} does not link")
+        block.justification.verify(header, self.genesis)
+        self.hashes.append(block.hash)
+        self.chain.append(block)
+        self.final_views[header.view] = block.hash
+        for leaf in block.leaves:
+            name = leaf_id(leaf)
+            if name in self.ids:
+                raise Violation(f"leaf {name} is final twice")
+            self.ids[name] = height
+        self._check_view(header.view)
+
+    def _vote(self, vote: Vote) -> None:
+        if vote.member not in self.honest:
+            return
+        mine = self.signed.setdefault((vote.member, vote.view), {})
+        key = (vote.kind, vote.block)
+        if key in mine:
+            return
+        for other in mine.values():
+            if conflict(other, vote):
+                raise Violation(
+                    f"member {vote.member} signed {other.kind.name} and {vote.kind.name} of view"
+                    f" {vote.view} that exclude each other"
+                )
+        mine[key] = vote
+
+    def _certificate(self, certificate: Certificate) -> None:
+        view, block = certificate.view, certificate.block
+        known = {NULLIFY: None, NOTARIZE: self.notarized, FINALIZE: self.certified_final}
+        table = known[certificate.kind]
+        if table is None:
+            if view in self.nullified:
+                return
+            self.nullified.add(view)
+        else:
+            if table.get(view) == block:
+                return
+            if view in table:
+                raise Violation(f"two {certificate.kind.name} certificates in view {view}")
+            table[view] = block
+        certificate.verify(self.genesis)
+        for vote in certificate.votes():
+            self._vote(vote)
+        self._check_view(view)
+
+    def _check_view(self, view: int) -> None:
+        if view in self.certified_final and view in self.nullified:
+            raise Violation(f"view {view} has a finality certificate and a nullification")
+        final = self.certified_final.get(view) or self.final_views.get(view)
+        notarized = self.notarized.get(view)
+        if final is not None and notarized is not None and notarized != final:
+            raise Violation(f"view {view} has a final block that is not its notarized one")
+
+
+def _cannot_be(text: str, taken: frozenset[str]) -> bool:
+    for word in text.split():
+        kind, _, what = word.partition(":")
+        if kind == "bad" or (kind == "claim" and what in taken):
+            return True
+        if kind == "needs" and what not in taken:
+            return True
+    return False
+
+
+def name_of(text: str) -> str:
+    return leaf_id(write_leaf(text))

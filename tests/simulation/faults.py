@@ -1,0 +1,83 @@
+"""Which faults one seed gets: a swarm, so that each run stresses another mix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+
+@dataclass(frozen=True)
+class Faults:
+    """One run's network, machines and load. Times in ms, chances from 0 to 1."""
+
+    n: int
+    q: int
+    cheap_keys: bool
+    wire: bool  # encode and decode every message
+    delta_ms: int
+    delay: tuple[int, int]
+    slow_chance: float  # of a message taking up to `slow_ms`
+    slow_ms: int
+    loss: float
+    duplicate: float
+    fifo: bool
+    partition_every_ms: int  # 0: none
+    crash: float  # per step that has effects
+    down_ms: tuple[int, int]
+    torn: bool
+    batch_ms: int
+    skew_ms: int
+    leaves: int
+    gap_ms: int
+    conditional: float
+    faulty_ms: int
+    traitors: int
+    reset_ms: int  # mean time between connection resets; 0: none
+    compact_bytes: int
+
+
+def crash_quorum(n: int) -> int:
+    return n // 2 + 1
+
+
+def of_seed(seed: int) -> Faults:
+    """The faults of a seed."""
+    random = Random(f"faults {seed}")
+    n = random.choice((1, 2, 3, 3, 3, 4, 4, 7))
+    q = crash_quorum(n)
+    if n == 7 and random.random() < 0.5:
+        q = 5
+    if n == 3 and random.random() < 0.15:
+        q = 3
+    most_traitors = max(0, min(2 * q - n - 1, n - q))
+    traitors = random.randint(0, most_traitors) if random.random() < 0.5 else 0
+
+    def sometimes(chance: float, value: float) -> float:
+        return value if random.random() < chance else 0.0
+
+    return Faults(
+        n=n,
+        q=q,
+        cheap_keys=random.random() > 0.05,
+        wire=random.random() < 0.15,
+        delta_ms=random.choice((100, 300, 300, 1500)),
+        delay=random.choice(((0, 1), (1, 5), (1, 40), (20, 200), (1, 800))),
+        slow_chance=sometimes(0.4, random.uniform(0.001, 0.1)),
+        slow_ms=random.choice((500, 3_000, 20_000)),
+        loss=sometimes(0.6, random.uniform(0.0, 0.3)),
+        duplicate=sometimes(0.4, random.uniform(0.0, 0.5)),
+        fifo=random.random() < 0.3,
+        partition_every_ms=int(sometimes(0.5, random.choice((500, 3_000, 10_000)))),
+        crash=sometimes(0.7, random.choice((0.002, 0.01, 0.05))),
+        down_ms=random.choice(((1, 50), (100, 2_000), (1_000, 15_000))),
+        torn=random.random() < 0.7,
+        batch_ms=random.choice((0, 0, 1, 5)),
+        skew_ms=random.choice((0, 0, 50, 4_000)),
+        leaves=random.choice((5, 20, 60)),
+        gap_ms=random.choice((1, 20, 200, 1_500)),
+        conditional=sometimes(0.4, random.uniform(0.0, 0.5)),
+        faulty_ms=random.choice((3_000, 10_000, 30_000)),
+        traitors=traitors,
+        reset_ms=int(sometimes(0.3, random.choice((300, 2_000, 8_000)))),
+        compact_bytes=random.choice((600, 4_000, 1 << 20)),
+    )

@@ -1,0 +1,496 @@
+"""A world of simulated nodes: virtual time, a bad network, disks that forget what was not synced.
+
+One seed is one run. Faults reign until `faulty_ms`; then everything is healed and the run must end
+with every leaf settled and every node silent.
+
+    World(seed).run()        # raises Violation
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from checker import Checker, Violation, name_of
+from faults import Faults, of_seed
+from number_ledger import (
+    Consortium,
+    MemoryArchive,
+    NumberExecutor,
+    Numbers,
+    consortium,
+    write_leaf,
+)
+
+from tilth_ledger import core as core_module
+from tilth_ledger.ballot import VoterRules
+from tilth_ledger.blocks import Certificate
+from tilth_ledger.effects import (
+    Effects,
+    Event,
+    PeerConnected,
+    PeerGone,
+    Received,
+    Send,
+    Start,
+    Submitted,
+    Tick,
+)
+from tilth_ledger.journal_records import frame, read_journal
+from tilth_ledger.messages import Status, decode_message
+from tilth_ledger.replica import Replica, Restored
+
+HEALED_MS = 40 * 60_000  # by then everything must be settled and still
+WALL_MS = 1_700_000_000_000
+
+
+@dataclass
+class Node:
+    """One instance of a member: a twin of a traitor has a number of its own."""
+
+    number: int
+    member: int
+    archive: MemoryArchive = field(default_factory=MemoryArchive)
+    journal: bytes = b""
+    sequence: int = 0
+    replica: Replica | None = None
+    inbox: list[Event] = field(default_factory=list)
+    timer: int = 0  # generation
+    incarnation: int = 0
+    skew_ms: int = 0
+    offset_ms: int = 0
+    rules: VoterRules | None = None
+
+
+class World:
+    """Everything, driven by one queue of events."""
+
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults | None = None,
+        rules: Callable[[], VoterRules] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.faults = faults or of_seed(seed)
+        self.random = Random(f"world {seed}")
+        self.now = 0
+        self.healed = False
+        self.trace = sha256()
+        self.steps = 0
+        self.rules = rules
+        f = self.faults
+        self.consortium: Consortium = consortium(f.n, f.q, f.delta_ms, f.cheap_keys)
+        traitors = frozenset(self.random.sample(range(f.n), f.traitors))
+        honest = frozenset(range(f.n)) - traitors
+        self.checker = Checker(self.consortium.genesis, honest)
+        members = [*range(f.n), *sorted(traitors)]
+        self.nodes = [Node(number, member) for number, member in enumerate(members)]
+        self.instances = [
+            [node for node in self.nodes if node.member == member] for member in range(f.n)
+        ]
+        for node in self.nodes:
+            node.skew_ms = self.random.randint(-f.skew_ms, f.skew_ms)
+            node.offset_ms = self.random.randint(0, 10**9)
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self._links: dict[tuple[int, int], int] = {}  # connection's generation, both directions
+        self._blocked: set[tuple[int, int]] = set()
+        self._last: dict[tuple[int, int], int] = {}
+        self.submitted: dict[str, str] = {}
+        self._wanted: dict[str, set[int]] = {}
+
+    def run(self) -> World:
+        """The whole run; raises `Violation`."""
+        before = core_module.COMPACT_BYTES
+        core_module.COMPACT_BYTES = self.faults.compact_bytes
+        try:
+            self._run()
+        finally:
+            core_module.COMPACT_BYTES = before
+        return self
+
+    def _run(self) -> None:
+        f = self.faults
+        for node in self.nodes:
+            self.at(self.random.randint(0, 200), self._boot, node)
+        at = 0
+        for number in range(f.leaves):
+            at += self.random.randint(0, 2 * f.gap_ms)
+            self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
+        if f.partition_every_ms:
+            self.at(self.random.randint(0, f.partition_every_ms), self._partition)
+        if f.reset_ms:
+            self.at(self.random.randint(0, f.reset_ms), self._reset)
+        self._drain(f.faulty_ms)
+        self._heal()
+        for _ in range(4):
+            self._drain(self.now + HEALED_MS)
+            if self._queue:
+                raise Violation("the network does not fall silent")
+            if not self._resubmit():
+                break
+        self._check_end()
+
+    # The queue.
+
+    def at(self, delay: int, action: Callable[..., None], *arguments: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (self.now + delay, self._count, action, arguments))
+
+    def _drain(self, until: int) -> None:
+        while self._queue and self._queue[0][0] <= until:
+            self.now, _, action, arguments = heapq.heappop(self._queue)
+            action(*arguments)
+        if not self.healed:
+            self.now = until
+
+    # Machines.
+
+    def _boot(self, node: Node) -> None:
+        if node.replica is not None:
+            return
+        found = read_journal(node.journal)
+        node.journal = node.journal[: found.good_bytes]
+        node.sequence = found.sequence
+        archive = node.archive
+        height = len(archive.blocks)
+        certificate = archive.certificate(height)
+        self.checker.same_chain(node.member, archive.blocks)
+        restored = Restored(
+            archive.state,
+            archive.blocks[-1] if height else None,
+            Certificate.decode(certificate) if certificate else None,
+            found.bodies,
+        )
+        keys, genesis = self.consortium.keys, self.consortium.genesis
+        node.replica = Replica(
+            genesis,
+            f"m{node.member}",
+            keys[node.member],
+            NumberExecutor(),
+            archive,
+            restored,
+            self.rules() if self.rules else None,
+        )
+        node.inbox = []
+        node.incarnation += 1
+        self._step(node, [Start()])
+        for other in self.nodes:
+            if other.member != node.member:
+                self.at(self.random.randint(0, 50), self._connect, node, other, node.incarnation)
+
+    def _crash(self, node: Node) -> None:
+        node.replica = None
+        node.timer += 1
+        for other in self.nodes:
+            self._disconnect(node, other)
+        if not self.healed:
+            self.at(self.random.randint(*self.faults.down_ms), self._boot, node)
+
+    def _step(self, node: Node, events: list[Event]) -> None:
+        replica = node.replica
+        if replica is None:
+            return
+        self.steps += 1
+        mono = self.now + node.offset_ms
+        wall = WALL_MS + self.now + node.skew_ms
+        effects = replica.step(mono, wall, events)
+        self._note(node, events, effects)
+        if effects.halt is not None:
+            raise Violation(f"node {node.number} halts: {effects.halt}")
+        for alarm in effects.alarms:
+            self._check_alarm(node, alarm)
+        self._carry_out(node, effects)
+        if node.replica is not None and node.member in self.checker.honest:
+            held, view = node.replica.held, node.replica.view
+            self.checker.memory(node.member, held, view, node.replica.height)
+
+    def _check_alarm(self, node: Node, alarm: Any) -> None:
+        if alarm.kind == "evidence" and alarm.evidence.first.member not in self.checker.honest:
+            return
+        if alarm.kind == "peer" and self.faults.traitors:
+            return
+        if node.member in self.checker.honest:
+            raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
+
+    def _carry_out(self, node: Node, effects: Effects) -> None:
+        """In the order of effects, with a crash somewhere in between if the dice say so."""
+        doing = bool(effects.persist or effects.finalized or effects.send)
+        crash = not self.healed and doing and self.random.random() < self.faults.crash
+        point = self.random.randint(0, 4) if crash else 9
+        if point == 0:
+            return self._crash(node)
+        if effects.compact is not None:
+            node.journal, node.sequence = frame(effects.compact, 0), len(effects.compact)
+        elif effects.persist:
+            written = frame(effects.persist, node.sequence)
+            if point == 1 and self.faults.torn:
+                node.journal += self._torn(written)
+                return self._crash(node)
+            node.journal += written
+            node.sequence += len(effects.persist)
+        if point in (1, 2):
+            return self._crash(node)
+        if effects.finalized:
+            self._apply(node, effects)
+        if point == 3:
+            return self._crash(node)
+        sends = list(effects.send)
+        if point == 4:
+            sends = sends[: self.random.randint(0, len(sends))]
+        for send in sends:
+            self._send(node, send)
+        if point == 4:
+            return self._crash(node)
+        if effects.timer_ms is not None:
+            node.timer += 1
+            wait = max(0, effects.timer_ms - node.offset_ms - self.now)
+            self.at(wait, self._tick, node, node.timer)
+        else:
+            node.timer += 1
+        return None
+
+    def _torn(self, written: bytes) -> bytes:
+        cut = self.random.randint(0, len(written) - 1)
+        rest = len(written) - cut
+        tail = self.random.choice((b"", b"", bytes(rest), self.random.randbytes(rest)))
+        return written[:cut] + tail
+
+    def _apply(self, node: Node, effects: Effects) -> None:
+        first = len(node.archive.blocks) + 1
+        if node.member in self.checker.honest:
+            self.checker.finalized(node.member, effects, first)
+        for final in effects.finalized:
+            node.archive.blocks.append(final.block)
+        last = effects.finalized[-1]
+        node.archive.state = last.state
+        node.archive.certificates[len(node.archive.blocks)] = last.certificate.encode()
+        if node.member in self.checker.honest:
+            for offset, final in enumerate(effects.finalized):
+                for leaf in final.block.leaves:
+                    self.checker.acknowledge(_id(leaf), first + offset)
+
+    def _tick(self, node: Node, generation: int) -> None:
+        if node.timer == generation:
+            self._step(node, [Tick()])
+
+    # The network.
+
+    def _connect(self, a: Node, b: Node, incarnation: int | None = None) -> None:
+        if a.replica is None or b.replica is None:
+            return
+        if incarnation is not None and a.incarnation != incarnation:
+            return
+        self._disconnect(a, b)
+        pair = _pair(a, b)
+        self._links[pair] = abs(self._links.get(pair, 0)) + 1
+        self._step(a, [PeerConnected(b.member)])
+        self._step(b, [PeerConnected(a.member)])
+
+    def _disconnect(self, a: Node, b: Node) -> None:
+        pair = _pair(a, b)
+        generation = self._links.get(pair, 0)
+        if generation <= 0:
+            return
+        self._links[pair] = -generation
+        for node, other in ((a, b), (b, a)):
+            if not self._is_connected(node, other.member):
+                self._step(node, [PeerGone(other.member)])
+
+    def _is_connected(self, node: Node, member: int) -> bool:
+        """Whether any instance of a member is connected."""
+        return any(self._links.get(_pair(node, o), 0) > 0 for o in self.instances[member])
+
+    def _send(self, node: Node, send: Send) -> None:
+        message = send.message
+        self.checker.released(node.member, message)
+        if self.faults.wire:
+            decoded = decode_message(message.encode())
+            if decoded != message:
+                raise Violation(f"{message} decodes to something else")
+        for member in send.to:
+            for target in self.instances[member]:
+                self._post(node, target, message)
+
+    def _post(self, node: Node, target: Node, message: Any) -> None:
+        pair = _pair(node, target)
+        generation = self._links.get(pair, 0)
+        if generation <= 0:
+            return
+        if len(self.instances[target.member]) > 1 and isinstance(message, Status):
+            message = _without_votes(message)  # twins must not notice each other
+        copies = 1
+        if not self.healed:
+            if (node.number, target.number) in self._blocked:
+                return
+            if self.random.random() < self.faults.loss:
+                return
+            copies += self.random.random() < self.faults.duplicate
+        for _ in range(copies):
+            delay = self._delay()
+            direction = (node.number, target.number)
+            if self.faults.fifo:
+                arrival = max(self.now + delay, self._last.get(direction, 0))
+                self._last[direction] = arrival
+                delay = arrival - self.now
+            event = Received(node.member, message)
+            self.at(delay, self._deliver, target, pair, generation, event)
+
+    def _delay(self) -> int:
+        if self.healed:
+            return self.random.randint(0, self.faults.delta_ms // 10)
+        if self.random.random() < self.faults.slow_chance:
+            return self.random.randint(0, self.faults.slow_ms)
+        return self.random.randint(*self.faults.delay)
+
+    def _deliver(self, node: Node, pair: tuple[int, int], generation: int, event: Event) -> None:
+        if self._links.get(pair) != generation or node.replica is None:
+            return
+        self._hand(node, event)
+
+    def _hand(self, node: Node, event: Event) -> None:
+        if not self.faults.batch_ms:
+            return self._step(node, [event])
+        if not node.inbox:
+            wait = self.random.randint(0, self.faults.batch_ms)
+            self.at(wait, self._flush, node, node.incarnation)
+        node.inbox.append(event)
+        return None
+
+    def _flush(self, node: Node, incarnation: int) -> None:
+        if node.incarnation == incarnation and node.inbox:
+            events, node.inbox = node.inbox, []
+            self._step(node, events)
+
+    def _partition(self) -> None:
+        """Cut the nodes in two, or one direction of one link, or nothing, for a while."""
+        if self.healed:
+            return
+        f = self.faults
+        numbers = [node.number for node in self.nodes]
+        kind = self.random.choice(("halves", "halves", "one way", "alone", "none"))
+        self._blocked = set()
+        side = set(self.random.sample(numbers, self.random.randint(0, len(numbers))))
+        if kind == "alone":
+            side = {self.random.choice(numbers)}
+        if kind in ("halves", "alone"):
+            self._blocked = {(a, b) for a in numbers for b in numbers if (a in side) != (b in side)}
+        if kind == "one way":
+            self._blocked = {(a, b) for a in side for b in numbers if b not in side}
+        if self.random.random() < 0.5:
+            for a, b in sorted(self._blocked):
+                self._disconnect(self.nodes[a], self.nodes[b])
+        self.at(self.random.randint(1, 2 * f.partition_every_ms), self._partition_ends)
+
+    def _partition_ends(self) -> None:
+        if self.healed:
+            return
+        self._blocked = set()
+        for a in self.nodes:
+            for b in self.nodes:
+                if a.number < b.number and a.member != b.member:
+                    self._connect(a, b)
+        self.at(self.random.randint(1, 2 * self.faults.partition_every_ms), self._partition)
+
+    def _reset(self) -> None:
+        if self.healed:
+            return
+        a, b = self.random.choice(self.nodes), self.random.choice(self.nodes)
+        if a.member != b.member:
+            self._disconnect(a, b)
+            self.at(self.random.randint(0, self.faults.reset_ms), self._connect, a, b)
+        self.at(self.random.randint(1, 2 * self.faults.reset_ms), self._reset)
+
+    # Clients.
+
+    def _submit_new(self, number: int) -> None:
+        text = f"leaf{number}"
+        if self.random.random() < self.faults.conditional:
+            other = self.random.randint(0, self.faults.leaves)
+            text += self.random.choice(
+                (f" claim:c{other % 5}", f" needs:leaf{other}", f" needs:c{other % 5}", " bad")
+            )
+        self._submit(text)
+
+    def _submit(self, text: str) -> None:
+        """To one node; a client that hears nothing comes back after the healing."""
+        self.submitted[text] = name_of(text)
+        ready = [node for node in self.nodes if node.replica is not None]
+        if ready:
+            self._hand(self.random.choice(ready), Submitted(write_leaf(text)))
+
+    def _resubmit(self) -> bool:
+        """Every client that still waits sends the same bytes again; whether there is one."""
+        waiting = [text for text, name in self.submitted.items() if name not in self.checker.ids]
+        taken = self._final_state().taken
+        waiting = [text for text in waiting if not _refusable(text, taken)]
+        for text in waiting:
+            honest = [node for node in self.nodes if node.member in self.checker.honest]
+            self._hand(self.random.choice(honest), Submitted(write_leaf(text)))
+        return bool(waiting)
+
+    # The end.
+
+    def _heal(self) -> None:
+        self.healed = True
+        self._blocked = set()
+        self.view_at_healing = max(n.replica.view for n in self.nodes if n.replica) if any(
+            n.replica for n in self.nodes
+        ) else 0
+        for node in self.nodes:
+            if node.replica is None:
+                self._boot(node)
+        for a in self.nodes:
+            for b in self.nodes:
+                if a.number < b.number and a.member != b.member:
+                    self.at(self.random.randint(50, 100), self._connect, a, b)
+        self.at(200, self._resubmit)
+
+    def _final_state(self) -> Numbers:
+        honest = [node for node in self.nodes if node.member in self.checker.honest]
+        return max((node.archive.state for node in honest), key=lambda state: state.size)
+
+    def _check_end(self) -> None:
+        honest = [node for node in self.nodes if node.member in self.checker.honest]
+        heights = {node.number: len(node.archive.blocks) for node in honest}
+        if len(set(heights.values())) != 1:
+            raise Violation(f"nodes end at different heights: {heights}")
+        if len({node.archive.state for node in honest}) != 1:
+            raise Violation("nodes end in different states")
+        self.checker.finish(self.submitted, honest[0].archive.state.taken)
+
+    def _note(self, node: Node, events: list[Event], effects: Effects) -> None:
+        """The trace: equal for equal seeds, whatever the hash seed of the process."""
+        kinds = ",".join(type(event).__name__ for event in events)
+        sent = ",".join(f"{send.to}{type(send.message).__name__}" for send in effects.send)
+        line = f"{self.now} {node.number} {kinds} {sent} {effects.timer_ms} {len(effects.finalized)}"
+        self.trace.update(line.encode())
+        for body in effects.persist:
+            self.trace.update(body)
+
+
+def _pair(a: Node, b: Node) -> tuple[int, int]:
+    return (min(a.number, b.number), max(a.number, b.number))
+
+
+def _id(leaf: bytes) -> str:
+    from tilth_ledger.pool import leaf_id
+
+    return leaf_id(leaf)
+
+
+def _without_votes(message: Status) -> Status:
+    from dataclasses import replace
+
+    return replace(message, yours=())
+
+
+def _refusable(text: str, taken: frozenset[str]) -> bool:
+    from checker import _cannot_be
+
+    return _cannot_be(text, taken)
