@@ -27,9 +27,10 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey
 from tilth_ledger.leaf import MAX_LEAF_BYTES
+from tilth_ledger.merkle import HASH_BYTES
 from tilth_ledger.reader import Reader
 
-ZERO_HASH = bytes(32)
+ZERO_HASH = bytes(HASH_BYTES)
 MAX_SKIPS = 4096
 MAX_BLOCK_BYTES = 64 << 20
 
@@ -60,6 +61,10 @@ NOTARIZE, NULLIFY, FINALIZE = Kind.NOTARIZE, Kind.NULLIFY, Kind.FINALIZE
 
 def vote_bytes(net: bytes, kind: Kind, epoch: int, view: int, block: bytes) -> bytes:
     """What a vote signs."""
+    if len(net) != HASH_BYTES or len(block) != HASH_BYTES:  # struct would pad or cut
+        raise InvalidInput(
+            "vote names no hash", found=f"{len(block)} bytes", expected=f"{HASH_BYTES} bytes"
+        )
     return _VOTE_TAG + _VOTE_TEXT.pack(net, epoch, kind, view, block)
 
 

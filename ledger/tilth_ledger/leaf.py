@@ -69,6 +69,7 @@ class Leaf:
     def encode(self) -> bytes:
         _check_type(self.type)
         _check_count(len(self.signatures))
+        _check_widths(self.signatures)
         head = _HEAD.pack(1, self.type, len(self.payload))
         signatures = b"".join(_SIGNATURE.pack(*s) for s in self.signatures)
         data = b"".join((head, self.payload, bytes([len(self.signatures)]), signatures))
@@ -106,6 +107,17 @@ def _check_type(kind: int) -> None:
 def _check_count(count: int) -> None:
     if count > MAX_SIGNATURES:
         raise InvalidInput("leaf has too many signatures", found=count, expected=MAX_SIGNATURES)
+
+
+def _check_widths(signatures: tuple[tuple[bytes, bytes], ...]) -> None:
+    # struct would pad or cut what has another length.
+    for key_id, signature in signatures:
+        if len(key_id) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+            raise InvalidInput(
+                "leaf's signature has the wrong length",
+                found=f"{len(key_id)} and {len(signature)} bytes",
+                expected=f"key id {KEY_BYTES}, signature {SIGNATURE_BYTES}",
+            )
 
 
 def _check_size(size: int) -> None:

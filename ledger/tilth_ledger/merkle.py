@@ -142,7 +142,10 @@ def verify_consistency(
     _check_sizes(old, new)
     if old in (0, new):
         _steps(proof, 0)
-        _check_root("consistency", old_root, EMPTY_ROOT if old == 0 else new_root)
+        if old == 0:
+            _check_root("consistency with the empty tree", old_root, EMPTY_ROOT)
+        if old == new:
+            _check_root("consistency", new_root, old_root)
         return
     # RFC 9162 2.1.4.2: when the old tree is one complete subtree, its root leads the proof.
     path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)

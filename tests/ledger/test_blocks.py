@@ -150,6 +150,12 @@ def test_the_bytes_of_a_vote_are_pinned():
     )
 
 
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_vote_for_what_is_no_hash_is_never_signed(consortium, length):
+    with pytest.raises(InvalidInput, match="no hash"):
+        consortium.vote(0, NOTARIZE, 1, b"h" * length)
+
+
 @pytest.mark.parametrize("kind", Kind)
 def test_a_vote_verifies(consortium, kind):
     block = ZERO_HASH if kind is NULLIFY else HASH

@@ -120,6 +120,12 @@ def test_malformed_leaves_are_refused(data):
         Leaf.decode(data)
 
 
+@pytest.mark.parametrize("pair", [(b"k" * 31, b"s" * 64), (b"k" * 32, b"s" * 65)])
+def test_a_signature_of_another_length_is_never_written(pair):
+    with pytest.raises(InvalidInput, match="wrong length"):
+        Leaf(ENTRY, b"{}", (pair,)).encode()
+
+
 def test_the_largest_leaf_is_65535_bytes():
     largest = Leaf(ENTRY, bytes(MAX_LEAF_BYTES - 8))
 

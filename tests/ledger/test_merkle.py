@@ -237,6 +237,8 @@ def test_a_tree_never_shrinks_and_equal_sizes_have_equal_roots():
         verify_consistency(5, 5, [], SOME_ROOTS[5], SOME_ROOTS[4])
     with pytest.raises(InvalidInput):
         verify_consistency(0, 5, [], SOME_ROOTS[1], SOME_ROOTS[5])
+    with pytest.raises(InvalidInput):
+        verify_consistency(0, 0, [], EMPTY_ROOT, SOME_ROOTS[1])
 
 
 def test_a_frontier_must_fit_its_size():
