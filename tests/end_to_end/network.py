@@ -122,7 +122,7 @@ class Network:
         assert site.process is None, f"{site.organization} runs already"
         with (site.folder / "node.log").open("ab") as log:
             site.process = subprocess.Popen(
-                [*launcher, "node", "run", str(site.folder), "--json"],
+                [*launcher, "node", "run", str(site.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -142,7 +142,7 @@ class Network:
             site.process.wait()
             site.process = None
             return False
-        site.ready = json.loads(line)
+        site.ready = json.loads((site.folder / "run" / "ready.json").read_bytes())
         return True
 
     def start(self, *which: int) -> None:

@@ -1,0 +1,59 @@
+"""Runs `tilth` in this process and kills it at its n-th durable step: a test's launcher, no part of
+the product.
+
+    CRASH_AT=7 CRASH_WHEN=before python crashing.py node run FOLDER
+
+Durable steps are fsync, fdatasync, rename and SQLite's commit, counted from the start of the
+process. `before`: the step is not taken; `after`: it is, and nothing else. The kill is SIGKILL, so
+no handler and no buffer helps.
+"""
+
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tilth.cli import main
+
+AT = int(os.environ["CRASH_AT"])
+BEFORE = os.environ["CRASH_WHEN"] == "before"
+taken = 0
+
+
+def step(action: Callable[..., Any]) -> Callable[..., Any]:
+    """The same action, counted."""
+
+    def counted(*values: Any, **named: Any) -> Any:
+        global taken
+        taken += 1
+        if taken == AT and BEFORE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = action(*values, **named)
+        if taken == AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return counted
+
+
+class Connection(sqlite3.Connection):
+    """Counts commits."""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            return step(super().execute)(sql)  # type: ignore[no-any-return]
+        return super().execute(sql, *values)
+
+
+def connect(*values: Any, **named: Any) -> sqlite3.Connection:
+    return original_connect(*values, factory=Connection, **named)
+
+
+original_connect = sqlite3.connect
+sqlite3.connect = connect  # type: ignore[assignment]
+for name in ("fsync", "fdatasync", "replace", "rename"):
+    setattr(os, name, step(getattr(os, name)))
+
+sys.exit(main())

@@ -1,0 +1,151 @@
+"""Several members as real processes: entries become final while one is away, and it catches up."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from network import Network, free_port, new_identity
+
+from tilth.transport import Transport
+from tilth.verifier import verify
+
+Networks = Callable[..., Network]
+
+
+def has_reached(client: Transport, size: int) -> dict[str, Any]:
+    """The node's status once it holds that many entries: it answers when it does."""
+    client.get_row("organization/hospital-a", at_least=size)
+    return client.status()
+
+
+def same_ledger(network: Network, nodes: list[int]) -> dict[str, Any]:
+    """All these nodes hold the same leaves, root and rows; the status of the last."""
+    clients = [network.transport(i) for i in nodes]
+    size = max(client.status()["size"] for client in clients)
+    statuses = [has_reached(client, size) for client in clients]
+    assert len({(s["size"], s["root"], s["digest"]) for s in statuses}) == 1
+    assert len({tuple(client.leaves(0, 1000)) for client in clients}) == 1
+    return statuses[-1]
+
+
+def test_an_entry_sent_to_any_node_is_on_all(networks: Networks) -> None:
+    network = networks(members=3)
+    network.start()
+    for i in range(3):
+        assert network.submit(i, [new_identity()[1]]).index == i
+    assert same_ledger(network, [0, 1, 2])["size"] == 3
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_with_any_one_killed_entries_become_final_and_it_catches_up(
+    networks: Networks, dead: int
+) -> None:
+    network = networks(members=3)
+    network.start()
+    alive = [i for i in range(3) if i != dead]
+    network.submit(dead, [new_identity()[1]])
+    network.kill(dead)
+    for _ in range(3):
+        for i in alive:
+            network.submit(i, [new_identity()[1]])
+    same_ledger(network, alive)
+    network.start(dead)
+    assert has_reached(network.transport(dead), 7)["alarm"] == ""
+    assert network.submit(dead, [new_identity()[1]]).index == 7
+    status = same_ledger(network, [0, 1, 2])
+    assert status["size"] == 8
+
+
+def test_two_of_three_killed_nothing_is_final_until_one_is_back(networks: Networks) -> None:
+    network = networks(members=3)
+    network.start()
+    network.submit(0, [new_identity()[1]])
+    network.kill(1)
+    network.kill(2)
+    client = network.transport(0)
+    entry = network.entry(0, [new_identity()[1]])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.submit, entry)
+        assert client.status()["size"] == 1
+        assert not waiting.done()
+        network.start(1)
+        assert waiting.result(30).index == 1
+    same_ledger(network, [0, 1])
+
+
+def test_all_killed_at_once_under_load_lose_nothing_that_was_acknowledged(
+    networks: Networks,
+) -> None:
+    network = networks(members=3)
+    network.start()
+    clients = [network.transport(i) for i in range(3)]
+    entries = [network.entry(i % 3, [new_identity()[1]]) for i in range(60)]
+    with ThreadPoolExecutor(6) as pool:
+        sent = [pool.submit(clients[i % 3].submit, entry) for i, entry in enumerate(entries)]
+        acknowledged = {sent[20].result().index: entries[20]}
+        for i in range(3):
+            network.kill(i)
+        for i, each in enumerate(sent):
+            if each.done() and each.exception() is None:
+                acknowledged[each.result().index] = entries[i]
+            each.cancel()
+    network.start()
+    client = network.transport(1)
+    receipts = [client.submit(entry) for entry in entries]
+    assert len({receipt.index for receipt in receipts}) == len(entries)
+    assert same_ledger(network, [0, 1, 2])["size"] == len(entries)
+    leaves = client.leaves(0, 1000)
+    assert all(leaves[index] == entry for index, entry in acknowledged.items())
+
+
+def test_a_node_that_accepts_no_connection_takes_full_part(networks: Networks) -> None:
+    network = networks(members=3, dial_only=(2,))
+    network.start()
+    network.submit(2, [new_identity()[1]])
+    network.kill(0)
+    network.submit(2, [new_identity()[1]])
+    network.submit(1, [new_identity()[1]])
+    assert same_ledger(network, [1, 2])["size"] == 3
+    assert not any(peer["address"] for peer in network.transport(2).status()["peers"][2:])
+
+
+def test_four_members_go_on_without_one(networks: Networks) -> None:
+    network = networks(members=4)
+    network.start()
+    network.submit(3, [new_identity()[1]])
+    network.kill(1)
+    receipt = network.submit(2, [new_identity()[1]])
+    network.start(1)
+    bundle = network.transport(1)
+    has_reached(bundle, receipt.size)
+    assert verify(bundle.prove(receipt.index), network.genesis.bytes).ok
+
+
+def test_a_copied_folder_is_refused_by_the_others_while_the_first_answers(
+    networks: Networks, tmp_path: Path
+) -> None:
+    network = networks(members=3)
+    network.start()
+    network.submit(0, [new_identity()[1]])
+    site = network.sites[2]
+    copy = tmp_path / "copy"
+    os.system(f"cp -r {site.folder} {copy}")  # as an operator would
+    settings = (copy / "node.toml").read_text()
+    listen = site.ready["peer_address"]
+    (copy / "node.toml").write_text(settings.replace(listen, f"127.0.0.1:{free_port()}"))
+    first = (site.folder, site.process, site.ready)
+    site.folder, site.process = copy, None
+    network.launch(2)
+    assert network.wait_ready(2)
+    second = network.transport(2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.submit, network.entry(2, [new_identity()[1]]))
+        assert network.submit(1, [new_identity()[1]]).index == 1
+        assert not waiting.done()
+        network.kill(2)
+    assert "another instance of hospital-c is connected" in site.log
+    site.folder, site.process, site.ready = first
+    assert network.submit(2, [new_identity()[1]])
