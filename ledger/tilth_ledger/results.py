@@ -116,7 +116,11 @@ def _named(facts: Mapping[str, Any]) -> dict[str, str]:
     named: dict[str, str] = {}
     for name in sorted(facts.keys() - _OWN_NAMES):
         number = _finite(facts[name])
-        if number is not None and LABEL.pattern.fullmatch(name) and len(named) < limits.NAMED_SCORES:
+        if (
+            number is not None
+            and LABEL.pattern.fullmatch(name)
+            and len(named) < limits.NAMED_SCORES
+        ):
             named[name] = number
     return named
 
