@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tilth_node.demo import command as demo
+
 Arguments = argparse.Namespace
 
 
@@ -19,6 +21,7 @@ def register(subparsers: Any) -> None:
     """Add the node's nouns to the command line."""
     _register_node(subparsers)
     _register_network(subparsers)
+    demo.register(subparsers)
 
 
 def _register_node(subparsers: Any) -> None:

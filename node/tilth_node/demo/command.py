@@ -1,45 +1,15 @@
-"""`tilth demo`: starts three nodes, lets the session of user-code/ run on them, cleans up.
-
-Invariants: whatever ends the demo (success, failure, Ctrl-C), the nodes are stopped and a folder
-that the demo made itself is removed, unless --keep says otherwise. The exit code is 0 only when the
-row verified and its changed copy did not.
-"""
+"""`tilth demo` on the command line; what it does is in play.py, loaded when it runs."""
 
 import argparse
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tilth_ledger.errors import InvalidInput, TilthError
-from tilth_node.demo import consortium, screen
-
-SESSION = Path(__file__).parent / "user-code" / "session.py"
 EPILOG = """\
 Nothing leaves this machine. Without --folder everything is made in a temporary folder and
 removed at the end; --keep leaves the folder and the running nodes, and prints how to go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What was asked for."""
-
-    folder: Path
-    own_folder: bool  # made by the demo, so removed by it
-    keep: bool
-    quiet: bool
-
-
-def register(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def register(nouns: Any) -> None:
     """Adds the command."""
     about = "three hospitals on this machine train, certify and rank a model"
     parser = nouns.add_parser("demo", help=about, description=about, epilog=EPILOG)
@@ -47,136 +17,10 @@ def register(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument("--keep", action="store_true", help="leave the three nodes running")
     parser.add_argument("--stop", type=Path, metavar="FOLDER", help="end nodes that --keep left")
     parser.add_argument("--json", action="store_true", help="print only the results, as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """The command; returns its exit code."""
-    if arguments.stop is not None:
-        consortium.stop(arguments.stop)
-        shown = {"stopped": str(arguments.stop)}
-        print(
-            json.dumps(shown) if arguments.json else f"The nodes of {arguments.stop} are stopped."
-        )
-        return 0
-    options = Options(
-        folder=_folder(arguments.folder),
-        own_folder=arguments.folder is None,
-        keep=arguments.keep,
-        quiet=arguments.json,
-    )
-    begun = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes go too
-    with _cleaned_up(options):
-        result = _demo(options)
-        seconds = round(time.monotonic() - begun, 1)
-        if options.quiet:
-            print(
-                json.dumps(result | {"seconds": seconds, "folder": str(options.folder)}, indent=2)
-            )
-        else:
-            _farewell(options, seconds)
-    return 0
+def _run(arguments: argparse.Namespace) -> int:
+    from tilth_node.demo import play
 
-
-def _demo(options: Options) -> dict[str, Any]:
-    out = screen.stdout(quiet=options.quiet)
-    out.title("Three hospitals train, certify and rank a model. Nothing leaves this machine.")
-    with _session(options) as session:
-        with out.chapter("A consortium of three"):
-            running = _network(options, out)
-        orders = {
-            "addresses": {each.organization: each.client_address for each in running},
-            "grade": max(each.grade for each in running),  # the weakest of the three
-        }
-        _tell(session, orders)
-        if session.wait() != 0:
-            raise TilthError(
-                "the demo's session failed",
-                found=f"exit code {session.returncode}, see above",
-                remedy=f"the nodes' logs are {options.folder}/hospital-*/node.log (use --folder)",
-            )
-    result: dict[str, Any] = json.loads((options.folder / "result.json").read_bytes())
-    return result
-
-
-def _network(options: Options, out: screen.Screen) -> list[consortium.Running]:
-    consortium.create(options.folder)
-    running = consortium.start(options.folder)
-    for each in running:
-        out.say(f"{each.organization}  node at {each.client_address}, process {each.pid}")
-    out.say("The demo made all keys itself. Real sites make their own: tilth node init")
-    out.say("They speak mutual TLS 1.3 and vote on one ledger, each with its own copy.")
-    for runtime, grade in sorted({(each.runtime, each.grade) for each in running}):
-        out.say(f"Isolation of tasks: {runtime}, grade {grade}, as their self-test proved.")
-    return running
-
-
-@contextmanager
-def _session(options: Options) -> Iterator["subprocess.Popen[str]"]:
-    """The process of the three persons; it prepares data while the nodes start."""
-    quiet = ["--quiet"] if options.quiet else []
-    process = subprocess.Popen(
-        [sys.executable, str(SESSION), str(options.folder), *quiet],
-        stdin=subprocess.PIPE,
-        env=os.environ | {"TILTH_HOME": str(options.folder / "home")},
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _tell(session: "subprocess.Popen[str]", orders: dict[str, Any]) -> None:
-    if session.stdin is not None:
-        session.stdin.write(json.dumps(orders) + "\n")
-        session.stdin.flush()
-
-
-@contextmanager
-def _cleaned_up(options: Options) -> Iterator[None]:
-    """Nodes and folder go, unless all went well and --keep was said."""
-    keep = False
-    try:
-        yield
-        keep = options.keep
-    finally:
-        if not keep:
-            consortium.stop(options.folder)
-            if options.own_folder:
-                shutil.rmtree(options.folder, ignore_errors=True)
-
-
-def _folder(chosen: Path | None) -> Path:
-    if chosen is None:
-        return Path(tempfile.mkdtemp(prefix="tilth-demo-"))
-    if chosen.exists() and any(chosen.iterdir()):
-        raise InvalidInput(
-            "the demo wants a folder of its own",
-            found=f"files in {chosen}",
-            expected="an empty or a new folder",
-            remedy="Choose another one, or leave --folder out.",
-        )
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen.absolute()
-
-
-def _farewell(options: Options, seconds: float) -> None:
-    out = screen.stdout(quiet=False)
-    out.title(f"\nFrom nothing to a verified leaderboard in {seconds:.0f} seconds.\n")
-    if not options.keep:
-        out.say("Next: tilth demo --keep       leaves the three nodes up, to work with them")
-        out.say("      tilth --help            all commands")
-        out.say("      README.md               the script of the scientist, line by line")
-        return
-    folder = options.folder
-    out.say("The three nodes keep running. In another shell:")
-    out.say(f"  cd {folder}")
-    out.say("  export TILTH_HOME=$PWD/home TILTH_PROFILE=hospital-a")
-    out.say("  tilth status")
-    out.say('  tilth board "digits accuracy"')
-    out.say("  tilth plan list")
-    out.say("  tilth verify row.json --genesis genesis.json")
-    out.say(f"Stop them with: tilth demo --stop {folder}")
+    return play.run(arguments)

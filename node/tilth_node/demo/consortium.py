@@ -124,8 +124,8 @@ def _ready(folder: Path, process: "subprocess.Popen[str]") -> Running:
                 organization=folder.name,
                 pid=process.pid,
                 client_address=facts["client_address"],
-                runtime=facts["runtime"],
-                grade=facts["grade"],
+                runtime=facts.get("runtime", "sandbox"),
+                grade=facts.get("grade", "D"),
             )
     log = folder / "node.log"
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-12:])
