@@ -80,7 +80,7 @@ class PeerFault(TilthError):
 
 
 class Unavailable(TilthError):
-    """Not now: a node stops, is away or did not answer in time. The same bytes may be sent again."""
+    """A node stops, is away or was late: the same bytes may be sent again."""
 
     kind = "unavailable"
 

@@ -512,7 +512,7 @@ class _Result:
     score: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("worker", "dataset", "set", "grade", "task", "attempt")
+        names = ("worker", "dataset", "set", "grade", "task", "attempt", "organization", "final")
         facts = {name: self.predicate.get(name) for name in names}
         return facts | {"index": self.index} | {k: self.score.get(k) for k in ("value", "count")}
 
@@ -596,6 +596,11 @@ def _row(results: list[_Result], leaves: Leaves, known: dict[str, _Author], repo
     report.facts |= {name: first.predicate.get(name) for name in shared}
     report.facts |= {"model": first.digests["model"], "algo": first.digests["algo"]}
     report.facts["results"] = [result.as_dict() for result in results]
+    report.not_proven += [
+        f"that certified result {result.index} counts: it repeats an earlier test of this model"
+        for result in results
+        if "again" in result.predicate
+    ]
     report.proven += [
         f"{result.predicate['worker']} signed the score of certified result {result.index},"
         " on its own test data, with sealed labels"

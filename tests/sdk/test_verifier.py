@@ -592,6 +592,13 @@ def test_results_of_two_models_are_no_row():
     assert "model of all results" in ledger.verify(*results, other).refusal["check"]
 
 
+def test_a_repeated_test_is_named_as_such():
+    report = certified(again={"first": 1, "agrees": True})
+
+    assert report.ok
+    assert any("repeats an earlier test" in text for text in report.not_proven)
+
+
 def test_a_test_set_counts_once():
     ledger, results = row()
 
