@@ -250,13 +250,22 @@ class Replica:
     def _retry_when_stuck(self) -> None:
         core, sync = self._core, self._sync
         catch_up.look_for_missing(core, sync)
-        work = voting.has_work(core)
-        core.pace.note_work(core.now, work=work)
-        core.pace.note_stuck(core.now, stuck=work or catch_up.is_stuck(core, sync))
+        self._note_reasons()
         due = core.pace.retry_ms
-        if due is not None and core.now >= due:
+        if due is None or core.now < due:
+            return
+        # What nobody would propose is no reason to speak: the state may have moved since.
+        voting.judge_pool(core)
+        self._note_reasons()
+        if core.pace.retry_ms is not None:
             catch_up.retry(core, sync)
             core.pace.retried(core.now)
+
+    def _note_reasons(self) -> None:
+        core = self._core
+        work = voting.has_work(core)
+        core.pace.note_work(core.now, work=work)
+        core.pace.note_stuck(core.now, stuck=work or catch_up.is_stuck(core, self._sync))
 
     def _timer(self) -> int | None:
         """The next time at which something changes without a message."""
