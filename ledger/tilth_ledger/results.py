@@ -13,7 +13,7 @@ Left to others: whether a score counts (rules), who may see a report (permission
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any, Final
 
 from tilth_ledger import limits
@@ -98,9 +98,11 @@ def _finite(value: Any) -> str | None:
             whole = len(str(int(abs(number))))
             places = min(_PLACES, limits.DECIMAL_DIGITS - whole)
             text = f"{number.quantize(Decimal(1).scaleb(-places)):f}"
-    except (InvalidOperation, ValueError):
+    except (ArithmeticError, ValueError):
         return None
     text = text.rstrip("0").rstrip(".") if "." in text else text
+    if len(text.lstrip("-").replace(".", "")) > limits.DECIMAL_DIGITS:
+        return None  # rounding carried into one digit more
     return "0" if text == "-0" else text
 
 
@@ -116,13 +118,9 @@ def _named(facts: Mapping[str, Any]) -> dict[str, str]:
     named: dict[str, str] = {}
     for name in sorted(facts.keys() - _OWN_NAMES):
         number = _finite(facts[name])
-        if (
-            number is not None
-            and LABEL.pattern.fullmatch(name)
-            and len(named) < limits.NAMED_SCORES
-        ):
+        if number is not None and LABEL.pattern.fullmatch(name):
             named[name] = number
-    return named
+    return dict(list(named.items())[: limits.NAMED_SCORES])
 
 
 def _statistics(value: Any) -> Mapping[str, Any] | None:
