@@ -467,6 +467,16 @@ def test_a_certificate_of_something_else_is_refused(changes, check):
     refused(with_certificate(LEDGER.certificate(LEDGER.header(), **changes)), check)
 
 
+@pytest.mark.parametrize("time_ms", [2**64 - 1, 2**53, 253_402_300_800_000])
+def test_a_time_beyond_the_calendar_is_refused(time_ms):
+    ledger = Ledger()
+    at = ledger.certify("south")
+    header = ledger.header(time_ms=time_ms)
+    data = ledger.bundle(at, header=header, certificate=ledger.certificate(header))
+
+    refused(data, "time of the header", ledger.genesis.bytes)
+
+
 def test_a_header_of_a_later_epoch_is_refused():
     ledger = Ledger()
     at = ledger.certify("south")
