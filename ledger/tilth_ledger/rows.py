@@ -96,6 +96,11 @@ class Overlay:
     def delete(self, key: str) -> None:
         self._change(key, None)
 
+    def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        """Make another overlay's `changes` part of this one."""
+        for key, value in changes.items():
+            self._change(key, value)
+
     def rebase(self, parent: Rows) -> None:
         """Stand on `parent` instead: rows that now hold all that the old parent did."""
         self._parent = parent

@@ -24,6 +24,7 @@ from tilth_ledger.schema import (
     METADATA,
     NAME,
     ORGANIZATION,
+    SLUG,
     TAG,
     TIME_MS,
     Boolean,
@@ -58,6 +59,8 @@ BUILTIN_METRICS = (
     "rmse",
     "r2",
 )
+# Those whose sufficient statistics are integers: a confusion matrix (rule T5).
+POOLABLE_METRICS = ("accuracy", "balanced_accuracy", "f1", "kappa")
 BUILTIN_AGGREGATIONS = ("mean",)
 FAILURE_REASONS = (
     "exit",  # a step ended with another code than 0
@@ -226,7 +229,7 @@ class Input:
 
 OUTPUT_GRANTS = record("use download", use=GRANT, download=GRANT)
 TASK = record(
-    "algo inputs need data objective parameters seed tag outputs limits metadata",
+    "algo inputs need data objective parameters seed tag outputs limits local metadata",
     key=KEY,
     kind=Choice(KINDS),
     worker=ORGANIZATION,
@@ -245,6 +248,7 @@ TASK = record(
         memory_bytes=Integer(1 << 20, 1 << 44),
         processes=Integer(1, 10_000),
     ),
+    local=Pattern(re.compile(rf"none|{SLUG}/[0-9a-f]{{32}}"), "none, or the key of a task"),
     metadata=METADATA,
 )
 CONFUSION_LABEL = Pattern(re.compile(r"(?s).{1,100}"), "a label of 1 to 100 characters")

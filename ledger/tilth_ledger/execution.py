@@ -1,0 +1,350 @@
+"""The state machine: leaves of a block and its time go in, the state after it comes out.
+
+Invariants:
+- Pure: the same parent and leaves give the same rows, root and digest at every node, on every
+  machine.
+- An entry's operations all hold or none (A2): they run in an overlay of their own.
+- The same entry is recorded once: its id is a row (A2).
+- System leaves (certified results) follow the entry that caused them; a voter recomputes them and
+  compares bytes.
+- Expiry is judged in ledger time, the block's `time_ms`.
+- A signature is verified once per leaf: the cache is keyed by the hash of the WHOLE leaf bytes,
+  because a leaf's id leaves its signatures out.
+
+Left to others: votes and durability (`replica`, the node's storage), what operations do (`state`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from tilth_ledger import canonical, operations, state
+from tilth_ledger.context import Context
+from tilth_ledger.errors import Refused, TilthError
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.keys import PublicKey
+from tilth_ledger.leaf import CERTIFIED_RESULT, Entry, Leaf, verify_author
+from tilth_ledger.limits import Limits
+from tilth_ledger.lthash import LtHash
+from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
+from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows
+
+CACHED_LEAVES = 16_384
+
+
+class AlreadyRecorded(Refused):
+    """The same entry is on the ledger (A2); `index` is its receipt."""
+
+    def __init__(self, entry: str, index: int) -> None:
+        super().__init__(
+            "A2",
+            "this entry is recorded already",
+            found=f"entry {entry} at index {index}",
+            expected="an entry that is not on the ledger yet",
+            remedy="Nothing to do: the earlier receipt stands.",
+        )
+        self.index = index
+
+
+@dataclass(slots=True)
+class State:
+    """The ledger after a block; `rows` holds the block's changes on top of its parent's rows."""
+
+    rows: Overlay
+    frontier: Frontier
+    lthash: LtHash
+    time_ms: int
+    new_nodes: tuple[NewNode, ...] = ()
+    root: bytes = b""
+    digest: bytes = b""
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = self.frontier.size
+        self.root = self.frontier.root()
+        self.digest = self.lthash.digest()
+
+    @property
+    def changes(self) -> dict[str, bytes | None]:
+        """Rows that the block put (canonical bytes) or deleted (None)."""
+        return self.rows.changes
+
+    @property
+    def accumulator(self) -> bytes:
+        """The set hash's state: what a node stores to go on from."""
+        return self.lthash.state
+
+    def rebase(self, rows: Rows) -> None:
+        """Stand on `rows`, which hold everything up to and including this block's parent."""
+        self.rows.rebase(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A block's body: what executes, in order, and what does not."""
+
+    leaves: tuple[bytes, ...]
+    state: State
+    refused: tuple[tuple[str, TilthError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A leaf whose form and signature hold, whatever the state of the ledger."""
+
+    id: str
+    entry: Entry
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block under execution."""
+
+    parent: State
+    rows: Overlay
+    frontier: Frontier
+    time_ms: int
+    nodes: list[NewNode] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    body_bytes: int = 0
+
+    def append(self, leaf: bytes) -> None:
+        self.frontier, nodes = self.frontier.append(leaf_hash(leaf))
+        self.nodes += nodes
+        self.leaves.append(leaf)
+        self.body_bytes += len(leaf)
+
+    def state(self) -> State:
+        lthash = _with_changes(self.parent.lthash, self.parent.rows, self.rows.changes)
+        return State(self.rows, self.frontier, lthash, self.time_ms, tuple(self.nodes))
+
+
+class Executor:
+    """The rules of one consortium; holds no state but a cache of verified leaves."""
+
+    def __init__(self, genesis: Genesis, rows: Rows | None = None) -> None:
+        self.genesis = genesis
+        self.limits = Limits.of_genesis(genesis.limits)
+        self.rows: Rows = rows if rows is not None else MemoryRows()
+        self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
+
+    def genesis_state(self) -> State:
+        """The state before the first block: organizations and their first identities."""
+        rows = Overlay(MemoryRows())
+        for key, row in state.genesis_rows(self.genesis):
+            rows.put(key, row)
+        return State(rows, Frontier(0, ()), _with_changes(LtHash(), MemoryRows(), rows.changes), 0)
+
+    def load(self, frontier: Frontier, accumulator: bytes, time_ms: int) -> State:
+        """The state of the last final block, whose rows are `self.rows`."""
+        return State(Overlay(self.rows), frontier, LtHash.from_state(accumulator), time_ms)
+
+    def settle(self, state: State) -> None:
+        """`state`'s changes are in `self.rows` now: it may stand on them."""
+        state.rebase(self.rows)
+
+    def build(self, parent: State, leaves: Sequence[bytes], time_ms: int) -> Built:
+        """A body of as many of `leaves` as execute and fit; what is neither in the body nor
+        refused stays for the next block."""
+        block = self._block(parent, time_ms)
+        refused: list[tuple[str, TilthError]] = []
+        for leaf in leaves:
+            if self._full(block, leaf):
+                break
+            try:
+                derived = self._apply(block, leaf)
+            except TilthError as error:
+                refused.append((_id_of(leaf), error))
+                continue
+            block.append(leaf)
+            for system in derived:
+                block.append(system)
+        return Built(tuple(block.leaves), block.state(), tuple(refused))
+
+    def execute(self, parent: State, leaves: Sequence[bytes], time_ms: int) -> State:
+        """The state after a proposed body; `Refused` or `InvalidInput` when one leaf does not
+        execute or a system leaf is not the one that follows."""
+        block = self._block(parent, time_ms)
+        expected: list[bytes] = []
+        for leaf in leaves:
+            if expected:
+                _check_system_leaf(leaf, expected.pop(0))
+            else:
+                expected = self._apply(block, leaf)
+            block.append(leaf)
+        if expected:
+            _check_system_leaf(b"", expected[0])
+        return block.state()
+
+    def admit(self, leaf: bytes) -> str:
+        """The id of a submitted leaf whose form holds; raises `InvalidInput`."""
+        decoded, entry = self._parse(leaf)
+        for operation in entry.operations:
+            operations.check(operation)
+        return decoded.id
+
+    def check(self, parent: State, leaf: bytes, time_ms: int) -> None:
+        """Execute a submitted leaf on `parent` and forget it: raises what it would be refused
+        for."""
+        self._apply(self._block(parent, time_ms), leaf)
+
+    def _block(self, parent: State, time_ms: int) -> _Block:
+        return _Block(parent, Overlay(parent.rows), parent.frontier, time_ms)
+
+    def _full(self, block: _Block, leaf: bytes) -> bool:
+        limits = self.limits
+        return bool(block.leaves) and (
+            len(block.leaves) >= limits.block_leaves
+            or block.body_bytes + len(leaf) > limits.block_bytes
+            or len(block.rows.changes) >= limits.block_row_writes
+        )
+
+    def _apply(self, block: _Block, leaf: bytes) -> list[bytes]:
+        """Execute one entry into the block's rows; the system leaves that follow it."""
+        checked = self._checked(leaf, block.rows)
+        entry = checked.entry
+        if (recorded := block.rows.get(f"entry/{checked.id}")) is not None:
+            raise AlreadyRecorded(checked.id, recorded["index"])
+        _check_expiry(entry, block.time_ms)
+        roles = state.check_author(block.rows, entry.author, entry.organization, block.time_ms)
+        rows = Overlay(block.rows)
+        context = Context(
+            rows=rows,
+            limits=self.limits,
+            net=self.genesis.net,
+            time_ms=block.time_ms,
+            index=block.frontier.size,
+            entry=checked.id,
+            author=entry.author,
+            organization=entry.organization,
+            roles=roles,
+        )
+        for operation in entry.operations:
+            state.apply(context, operation)
+        receipt = {"index": context.index, "time_ms": block.time_ms}
+        rows.put(f"entry/{checked.id}", {**receipt, "organization": entry.organization})
+        block.rows.apply(rows.changes)
+        return [_system_leaf(statement) for statement in context.results]
+
+    def _checked(self, leaf: bytes, rows: Rows) -> _Checked:
+        digest = sha256(leaf).digest()
+        cached = self._cache.get(digest)
+        if cached is not None:
+            self._cache.move_to_end(digest)
+            return cached
+        decoded, entry = self._parse(leaf)
+        for operation in entry.operations:
+            operations.check(operation)
+        identity = state.identity(rows, entry.author)
+        # The key follows from the author's id, so a cached verdict never depends on rows.
+        verify_author(decoded, PublicKey.from_hex(identity["public"]))
+        checked = _Checked(decoded.id, entry)
+        self._cache[digest] = checked
+        if len(self._cache) > CACHED_LEAVES:
+            self._cache.popitem(last=False)
+        return checked
+
+    def _parse(self, leaf: bytes) -> tuple[Leaf, Entry]:
+        decoded = Leaf.decode(leaf)
+        entry = Entry.parse(decoded, self.limits.entry_operations)
+        if entry.net != self.genesis.net:
+            raise Refused(
+                "A1",
+                "the entry is for another consortium",
+                found=entry.net,
+                expected=self.genesis.net,
+                remedy="Sign it for this consortium: check the genesis file of your profile.",
+            )
+        return decoded, entry
+
+
+def check_operations(
+    executor: Executor,
+    parent: State,
+    author: str,
+    organization: str,
+    given: Sequence[Mapping[str, Any]],
+    time_ms: int,
+) -> list[TilthError]:
+    """Dry run of operations on `parent` without an entry: everything that would be refused, one
+    after the other; an empty list means that they would be accepted now."""
+    try:
+        roles = state.check_author(parent.rows, author, organization, time_ms)
+    except Refused as refusal:
+        return [refusal]
+    problems: list[TilthError] = []
+    rows = Overlay(parent.rows)
+    for operation in given:
+        attempt = Overlay(rows)
+        context = Context(
+            rows=attempt,
+            limits=executor.limits,
+            net=executor.genesis.net,
+            time_ms=time_ms,
+            index=parent.size,
+            entry="0" * 64,
+            author=author,
+            organization=organization,
+            roles=roles,
+            problems=problems,
+        )
+        try:
+            operations.check(operation)
+            state.apply(context, operation)
+        except TilthError as error:
+            problems.append(error)
+        else:
+            rows.apply(attempt.changes)
+    return problems
+
+
+def _check_expiry(entry: Entry, time_ms: int) -> None:
+    if entry.not_after is not None and time_ms > entry.not_after:
+        raise Refused(
+            "A5",
+            "the entry has expired",
+            found=f"ledger time {time_ms} ms",
+            expected=f"at most its not_after, {entry.not_after} ms",
+            remedy="Sign it again with a later not_after; check this machine's clock.",
+        )
+
+
+def _check_system_leaf(found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise Refused(
+            "T3",
+            "a system leaf is not the one that follows from the entry before it",
+            found=sha256(found).hexdigest() if found else "no leaf",
+            expected=sha256(expected).hexdigest(),
+            remedy="The proposer runs other rules than this node: compare their versions.",
+        )
+
+
+def _system_leaf(statement: Row) -> bytes:
+    return Leaf(CERTIFIED_RESULT, canonical.dumps(statement)).encode()
+
+
+def _id_of(leaf: bytes) -> str:
+    """The id of a leaf that may not even decode: then the hash of its bytes stands for it."""
+    try:
+        return Leaf.decode(leaf).id
+    except TilthError:
+        return sha256(leaf).hexdigest()
+
+
+def _with_changes(lthash: LtHash, parent: Rows, changes: Mapping[str, bytes | None]) -> LtHash:
+    """The set hash after rows of `parent` were replaced by `changes`."""
+    for key, value in changes.items():
+        before = parent.get(key)
+        old = None if before is None else canonical.dumps(before)
+        if old == value:
+            continue
+        if old is not None:
+            lthash = lthash.remove(key, old)
+        if value is not None:
+            lthash = lthash.add(key, value)
+    return lthash
