@@ -28,9 +28,11 @@ from tilth_node.rpc.server import Certificates, listen
 from tilth_node.rpc.status import status
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.worker import part as worker
+from tilth_node.worker import part as worker_part
 from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
 
-PARTS: tuple[Callable[[Node], Part], ...] = ()
+PARTS: tuple[Callable[[Node], Part], ...] = (worker_part.make,)
 
 
 def build(config: Config) -> Node:

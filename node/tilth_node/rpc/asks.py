@@ -10,7 +10,7 @@ Each side numbers its own asks. An answer comes in chunks, ended by `last` or by
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from tilth_ledger import canonical
@@ -55,7 +55,7 @@ class Asks:
         self._answering: dict[int, _Answering] = {}
         self._closed = False
 
-    async def ask(self, method: str, body: bytes) -> AsyncIterator[bytes]:
+    async def ask(self, method: str, body: bytes) -> AsyncGenerator[bytes, None]:
         """The chunks of the other side's answer. Raises what it raised, or Unavailable."""
         if self._closed:
             raise self._gone()

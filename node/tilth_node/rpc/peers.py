@@ -11,7 +11,8 @@ Leaves to others: what messages mean (replication), what is asked (those who `se
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import grpc
@@ -101,13 +102,16 @@ class Peers(pb_grpc.PeerServicer):
         """Answer the asks of other nodes for `method`."""
         self._handlers[method] = handler
 
-    async def request(self, organization: str, method: str, body: bytes) -> AsyncIterator[bytes]:
+    async def request(
+        self, organization: str, method: str, body: bytes
+    ) -> AsyncGenerator[bytes, None]:
         """Ask another node over whichever connection stands. Raises what it raised."""
         link = self._links.get(organization)
         if link is None:
             raise Unavailable(f"there is no connection to {organization} now")
-        async for data in link.asks.ask(method, body):
-            yield data
+        async with aclosing(link.asks.ask(method, body)) as answer:
+            async for data in answer:
+                yield data
 
     async def connected(self, organization: str) -> None:
         """Wait until a link to the organization stands."""

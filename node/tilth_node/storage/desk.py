@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tilth_node.storage import outbox, runs, samples
 from tilth_node.storage.database import Database
+from tilth_node.storage.outbox import Outbox, Statement
+from tilth_node.storage.runs import Runs
+from tilth_node.storage.samples import Samples
 
 VERSION = 1
 
@@ -22,11 +25,11 @@ class Desk:
     """The tables of one worker."""
 
     database: Database
-    outbox: outbox.Outbox
-    runs: runs.Runs
-    samples: samples.Samples
+    outbox: Outbox
+    runs: Runs
+    samples: Samples
 
-    def settle(self, statement: outbox.Statement) -> outbox.Statement:
+    def settle(self, statement: Statement) -> Statement:
         """An attempt is over: keep what must be said and forget what ran, in one transaction.
         Returns the statement that stands."""
         with self.database.transaction() as connection:
@@ -43,4 +46,4 @@ class Desk:
 def open_desk(path: Path) -> Desk:
     """Open or create the worker's database."""
     database = Database(path, outbox.SCHEMA + runs.SCHEMA + samples.SCHEMA, VERSION)
-    return Desk(database, outbox.Outbox(database), runs.Runs(database), samples.Samples(database))
+    return Desk(database, Outbox(database), Runs(database), Samples(database))

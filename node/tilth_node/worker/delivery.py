@@ -8,9 +8,11 @@ Invariants
 
 from collections.abc import Callable
 
-from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.transitions import effective_state
 from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
+from tilth_node.worker import outcome
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
 
@@ -23,12 +25,33 @@ async def deliver(site: Site, statement: Statement, tell: Callable[[str], None])
     try:
         await patiently(lambda: site.submit(statement.leaf), tell)
     except (Refused, InvalidInput) as error:
-        # Cancelled meanwhile (rule L3), or decided by an earlier life of this node.
-        log.info("statement refused", task=statement.task, reason=str(error))
+        # Cancelled meanwhile (rule L3), decided by an earlier life of this node, or not accepted.
+        log.warning("statement refused", task=statement.task, reason=str(error))
         site.folders.discard(plan, statement.task, statement.attempt)
-    else:
-        if statement.done:
-            site.folders.commit(plan, statement.task, statement.attempt)
-        log.info("task settled", task=statement.task, done=statement.done)
+        site.desk.outbox.remove(statement.task, statement.attempt)
+        if statement.done and _still_doing(site, statement):
+            await deliver(site, _instead(site, statement, error), tell)
+        return
+    if statement.done:
+        site.folders.commit(plan, statement.task, statement.attempt)
+    log.info("task settled", task=statement.task, done=statement.done)
     # A crash here sends it once more: it is answered as before.
     site.desk.outbox.remove(statement.task, statement.attempt)
+
+
+def _still_doing(site: Site, statement: Statement) -> bool:
+    task = site.rows.get(f"task/{statement.task}")
+    plan = None if task is None else site.rows.get(f"plan/{task['plan']}")
+    if task is None or plan is None or task["attempt"] != statement.attempt:
+        return False
+    return effective_state(task, plan, site.clock.wall_ms()) == "doing"
+
+
+def _instead(site: Site, statement: Statement, error: TilthError) -> Statement:
+    """A result that the ledger does not take is a failure: the task must not stay open."""
+    reason = "too_large" if getattr(error, "rule", "") == "P6" else "wrong_shape"
+    log = site.vault.write(f"== refused by the ledger ==\n{error}\n".encode())
+    operation = outcome.failed(statement.task, statement.attempt, reason, log)
+    return site.desk.settle(
+        Statement(statement.task, statement.attempt, site.sign(operation), done=False)
+    )

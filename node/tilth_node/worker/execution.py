@@ -21,9 +21,12 @@ from typing import Any
 
 from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.permissions import Rights
+from tilth_ledger.results import read_count, read_score
 from tilth_ledger.rows import Row
 from tilth_ledger.steps import Kind, Source, Step, format_of, steps_of
 from tilth_node.runtimes import Reason, StepResult, StepSpec
+from tilth_node.runtimes.hostpython import missing
 from tilth_node.runtimes.unpack import pack
 from tilth_node.storage import walk
 from tilth_node.storage.runs import Run
@@ -34,6 +37,7 @@ from tilth_node.worker.failure import Failed
 from tilth_node.worker.holders import wanted
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
+from tilth_node.worker.staging import report_of
 
 ARCHIVE_BYTES = 64 << 20
 PERF, REPORT = "perf.json", "report.json"
@@ -54,7 +58,9 @@ class Execution:
 
     async def prepare(self) -> None:
         """Fetch what is not here, check the data (rule D2), build what is shared by tasks."""
-        await asyncio.gather(*(self._fetch(digest) for digest in sorted(self._digests())))
+        self._check_environments()
+        blobs = (self._fetch(digest) for digest in sorted(self._digests()))
+        await asyncio.gather(*blobs, self._fetch_reports())
         try:
             for key in self._sets():
                 self._site.stage.members(key)
@@ -64,8 +70,26 @@ class Execution:
         except InvalidInput as error:
             raise Failed("input", str(error)) from error
 
+    async def _fetch_reports(self) -> None:
+        """Reports lie beside models; one that this node may not have is gone without."""
+        for digest in sorted(self._reports()):
+            try:
+                await self._fetch(digest)
+            except Failed:
+                continue
+
     async def _prepare_folders(self) -> None:
         await asyncio.to_thread(self._site.stage.prepare, self._steps, content=self._certifiable)
+
+    def _check_environments(self) -> None:
+        for key in sorted({step.environment for step in self._steps if step.environment}):
+            row = self._site.rows.get(f"environment/{key}") or {"spec": {"requirements": []}}
+            if absent := missing(row["spec"]["requirements"]):
+                raise Failed(
+                    "environment",
+                    "this node cannot offer the environment",
+                    found=f"not installed: {', '.join(absent)}",
+                )
 
     async def _fetch(self, digest: str) -> None:
         limit = max(self._site.allowance.output_bytes, ARCHIVE_BYTES)
@@ -138,12 +162,13 @@ class Execution:
             raise Failed(reason, str(error), log=self._log()) from error
 
     async def _say(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
-        score = outcome.score(left[PERF].read_bytes()) if PERF in left else None
+        score = self._score(left)
         outputs = {
             path.removeprefix("out/"): await self._keep_model(folder)
             for path, folder in left.items()
             if path.startswith("out/")
         }
+        outputs |= self._keep_predictions(left)
         report, log = self._keep_report(left), self._log()
         evidence = outcome.Evidence(
             started_ms=started,
@@ -155,7 +180,7 @@ class Execution:
             set_digest=self._set_digest(),
             environment=self._environment(),
             **self._folders(left),
-            predictions=self._predictions(left),
+            predictions=walk.digest_of(left["pred"]) if "pred" in left else "",
             log=self._site.vault.write(log).digest if log else "",
             report=report["digest"] if report else "",
         )
@@ -179,9 +204,26 @@ class Execution:
         if REPORT not in left:
             return None
         data = left[REPORT].read_bytes()
-        blob, count = self._site.vault.write(data), outcome.row_count(data)
+        blob, count = self._site.vault.write(data), read_count(data)
         facts: dict[str, Any] = {"digest": blob.digest, "size": blob.size}
-        return facts if count is None else {**facts, "count": count}
+        return {**facts, "count": count} if count is not None and self._may_count() else facts
+
+    def _may_count(self) -> bool:
+        """A count on the ledger is read by all: only where the data's owner granted that."""
+        data = self._task.get("data")
+        if data is None:
+            return True
+        return (
+            Rights(self._site.rows).dataset(data["dataset"], "report", self._task["plan"]) is None
+        )
+
+    def _score(self, left: Mapping[str, Path]) -> dict[str, Any] | None:
+        if PERF not in left:
+            return None
+        score = read_score(left[PERF].read_bytes())
+        if score.value is None:
+            raise Failed("score", "the score is no finite number", log=self._log())
+        return score.as_operation()
 
     def _folders(self, left: Mapping[str, Path]) -> dict[str, str]:
         """Digests of the local folder before and after; what is left waits for finality."""
@@ -196,13 +238,11 @@ class Execution:
             )
         return digests
 
-    def _predictions(self, left: Mapping[str, Path]) -> str:
-        """The digest of what was predicted; only an exporting dataset's leave this node."""
-        if "pred" not in left:
-            return ""
-        if self._task["kind"] == "predict":
-            return self._site.vault.write(pack(left["pred"])).digest
-        return walk.digest_of(left["pred"])
+    def _keep_predictions(self, left: Mapping[str, Path]) -> dict[str, tuple[Blob, str]]:
+        """What a predicttuple predicted, as an archive; who may have it, rule P6 says."""
+        if self._task["kind"] != "predict":
+            return {}
+        return {"predictions": (self._site.vault.write(pack(left["pred"])), "archive")}
 
     def _log(self) -> bytes:
         """What the steps wrote, one after the other."""
@@ -226,6 +266,11 @@ class Execution:
     def _digests(self) -> set[str]:
         folders = [folder for step in self._steps for folder in step.folders]
         return {folder.digest for folder in folders if folder.digest}
+
+    def _reports(self) -> set[str]:
+        folders = [f for step in self._steps for f in step.folders if f.source is Source.MODEL]
+        found = {report_of(self._site.rows, self._task, folder) for folder in folders}
+        return {digest for digest in found if digest is not None}
 
     def _sets(self) -> set[str]:
         return {folder.set for step in self._steps for folder in step.folders if folder.set}

@@ -25,7 +25,6 @@ from tilth_node.storage.folders import Folders
 from tilth_node.storage.samples import DataChanged, Sample, Samples, check_hash, check_metadata
 from tilth_node.storage.sets import Sets, remove_tree
 from tilth_node.storage.vault import Vault
-from tilth_node.worker.ancestry import nearest
 
 CACHED_SETS = 64
 COPIED_BYTES = 64 << 20  # an earlier step's files up to here are copied in, above mounted
@@ -87,6 +86,7 @@ class Stage:
                     mounts.append(Mount(self.unpacked(folder.digest), folder.path))
                 case Source.MODEL:
                     files |= self._model(folder)
+                    files |= self._report(task, folder)
                 case Source.SAMPLES:
                     tree = self._sets.data(folder.set, self.members(folder.set))
                     mounts.append(Mount(tree, folder.path))
@@ -107,7 +107,7 @@ class Stage:
 
     def local(self, task: Row) -> Path | None:
         """The local folder that a task starts from."""
-        ancestor = nearest(self._rows, task)
+        ancestor = task.get("local_from")
         row = None if ancestor is None else self._rows.get(f"task/{ancestor}")
         if ancestor is None or row is None or row["state"] != "done":
             return None
@@ -131,6 +131,13 @@ class Stage:
         if name := MODEL_FILES.get(folder.format):
             return {f"{folder.path}/{name}": self._vault.path(folder.digest)}
         return _tree(self.unpacked(folder.digest), folder.path)
+
+    def _report(self, task: Row, folder: Folder) -> dict[str, bytes | Path]:
+        """The report of the task that made a model, beside the model: a mean needs its counts."""
+        digest = report_of(self._rows, task, folder)
+        if digest is None or not self._vault.has(digest):
+            return {}
+        return {f"{folder.path}.report.json": self._vault.path(digest)}
 
     def _local(self, task: Row, folder: Folder) -> dict[str, bytes | Path]:
         source = self.local(task)
@@ -160,6 +167,14 @@ class Stage:
         prefix = f"set-sample/{key}/"
         keys = [row_key.removeprefix(prefix) for row_key, _ in self._rows.scan(prefix)]
         return tuple(_present(key, self._samples.get(key)) for key in keys)
+
+
+def report_of(rows: Rows, task: Row, folder: Folder) -> str | None:
+    """The digest of the report that belongs beside an input model."""
+    name = folder.path.removeprefix("in/")
+    edge: Row = next((each for each in task["inputs"] if each["name"] == name), {})
+    maker = rows.get(f"task/{edge['task']}") if "task" in edge else None
+    return None if maker is None or "report" not in maker else maker["report"]["digest"]
 
 
 def _present(key: str, sample: Sample | None) -> Sample:

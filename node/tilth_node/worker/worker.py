@@ -22,7 +22,6 @@ from tilth_ledger.transitions import FINAL, effective_state
 from tilth_node.feed import Changes
 from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
-from tilth_node.worker.ancestry import nearest
 from tilth_node.worker.attempt import Attempt
 from tilth_node.worker.delivery import deliver
 from tilth_node.worker.scheduler import Candidate, choose
@@ -49,7 +48,7 @@ class Worker:
     site: Site
     subscribe: Subscribe
     slots: int
-    settled: Callable[[str], None] = lambda plan: None  # a task of this plan is settled
+    settled: Callable[[str], None] = lambda task: None  # what is said about a task is final
     waiting: dict[str, str] = field(default_factory=dict)  # task -> what it waits for
     _todo: dict[str, Candidate] = field(default_factory=dict)
     _active: dict[str, _Active] = field(default_factory=dict)
@@ -126,7 +125,7 @@ class Worker:
         if task is not None and key not in self._active:
             before = self._todo.get(key)
             arrived = next(self._arrivals) if before is None else before.arrived
-            folder = nearest(self.site.rows, task) or ""
+            folder = task.get("local_from", "")
             self._todo[key] = Candidate(key, task["plan"], task["rank"], arrived, folder)
 
     def _end_if_unwanted(self, key: str) -> None:
@@ -160,7 +159,7 @@ class Worker:
         self._begin_some()
         if statement is not None:
             await deliver(self.site, statement, lambda w: self._wait_for(candidate.task, w))
-            self.settled(candidate.plan)
+            self.settled(candidate.task)
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
         active = self._active.pop(key)

@@ -4,6 +4,7 @@ Invariant: a report stays small however often `report` is called: a series that 
 `MOST_POINTS` keeps every second point from then on.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Task:
                 i.get("task", ""),
                 i.get("organization", ""),
                 i.get("rank", 0),
-                i.get("count"),
+                i.get("count", _count_beside(root, i["name"])),
             )
             for i in facts["inputs"]
         )
@@ -86,6 +87,15 @@ class Task:
                 for name, s in self._series.items()
             },
         }
+
+
+def _count_beside(root: Path, name: str) -> int | None:
+    """The row count in the report that lies beside an input model, when this node may have it."""
+    try:
+        count = json.loads((root / "in" / f"{name}.report.json").read_bytes()).get("count")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return count if type(count) is int and count >= 0 else None
 
 
 def _plain(value: float) -> float | str:

@@ -1,0 +1,108 @@
+"""The worker as a part of a node: its stores below the node's folder, its services, its runs.
+
+Layout below the folder: worker.db (outbox, runs, samples), vault/ (blobs), samples/ (copied data),
+sets/ (trees that tasks see), local/ (local folders), code/ (unpacked archives), features/
+(exported features), work/ (runs under way, emptied at start).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tilth_ledger.steps import StepLimits
+from tilth_node.node import Node, Part
+from tilth_node.rpc.blobs import BlobsService
+from tilth_node.rpc.data import DataService
+from tilth_node.runtimes.sandbox import Sandbox
+from tilth_node.storage.desk import open_desk
+from tilth_node.storage.folders import Folders
+from tilth_node.storage.sets import Sets
+from tilth_node.storage.vault import Vault
+from tilth_node.worker.blobs import Blobs
+from tilth_node.worker.data import Importer
+from tilth_node.worker.replicas import Replicas
+from tilth_node.worker.residue import tidy
+from tilth_node.worker.site import Site
+from tilth_node.worker.staging import Stage
+from tilth_node.worker.worker import Worker
+from tilth_protos import tasks_pb2_grpc
+
+
+class WorkerPart:
+    """Stores, services, worker and replicas of one node."""
+
+    def __init__(self, node: Node) -> None:
+        home = node.folder.path
+        self._node = node
+        self._desk = open_desk(home / "worker.db")
+        self._vault = Vault(home / "vault")
+        self._folders = Folders(home / "local")
+        self._blobs = Blobs(node.organization, self._vault, node.rows, node.peers)
+        self._importer = Importer(
+            node.organization,
+            node.config.data_roots,
+            home / "samples",
+            self._desk.samples,
+            self._vault,
+            node.clock,
+        )
+        stage = Stage(
+            self._vault,
+            self._desk.samples,
+            Sets(home / "sets"),
+            self._folders,
+            home / "code",
+            node.rows,
+        )
+        site = Site(
+            organization=node.organization,
+            net=node.genesis.net,
+            signer=node.signer,
+            rows=node.rows,
+            submit=node.submit,
+            clock=node.clock,
+            vault=self._vault,
+            desk=self._desk,
+            folders=self._folders,
+            stage=stage,
+            blobs=self._blobs,
+            runtime=Sandbox(),
+            allowance=StepLimits(),
+            scratch=home / "work",
+            features=home / "features",
+        )
+        self._worker = Worker(site, node.subscribe, node.config.slots, self._settled)
+        self._replicas = Replicas(
+            node.organization, node.rows, self._vault, self._blobs, node.subscribe
+        )
+
+    def services(self) -> Iterable[Callable[[Any], None]]:
+        node = self._node
+        blobs = BlobsService(node.organization, self._vault, self._blobs, node.rows)
+        data = DataService(node.organization, self._importer, node.rows)
+        return [
+            lambda server: tasks_pb2_grpc.add_BlobsServicer_to_server(blobs, server),
+            lambda server: tasks_pb2_grpc.add_DataServicer_to_server(data, server),
+        ]
+
+    async def start(self) -> None:
+        await self._worker.start()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._worker.run())
+            group.create_task(self._replicas.run())
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+        await self._blobs.stop()
+        self._desk.close()
+
+    def _settled(self, task: str) -> None:
+        now = self._node.clock.wall_ms()
+        tidy(self._node.rows, self._vault, self._folders, task, now)
+
+
+def make(node: Node) -> Part:
+    """For `tilth_node.assemble.PARTS`."""
+    return WorkerPart(node)

@@ -1,0 +1,197 @@
+"""A consortium with data, ready for tasks: real nodes, a person at each, one dataset at each.
+
+    with Field(tmp_path) as field:
+        run = field.submit(field.averaging(rounds=1))
+        field.wait(run)
+
+Every site has 40 train rows and 20 test rows of two classes, in samples of one row and of many;
+hospital-a may train everywhere, everybody may test, mixtures go to participants.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import hospital_code
+import numpy as np
+from network import Network as Nodes
+
+from tilth import profiles
+from tilth.assets import Algo, Dataset, Objective
+from tilth.client import Network
+from tilth.plan import MEAN, Plan
+from tilth.run import Run
+from tilth_ledger.keys import SigningKey
+
+CODE = Path(hospital_code.__file__)
+OPENER = """format = "tilth-1"
+name = "Rows"
+
+[python]
+class = "hospital_code:Rows"
+"""
+
+
+class Field:
+    """Three sites on loopback, up and registered."""
+
+    def __init__(self, folder: Path, *, members: int = 3, settings: str = "") -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        os.environ["TILTH_HOME"] = str(folder / "home")
+        self.nodes = self._stack.enter_context(
+            Nodes(folder, members, data_roots=[folder / "data"], settings=settings)
+        )
+        self.nodes.start()
+        self.nets = [self._arrive(i) for i in range(members)]
+        opener = self._opener()
+        for i, net in enumerate(self.nets):
+            self._write_data(i)
+            place = folder / "data" / net.organization
+            made = net.datasets.add(
+                "rows", opener=opener, train=place / "train", test=place / "test"
+            )
+            net.datasets.grant(made, train=["hospital-a"], test="public", mixed="participants")
+        self.net = self.nets[0]
+
+    def __enter__(self) -> "Field":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for net in self.nets:
+            net.close()
+        self._stack.close()
+
+    # -- assets
+
+    @property
+    def sites(self) -> tuple[Dataset, ...]:
+        return self.net.datasets.list(name="rows")
+
+    def algo(self, code: type[Any]) -> Algo:
+        return self.net.algos.add(code)
+
+    def objective(self, metric: str = "accuracy", combine: str = "pooled") -> Objective:
+        """An objective on all test sets, accepted by everybody."""
+        goal = self.net.objectives.add(
+            f"{metric}", metric=metric, datasets=self.sites, combine=combine
+        )
+        for net in self.nets:
+            net.objectives.accept(net.objectives.find(goal.key))
+        return self.net.objectives.find(goal.key)
+
+    # -- plans
+
+    def averaging(
+        self,
+        *,
+        rounds: int = 1,
+        goal: Objective | None = None,
+        code: type[Any] = hospital_code.Mean,
+        **options: Any,
+    ) -> Plan:
+        """init, then rounds of trainings everywhere and a mean at hospital-b, then tests."""
+        algo = self.algo(code)
+        plan = Plan("averaging")
+        model = plan.init(algo, at="hospital-a")
+        for _ in range(rounds):
+            trained = [plan.train(algo, site, model, parameters=options) for site in self.sites]
+            model = plan.aggregate(MEAN, trained, at="hospital-b")
+        plan.final(model)
+        for test_set in goal.sets if goal is not None else ():
+            plan.test(algo, model, goal, test_set)
+        return plan
+
+    def one_training(self, code: type[Any], site: int = 0, **options: Any) -> Plan:
+        algo = self.algo(code)
+        plan = Plan(code.__name__)
+        plan.train(algo, self.sites[site], plan.init(algo, at="hospital-a"), parameters=options)
+        return plan
+
+    def submit(self, plan: Plan, change: Callable[[dict[str, Any]], None] | None = None) -> Run:
+        """Register a plan; `change` may edit each task's operation before it is signed."""
+        entries = plan.entries("hospital-a")
+        for operation in (each for entry in entries for each in entry):
+            for task in operation.get("tasks", ()):
+                if change is not None:
+                    change(task)
+        for entry in entries:
+            self.net.record(*entry)
+        return self.net.plans.one(f"hospital-a/{plan.id}")
+
+    def wait(self, run: Run) -> Run:
+        """Until nothing of the plan is open."""
+        return run.watch(quiet=True)
+
+    def until(self, key: str, wanted: Callable[[Mapping[str, Any]], bool], at: int = 0) -> None:
+        """Wait until a row is as wanted, at one node."""
+        for changes in self.nets[at].transport.watch([key]):
+            for name, row in changes.rows:
+                if name == key and row is not None and wanted(row):
+                    return
+
+    def rows(self, prefix: str, at: int = 0) -> dict[str, dict[str, Any]]:
+        return dict(self.nets[at].rows.scan(prefix))
+
+    def task(self, run: Run, kind: str, worker: str | None = None) -> str:
+        """The key of the first task of a kind (at a worker)."""
+        for task in run.tasks():
+            if task.kind == kind and worker in (None, task.worker):
+                return task.key
+        raise AssertionError(f"no {kind} task")
+
+    def restart(self, i: int) -> None:
+        """Start a killed node again, and connect its person again."""
+        self.nodes.start(i)
+        self.nets[i].close()
+        self.nets[i] = self._connect(i, self.nets[i].profile.key)
+        self.net = self.nets[0]
+
+    # -- how it is made
+
+    def _arrive(self, i: int) -> Network:
+        """A person with all roles at a site."""
+        key = SigningKey.from_seed(os.urandom(32))
+        roles = ["owner", "organizer", "scientist"]
+        operation = {"op": "identity.add", "public": key.public.hex, "roles": roles}
+        self.nodes.submit(i, [operation])
+        file = self.folder / f"person-{i}.key"
+        profiles.write_key(file)
+        profile = self._profile(i, file)
+        made = {"op": "identity.add", "public": profile.signing_key().public.hex, "roles": roles}
+        self.nodes.submit(i, [made])
+        return Network(profile)
+
+    def _connect(self, i: int, key: Path) -> Network:
+        return Network(self._profile(i, key))
+
+    def _profile(self, i: int, key: Path) -> profiles.Profile:
+        site = self.nodes.sites[i]
+        return profiles.add(
+            site.organization,
+            address=site.ready["client_address"],
+            organization=site.organization,
+            genesis=self.nodes.genesis_file,
+            key=key,
+        )
+
+    def _opener(self) -> Path:
+        folder = self.folder / "opener"
+        folder.mkdir()
+        (folder / "tilth.toml").write_text(OPENER)
+        (folder / "hospital_code.py").write_bytes(CODE.read_bytes())
+        return folder
+
+    def _write_data(self, i: int) -> None:
+        random = np.random.default_rng(i)
+        place = self.folder / "data" / self.nodes.sites[i].organization
+        for label, sizes in (("train", [1, 1, 38]), ("test", [1, 1, 18])):
+            for number, size in enumerate(sizes):
+                y = np.arange(size) % 2 if size > 1 else np.array([number % 2])
+                x = random.normal(0, 0.3, (size, 2)) + y[:, None]
+                sample = place / label / f"sample-{number}"
+                sample.mkdir(parents=True)
+                np.save(sample / "x.npy", x)
+                np.save(sample / "y.npy", y)

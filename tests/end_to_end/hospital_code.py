@@ -1,0 +1,106 @@
+"""What users write, for tests that run real tasks: an opener, an honest algorithm, hostile ones."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tilth.algorithm import Algorithm, Opener, Parameter
+
+
+class Rows(Opener):
+    """A sample is a folder with x.npy (n, 2) and y.npy (n,)."""
+
+    def get_X(self, folders):  # noqa: N802
+        return np.concatenate([np.load(f / "x.npy") for f in folders])
+
+    def get_y(self, folders):
+        return np.concatenate([np.load(f / "y.npy") for f in folders])
+
+    def fake_X(self, n):  # noqa: N802
+        return np.zeros((n, 2))
+
+    def fake_y(self, n):
+        return np.zeros(n, int)
+
+
+class Mean(Algorithm):
+    """Each class's mean: a model that averages exactly. `seconds` makes a training long."""
+
+    parameters = [Parameter("seconds", float, 0, low=0, high=600)]
+
+    def start(self, task):
+        return {"centers": np.zeros((2, 2))}
+
+    def train(self, data, model, task):
+        time.sleep(float(task.parameters["seconds"]))
+        X, y = data.X, data.y
+        return {"centers": np.stack([X[y == c].mean(axis=0) for c in (0, 1)])}
+
+    def predict(self, features, model, task):
+        distances = ((features.X[:, None] - model["centers"]) ** 2).sum(axis=2)
+        return distances.argmin(axis=1)
+
+
+class Exits(Mean):
+    def train(self, data, model, task):
+        print("about to leave with 3", flush=True)
+        os._exit(3)
+
+
+class Raises(Mean):
+    def train(self, data, model, task):
+        raise ValueError("a secret of the log")
+
+
+class Hangs(Mean):
+    def train(self, data, model, task):
+        while True:
+            time.sleep(1)
+
+
+class EatsMemory(Mean):
+    def train(self, data, model, task):
+        hoard = []
+        while True:
+            hoard.append(np.ones(1 << 22))
+
+
+class WritesNoModel(Mean):
+    def train(self, data, model, task):
+        os._exit(0)
+
+
+class LogsForEver(Mean):
+    def train(self, data, model, task):
+        line = "x" * 1023
+        for _ in range(1 << 20):
+            print(line)
+        return model
+
+
+class OpensASocket(Mean):
+    def train(self, data, model, task):
+        socket.create_connection(("127.0.0.1", 22), timeout=1)
+        return model
+
+
+class ReadsPasswd(Mean):
+    def train(self, data, model, task):
+        Path("/etc/passwd").read_text()
+        return model
+
+
+class LooksForLabels(Mean):
+    def predict(self, features, model, task):
+        found = [p for root in ("/task", "/data") for p in Path(root).rglob("y.npy")]
+        if not found:
+            raise FileNotFoundError("no labels anywhere")
+        return np.concatenate([np.load(p) for p in found])
+
+
+class PredictsNan(Mean):
+    def predict(self, features, model, task):
+        return np.full(len(features.X), np.nan)
