@@ -13,11 +13,11 @@ Making all keys in one place is what a demo does; real sites run `tilth node ini
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -81,9 +81,9 @@ def stop(folder: Path) -> None:
         pids = json.loads((folder / NODES).read_bytes())["pids"]
     except FileNotFoundError:
         return
-    standing = {name: pid for name, pid in pids.items() if _holds(folder / name, pid)}
+    standing = [pid for name, pid in pids.items() if _holds(folder / name, pid)]
     with ThreadPoolExecutor(len(pids)) as pool:
-        list(pool.map(lambda name: _end(folder / name, standing[name]), standing))
+        list(pool.map(_end, standing))
     (folder / NODES).unlink()
 
 
@@ -144,17 +144,13 @@ def _holds(folder: Path, pid: int) -> bool:
     return False  # nobody holds the lock, so the id may belong to anyone by now
 
 
-def _end(folder: Path, pid: int) -> None:
-    """Asks the node to stop; its lock falls with it, and one that will not is killed."""
-    os.kill(pid, signal.SIGTERM)
-    gone = threading.Thread(target=_wait_for_lock, args=(folder / "lock",), daemon=True)
-    gone.start()
-    gone.join(STOP_SECONDS)
-    if gone.is_alive():
-        os.kill(pid, signal.SIGKILL)
-        gone.join()
-
-
-def _wait_for_lock(path: Path) -> None:
-    with path.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _end(pid: int) -> None:
+    """Asks the process to stop and waits until it is gone; one that will not is killed."""
+    process = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGTERM)
+        if not select.select([process], [], [], STOP_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)
+            select.select([process], [], [])
+    finally:
+        os.close(process)

@@ -8,6 +8,7 @@ hospital-a organizes the benchmark and submits; hospital-b mixes the models; all
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -133,12 +134,14 @@ def train(net, sites, goal, out):
         strategy = FedAvg(algo, rounds=ROUNDS, at_least=2, aggregate_at="hospital-b")
         plan = strategy.plan(sites, validate_every=1, final_test=goal, name=algorithm.__name__)
         begun = time.monotonic()
-        run = net.submit(plan).watch(quiet=out.quiet)
+        run = net.submit(plan).watch(quiet=silent(out))
         seconds = time.monotonic() - begun
         check(run)
         out.say(f"{algorithm.__name__}: {len(plan.tasks)} tasks in {seconds:.1f} s")
         runs[algorithm.__name__] = run
-    out.say("\nAccuracy on train rows held out of training, at all three hospitals together:\n")
+    out.say()
+    out.say("Accuracy on train rows held out of training, at all three hospitals together:")
+    out.say()
     out.say(chart({name: run.curve().values for name, run in runs.items()}))
     return runs
 
@@ -154,11 +157,16 @@ def baselines(net, folder, sites, goal, out):
     for each in goal.sets:
         plan.test(algo, model, goal, each, tag="final")
     perfect = net.submit(plan)
-    runs = {"Majority": guess.watch(quiet=out.quiet), "Perfect": perfect.watch(quiet=out.quiet)}
+    runs = {"Majority": guess.watch(quiet=silent(out)), "Perfect": perfect.watch(quiet=silent(out))}
     for run in runs.values():
         check(run)
     out.say("Majority: always the most frequent digit. Perfect: carries the answers with it.")
     return runs
+
+
+def silent(out):
+    """Progress is for somebody who looks at a terminal; elsewhere it would be a list of numbers."""
+    return out.quiet or not sys.stderr.isatty()
 
 
 def check(run):
@@ -201,7 +209,6 @@ def change_one_byte(content):
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), quiet="--quiet" in sys.argv)
-    except KeyboardInterrupt:  # the command that started this cleans up and says so
-        sys.exit(130)
+    # Ctrl-C ends this at once; the command that started it cleans up and says so.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    main(Path(sys.argv[1]), quiet="--quiet" in sys.argv)
