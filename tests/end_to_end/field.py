@@ -100,8 +100,9 @@ class Field:
             trained = [plan.train(algo, site, model, parameters=options) for site in self.sites]
             model = plan.aggregate(MEAN, trained, at="hospital-b")
         plan.final(model)
-        for test_set in goal.sets if goal is not None else ():
-            plan.test(algo, model, goal, test_set)
+        if goal is not None:
+            for test_set in goal.sets:
+                plan.test(algo, model, goal, test_set)
         return plan
 
     def one_training(self, code: type[Any], site: int = 0, **options: Any) -> Plan:
