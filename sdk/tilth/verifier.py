@@ -91,13 +91,21 @@ class Report:
         lines = ["PROVEN" if self.ok else "REFUSED"]
         lines += [f"  {name}: {text}" for name, text in self.refusal.items()]
         for name, value in self.facts.items():
-            many = isinstance(value, list) and any(isinstance(item, dict) for item in value)
-            lines += [f"  {name}: {'' if many else value}"]
-            lines += [f"    {_compact(item)}" for item in value] if many else []
+            lines += _lines(name, value)
         lines += [f"  + {text}" for text in self.proven]
         lines += [f"  - not proven: {text}" for text in self.not_proven]
         # What came from the files may hold control characters meant for a terminal.
         return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """A fact as text; of the results one line for each."""
+    if name == "results":
+        line = "    {worker}: {value} on {count} rows, grade {grade}, entry {index}, set {set}"
+        return [f"  {name}:", *(line.format(**result) for result in value)]
+    if isinstance(value, list):
+        return [f"  {name}: {', '.join(map(str, value))}"]
+    return [f"  {name}: {_compact(value) if isinstance(value, dict) else value}"]
 
 
 class _Refusal(Exception):
@@ -155,7 +163,7 @@ def _verify(bundle: bytes, genesis: bytes, report: Report) -> None:
         ]
     report.not_proven += [
         f"that nothing was revoked or withdrawn after size {header.size}",
-        f"anything, if {2 * consortium.q - n} or more of the {n} members signed two histories",
+        f"anything, if {2 * consortium.q - n} or more of the {n} members sign two histories",
     ]
 
 
