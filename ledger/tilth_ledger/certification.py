@@ -38,6 +38,7 @@ def record_attempts(context: Context, plan: Row, task: Row) -> None:
         number = (context.rows.get(counter) or {"count": 0})["count"] + 1
         context.rows.put(counter, {"count": number})
         facts = {"number": number, "set": task["data"]["set"], "plan": plan["key"]}
+        facts["index"] = context.index
         context.rows.put(name, {"organization": plan["owner"], **facts})
 
 
@@ -139,12 +140,14 @@ def _row(
         "organization": plan["owner"],
         "worker": task["worker"],
         "algo": task["algo_digest"],
+        "algo_key": task["algo"],
         "attempt": task["attempt"],
         "attempt_number": attempt["number"] if attempt else 0,
         "grade": task["receipt"]["grade"],
         "final": maker in plan["final"],
     }
     first_key = f"first/{task['objective']}/{revision}/{entry['set']}/{model['digest']}"
+    first_key += f"/{task['algo_digest']}"  # one file read by two algos is two models
     first = context.rows.get(first_key)
     if first is None:
         facts = {"value": task["score"]["value"], "count": task["score"]["count"]}

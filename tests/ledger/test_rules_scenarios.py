@@ -56,7 +56,7 @@ def test_an_external_hospital_tests_what_it_did_not_train():
     world = World(organizations)
     digits = Digits(world, ("hospital-a", "hospital-b"), "hospital-a", test_sites=("external",))
     digits.grant_all()
-    tasks, final, tests = digits.fedavg("hospital-b")
+    tasks, final, _ = digits.fedavg("hospital-b")
     world.plan("hospital-a", tasks, objectives=[digits.objective])
 
     world.run_all()
