@@ -92,6 +92,8 @@ DENIED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "set_mempolicy": (238, 237),
     "set_mempolicy_home_node": (450, 450),
     # state that outlives a step
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),

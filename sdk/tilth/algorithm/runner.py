@@ -44,7 +44,8 @@ def run(root: Path) -> int:
     """Run the step below `root`; returns the exit code of this process."""
     try:
         Step(root).run()
-    except MemoryError:
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # their variables hold what filled the memory
         traceback.print_exc()
         return EXIT_CODES[Reason.OUT_OF_MEMORY]
     except WrongShape:

@@ -21,7 +21,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tilth.algorithm import confine, runner
 
@@ -44,9 +44,7 @@ def serve(root: Path) -> None:
         request = json.loads(line)
         child = os.fork()
         if not child:
-            os.dup2(fds[0], 1)
-            os.dup2(fds[0], 2)
-            os._exit(_step(root, request))
+            _become_step(root, request, fds[0])
         os.close(fds[0])
         _, status, usage = os.wait4(child, 0)
         _say(
@@ -59,17 +57,23 @@ def serve(root: Path) -> None:
         )
 
 
-def _step(root: Path, request: dict[str, Any]) -> int:
-    """In the child: raise the last walls, then run the step."""
-    os.closerange(3, 1 << 20)
-    confine.hide_memory(False)
-    confine.limit(request["limits"])
-    confine.landlock()
-    code = runner.run(root)
-    with contextlib.suppress(OSError, ValueError):
+def _become_step(root: Path, request: dict[str, Any], log: int) -> NoReturn:
+    """In the child: raise the last walls, run the step, end; whatever happens, never return into
+    the zygote's loop."""
+    code = 1
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.closerange(3, 1 << 20)
+        os.setsid()
+        confine.hide_memory(False)
+        confine.limit(request["limits"])
+        confine.landlock()
+        code = runner.run(root) & 0xFF
         sys.stdout.flush()
         sys.stderr.flush()
-    return code & 0xFF
+    finally:
+        os._exit(code)
 
 
 def _preload(root: Path) -> None:
