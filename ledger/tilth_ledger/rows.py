@@ -22,6 +22,8 @@ from tilth_ledger import canonical
 
 Row = dict[str, Any]
 
+_parse = json.JSONDecoder().decode  # of text: the encoding is known
+
 
 class Rows(Protocol):
     """What the core reads through."""
@@ -44,13 +46,13 @@ class MemoryRows:
 
     def get(self, key: str) -> Row | None:
         value = self._rows.get(key)
-        return None if value is None else json.loads(value)
+        return None if value is None else _parse(value.decode())
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
         for key in islice(_slice(self._keys, prefix, after), limit):
-            yield key, json.loads(self._rows[key])
+            yield key, _parse(self._rows[key].decode())
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """Make an overlay's `changes` part of these rows."""
@@ -80,7 +82,7 @@ class Overlay:
         if key not in self.changes:
             return self._parent.get(key)
         value = self.changes[key]
-        return None if value is None else json.loads(value)
+        return None if value is None else _parse(value.decode())
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
@@ -126,7 +128,7 @@ class Overlay:
     def _own(self, key: str) -> Iterator[tuple[str, Row]]:
         value = self.changes[key]
         if value is not None:
-            yield key, json.loads(value)
+            yield key, _parse(value.decode())
 
 
 def _slice(keys: list[str], prefix: str, after: str) -> list[str]:
