@@ -4,7 +4,7 @@ The ranking itself is not made here: it is a pure function of the ledger (rule B
 every reader.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from tilth.assets import Objective
 from tilth.errors import InvalidInput
 from tilth.rows import Remembered
 from tilth.tables import table
+from tilth_ledger import leaderboard
 from tilth_ledger.rows import Rows
 
 if TYPE_CHECKING:
@@ -115,15 +116,13 @@ def read_board(
     net: "Network", objective: Objective, *, revision: int | None, finals_only: bool
 ) -> Board:
     """The board of an objective, from the rows that the node serves."""
-    from tilth_ledger import leaderboard
-
     rows = Remembered(net.rows)
     found = leaderboard.board(rows, objective.key, revision=revision, finals_only=finals_only)
     made = tuple(_row(net, rows, each) for each in found.rows)
-    return Board(objective, revision or objective.revision, made)
+    return Board(objective, found.revision, made)
 
 
-def _row(net: "Network", rows: Rows, row: Any) -> BoardRow:
+def _row(net: "Network", rows: Rows, row: leaderboard.BoardRow) -> BoardRow:
     plan = rows.get(f"plan/{row.plan}") or {}
     algo = rows.get(f"algo/{row.algo}") or {}
     first, *others = row.certified
@@ -135,15 +134,23 @@ def _row(net: "Network", rows: Rows, row: Any) -> BoardRow:
         value=row.value,
         count=row.count,
         interval=row.interval,
-        per_site={each.owner: each.value for each in row.per_set},
+        per_site=_per_site(row.per_set),
         attempts=row.attempts,
-        notes=tuple(row.notes),
+        notes=row.notes,
         plan=row.plan,
         model=row.model,
         index=first,
         evidence=tuple(others),
         net=net,
     )
+
+
+def _per_site(scores: Iterable[leaderboard.SetScore]) -> dict[str, str]:
+    """Values by the owner of the test set; a second set of an owner is named with its key."""
+    values: dict[str, str] = {}
+    for each in scores:
+        values[each.owner if each.owner not in values else each.set] = each.value
+    return values
 
 
 def _short(value: str) -> str:

@@ -113,7 +113,7 @@ class Algos(Assets[Algo]):
         from tilth.algorithm import archive
 
         packed = archive.of(code)
-        name = name or _name_of(code, packed.manifest)
+        name = name or packed.name or Path(str(code)).name
         for known in self.list(name=name, owner=self._net.organization):
             if known.archive == packed.digest:
                 return known
@@ -244,9 +244,3 @@ class Organizations:
             )
         self._net.record({"op": "organization.update", **facts})
         return self._net.rows.get(f"organization/{self._net.organization}") or {}
-
-
-def _name_of(code: "type[Any] | str | Path", manifest: Mapping[str, Any]) -> str:
-    if isinstance(code, type):
-        return code.__name__
-    return str(manifest.get("name") or Path(code).name)

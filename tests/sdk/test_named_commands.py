@@ -10,9 +10,8 @@ import pytest
 from tilth.cli import build_parser
 
 ROOT = Path(__file__).parents[2]
-NAMED = re.compile(
-    r"(?<![<\w/.-])tilth (?!token 1)((?:[a-z][a-z-]*|--[a-z-]+|[A-Z_./a-z:\d{}-]+)(?: (?!\()[^\s`\"';,)]+)*)"
-)
+# `tilth` and the words behind it, up to where the sentence goes on.
+NAMED = re.compile(r"(?<![<\w/.-])tilth (?!token 1)([a-zA-Z-][^\s`\"';,)]*(?: [^\s`\"';,()]+)*)")
 
 
 def pieces(tree):
