@@ -102,8 +102,7 @@ class Network:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for transport in self._transports:
-            transport.close()
+        self.close_clients()
         for i, site in enumerate(self.sites):
             if site.process is not None:
                 self.kill(i)
@@ -189,6 +188,11 @@ class Network:
         )
         self._transports.append(transport)
         return transport
+
+    def close_clients(self) -> None:
+        """Close all connections to nodes' clients' ports."""
+        while self._transports:
+            self._transports.pop().close()
 
     def entry(self, i: int, operations: Sequence[dict[str, Any]], **more: Any) -> bytes:
         """An entry by the organization's admin, encoded."""
