@@ -242,19 +242,28 @@ def _set_score(result: Row) -> SetScore:
 def _interval(
     rule: str, scores: list[Mapping[str, Any]], value: Fraction | None
 ) -> tuple[str, str] | None:
-    """The interval of one set as it is; of several, half-widths of independent parts combined by
-    the weights of the rule (an approximation for pooled metrics)."""
+    """The interval of one set as it is; of several, the distances from each set's value to its two
+    ends, weighted by the rule and added in squares: the sets are independent (Zou and Donner 2008,
+    Statistics in Medicine 27). For pooled metrics other than accuracy this is an approximation."""
     if value is None or not all("interval" in score for score in scores):
         return None
     if len(scores) == 1:
         low, high = scores[0]["interval"]
         return str(low), str(high)
     weights = [1 if rule == "by_site" else score["count"] for score in scores]
-    halves = [(Fraction(s["interval"][1]) - Fraction(s["interval"][0])) / 2 for s in scores]
-    square = sum(((w * h) ** 2 for w, h in zip(weights, halves, strict=True)), Fraction())
-    root = PRECISE.sqrt(PRECISE.divide(Decimal(square.numerator), Decimal(square.denominator)))
-    half = Fraction(root) / sum(weights)
-    return write(value - half), write(value + half)
+    values = [Fraction(score["value"]) for score in scores]
+    lows, highs = ([Fraction(score["interval"][end]) for score in scores] for end in (0, 1))
+    below = _root([w * (v - low) for w, v, low in zip(weights, values, lows, strict=True)])
+    above = _root([w * (high - v) for w, v, high in zip(weights, values, highs, strict=True)])
+    return write(value - below / sum(weights)), write(value + above / sum(weights))
+
+
+def _root(parts: list[Fraction]) -> Fraction:
+    """The square root of the sum of squares."""
+    square = sum((part**2 for part in parts), Fraction())
+    return Fraction(
+        PRECISE.sqrt(PRECISE.divide(Decimal(square.numerator), Decimal(square.denominator)))
+    )
 
 
 def _notes(
