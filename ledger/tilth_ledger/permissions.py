@@ -38,6 +38,14 @@ class Rights:
 
     rows: Rows
     _memo: dict[tuple[str, ...], Grant] = field(default_factory=dict)
+    _read: dict[str, Row] = field(default_factory=dict)
+
+    def _get(self, key: str) -> Row:
+        """A row, read once and never changed; empty when there is none."""
+        row = self._read.get(key)
+        if row is None:
+            row = self._read[key] = self.rows.get(key) or {}
+        return row
 
     def dataset(self, key: str, right: str, plan: str) -> Grant:
         """Who holds a right on a dataset, in the context of a plan."""
@@ -47,8 +55,8 @@ class Rights:
         return self._memo[name]
 
     def _dataset(self, key: str, right: str, plan: str) -> Grant:
-        row = self.rows.get(f"dataset/{key}")
-        if row is None:
+        row = self._get(f"dataset/{key}")
+        if not row:
             return frozenset()
         owner = frozenset((str(row["owner"]),))
         stated = row["grants"].get(right)
@@ -64,7 +72,7 @@ class Rights:
         return owner
 
     def _plan_field(self, plan: str, name: str) -> frozenset[str]:
-        return frozenset((self.rows.get(f"plan/{plan}") or {}).get(name, ()))
+        return frozenset(self._get(f"plan/{plan}").get(name, ()))
 
     def data_parties(self, plan: str) -> frozenset[str]:
         """The organizations whose data take part in a plan, and its owner."""
@@ -75,23 +83,23 @@ class Rights:
         its aggregators, and the owners of test sets of its objectives."""
         name = ("participants", plan)
         if name not in self._memo:
-            row = self.rows.get(f"plan/{plan}") or {}
+            row = self._get(f"plan/{plan}")
             testers = (t for o in row.get("objectives", ()) for t in self._testers(o))
             found = self.data_parties(plan) | frozenset(row.get("aggregators", ()))
             self._memo[name] = found.union(testers)
         return self._memo[name]
 
     def _testers(self, objective: str) -> list[str]:
-        row = self.rows.get(f"objective/{objective}") or {}
-        revision = self.rows.get(f"revision/{objective}/{row.get('revision', 0):06d}") or {}
+        row = self._get(f"objective/{objective}")
+        revision = self._get(f"revision/{objective}/{row.get('revision', 0):06d}")
         return [s["dataset"].partition("/")[0] for s in revision.get("sets", ()) if s["accepted"]]
 
     def algo(self, algo: str | Mapping[str, Any], right: str = "use") -> Grant:
         """Who may use an algo, or read its code; the built-in ones everybody."""
         if not isinstance(algo, str):
             return grants.PUBLIC
-        row = self.rows.get(f"algo/{algo}")
-        if row is None:
+        row = self._get(f"algo/{algo}")
+        if not row:
             return frozenset()
         stated = row.get("grants", {})
         use = grants.read(stated.get("use", "public"))
@@ -99,7 +107,7 @@ class Rights:
         return grants.read(stated["read"]) if right == "read" and "read" in stated else use
 
     def objective(self, key: str) -> Grant:
-        row = self.rows.get(f"objective/{key}") or {}
+        row = self._get(f"objective/{key}")
         return grants.read(row.get("grants", {}).get("use", "public"))
 
     def use(self, lineage: Lineage) -> Grant:
@@ -117,13 +125,13 @@ class Rights:
 
     def _holders(self, source: Source) -> Grant:
         dataset, plan = source
-        row = self.rows.get(f"dataset/{dataset}") or {}
+        row = self._get(f"dataset/{dataset}")
         stated = "updates" if "updates" in row.get("grants", {}) else "train"
         return self.dataset(dataset, stated, plan)
 
     def _takers(self, source: Source) -> Grant:
         dataset, plan = source
-        row = self.rows.get(f"dataset/{dataset}") or {}
+        row = self._get(f"dataset/{dataset}")
         if row.get("grants", {}).get("mixed", "participants") == "participants":
             return self.data_parties(plan)
         return self.dataset(dataset, "mixed", plan)
@@ -152,7 +160,7 @@ class Rights:
             return True
         parties = {dataset.partition("/")[0] for dataset, _ in lineage.raw}
         for dataset, _ in sorted(lineage.raw):
-            row = self.rows.get(f"dataset/{dataset}") or {}
+            row = self._get(f"dataset/{dataset}")
             if len(parties) < row.get("min_parties", 2) or not self._accepts(dataset, algo_digest):
                 return False
         return True
@@ -174,7 +182,7 @@ class Rights:
 
     def grant_command(self, dataset: str, right: str, organization: str) -> str:
         """The command by which the dataset's owner gives a right."""
-        name = (self.rows.get(f"dataset/{dataset}") or {}).get("name", dataset)
+        name = self._get(f"dataset/{dataset}").get("name", dataset)
         shown = name if str(name).replace("-", "").replace("_", "").isalnum() else f'"{name}"'
         return f"tilth data grant {shown} --{right} {organization}"
 
