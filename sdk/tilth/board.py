@@ -95,12 +95,12 @@ class Board:
             f"{self.objective.name}: {self.objective.metric.get('builtin', 'own metric')}, "
             f"{self.objective.direction}, {self.objective.combine}, revision {self.revision}"
         )
-        notes = [
-            f"{'-' if row.rank is None else row.rank} {row.name}: {note}"
-            for row in self.rows
-            for note in row.notes
-        ]
-        return "\n".join([title, table(head, rows), *notes])
+        notes: dict[str, list[str]] = {}
+        for row in self.rows:
+            for note in row.notes:
+                notes.setdefault(note, []).append(row.name)
+        remarks = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+        return "\n".join([title, table(head, rows), *remarks])
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""

@@ -75,6 +75,13 @@ def test_four_models_rank_and_the_baselines_stand_at_the_ends(demo):
     assert {row["count"] for row in rows} == {455}
 
 
+def test_every_interval_holds_its_value_and_stays_a_proportion(demo):
+    for row in board_rows(demo):
+        low, high = map(Decimal, row["interval"])
+
+        assert 0 <= low <= Decimal(row["value"]) <= high <= 1
+
+
 def test_the_row_was_accepted_and_its_changed_copy_refused(demo):
     result, folder = demo
 
