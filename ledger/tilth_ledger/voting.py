@@ -191,7 +191,7 @@ def _vote_notarize(core: Core) -> bool:
     if candidate.failure or candidate.block.header.time_ms > core.clock + MOST_AHEAD_MS:
         core.invalid.add(core.view)
         return True
-    if not candidate.executed:
+    if not candidate.executed or core.ballot.block(core.view, NOTARIZE) == candidate.hash:
         return False
     if not core.rules.notarizes_once(core.ballot, core.view, candidate.hash):
         return False

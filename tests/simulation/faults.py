@@ -32,6 +32,7 @@ class Faults:
     conditional: float
     faulty_ms: int
     traitors: int
+    liars: bool  # traitors lie; else they are twins: two instances with one key
     reset_ms: int  # mean time between connection resets; 0: none
     compact_bytes: int
 
@@ -78,6 +79,7 @@ def of_seed(seed: int) -> Faults:
         conditional=sometimes(0.4, random.uniform(0.0, 0.5)),
         faulty_ms=random.choice((3_000, 10_000, 30_000)),
         traitors=traitors,
+        liars=random.random() < 0.6,
         reset_ms=int(sometimes(0.3, random.choice((300, 2_000, 8_000)))),
         compact_bytes=random.choice((600, 4_000, 1 << 20)),
     )

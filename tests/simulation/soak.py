@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +21,17 @@ sys.path.insert(0, str(HERE.parent.parent / "ledger"))
 from world import World  # noqa: E402
 
 
+MOST_SECONDS = 15  # a seed takes a fraction of one: longer is a loop
+
+
+class TooLong(Exception):
+    """A seed did not end."""
+
+
+def _too_long(*_: object) -> None:
+    raise TooLong
+
+
 def replay_command(seed: int) -> str:
     return f"python tests/simulation/soak.py --seeds {seed}"
 
@@ -27,10 +39,13 @@ def replay_command(seed: int) -> str:
 def run_seed(seed: int) -> tuple[int, str, int, str]:
     """Seed, trace, steps, and what went wrong."""
     world = World(seed)
+    signal.alarm(MOST_SECONDS)
     try:
         world.run()
     except Exception:
         return seed, world.trace.hexdigest(), world.steps, traceback.format_exc()
+    finally:
+        signal.alarm(0)
     return seed, world.trace.hexdigest(), world.steps, ""
 
 
@@ -48,6 +63,7 @@ def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str, int, str]]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGALRM, _too_long)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0..200")
     parser.add_argument("--jobs", type=int, default=2)

@@ -17,6 +17,7 @@ from typing import Any
 
 from checker import Checker, Violation, name_of
 from faults import Faults, of_seed
+from liar import Liar
 from number_ledger import (
     Consortium,
     MemoryArchive,
@@ -57,7 +58,7 @@ class Node:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
     journal: bytes = b""
     sequence: int = 0
-    replica: Replica | None = None
+    replica: Replica | Liar | None = None
     inbox: list[Event] = field(default_factory=list)
     timer: int = 0  # generation
     incarnation: int = 0
@@ -88,7 +89,8 @@ class World:
         traitors = frozenset(self.random.sample(range(f.n), f.traitors))
         honest = frozenset(range(f.n)) - traitors
         self.checker = Checker(self.consortium.genesis, honest)
-        members = [*range(f.n), *sorted(traitors)]
+        self.liars = traitors if f.liars else frozenset()
+        members = [*range(f.n), *sorted(traitors - self.liars)]
         self.nodes = [Node(number, member) for number, member in enumerate(members)]
         self.instances = [
             [node for node in self.nodes if node.member == member] for member in range(f.n)
@@ -154,13 +156,26 @@ class World:
     def _boot(self, node: Node) -> None:
         if node.replica is not None:
             return
+        if node.member in self.liars:
+            node.replica = Liar(self.consortium, node.member, self.random)
+        else:
+            node.replica = self._restore(node)
+        node.inbox = []
+        node.incarnation += 1
+        self._step(node, [Start()])
+        for other in self.nodes:
+            if other.member != node.member:
+                self.at(self.random.randint(0, 50), self._connect, node, other, node.incarnation)
+
+    def _restore(self, node: Node) -> Replica:
         found = read_journal(node.journal)
         node.journal = node.journal[: found.good_bytes]
         node.sequence = found.sequence
         archive = node.archive
         height = len(archive.blocks)
         certificate = archive.certificate(height)
-        self.checker.same_chain(node.member, archive.blocks)
+        if node.member in self.checker.honest:
+            self.checker.same_chain(node.member, archive.blocks)
         restored = Restored(
             archive.state,
             archive.blocks[-1] if height else None,
@@ -168,7 +183,7 @@ class World:
             found.bodies,
         )
         keys, genesis = self.consortium.keys, self.consortium.genesis
-        node.replica = Replica(
+        return Replica(
             genesis,
             f"m{node.member}",
             keys[node.member],
@@ -177,12 +192,6 @@ class World:
             restored,
             self.rules() if self.rules else None,
         )
-        node.inbox = []
-        node.incarnation += 1
-        self._step(node, [Start()])
-        for other in self.nodes:
-            if other.member != node.member:
-                self.at(self.random.randint(0, 50), self._connect, node, other, node.incarnation)
 
     def _crash(self, node: Node) -> None:
         node.replica = None

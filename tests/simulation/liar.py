@@ -1,0 +1,233 @@
+"""A member that lies: it votes for everything, and leads with whatever it can make up.
+
+It has the replica's interface, so that the world runs it like any other, but keeps nothing over a
+crash. It stays within what a real liar can do: it signs with its own key only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+from number_ledger import Consortium, NumberExecutor, Numbers, write_leaf
+
+from tilth_ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    ZERO_HASH,
+    Block,
+    Certificate,
+    Header,
+    Justification,
+    Kind,
+    Vote,
+)
+from tilth_ledger.effects import Effects, Event, Received, Send
+from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.messages import (
+    Body,
+    Certificates,
+    FetchBlock,
+    Message,
+    Proposal,
+    Status,
+    Votes,
+)
+from tilth_ledger.votes import VoteTable
+
+MOST_ACTS = 1_500
+
+
+class Liar:
+    """One lying member."""
+
+    def __init__(self, consortium: Consortium, member: int, random: Random) -> None:
+        self.genesis = consortium.genesis
+        self.member = member
+        self.random = random
+        self._key = consortium.keys[member]
+        self._executor = NumberExecutor()
+        self._table = VoteTable(self.genesis)
+        self._blocks: dict[bytes, Block] = {}
+        self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}
+        self._heights: dict[bytes, tuple[int, int]] = {self.genesis.net_bytes: (0, 0)}
+        self._led: dict[int, int] = {}
+        self._acts = 0
+        self.view = 1
+        self.height = 0
+        self.votes = True
+        self.pending = 0
+        self.held: dict[str, int] = {}
+
+    def step(self, now_ms: int, clock_ms: int, events: Sequence[Event]) -> Effects:
+        sends: list[Send] = []
+        for event in events:
+            if isinstance(event, Received) and self._acts < MOST_ACTS:
+                self._acts += 1
+                self._learn(event.message)
+                sends += self._answer(event.member, event.message)
+                sends += self._vote_for_everything(event.message)
+                sends += self._lead(clock_ms)
+        return Effects(send=tuple(sends))
+
+    def _learn(self, message: Message) -> None:
+        match message:
+            case Proposal(vote, block):
+                self._keep(block)
+                why = block.justification
+                self._certificates((*why.skips, *((why.parent,) if why.parent else ())))
+                self._table.admit(vote)
+                self.view = max(self.view, vote.view)
+            case Body(block):
+                self._keep(block)
+            case Votes(votes):
+                for vote in votes:
+                    self._table.admit(vote)
+                    self.view = max(self.view, vote.view)
+            case Certificates(certificates):
+                self._certificates(certificates)
+            case Status():
+                self.view = max(self.view, message.view)
+
+    def _certificates(self, certificates: Sequence[Certificate]) -> None:
+        for certificate in certificates:
+            self._table.learn(certificate)
+            self.view = max(self.view, certificate.view + 1)
+
+    def _keep(self, block: Block) -> None:
+        hashed, header = block.hash, block.header
+        self._blocks[hashed] = block
+        state = self._states.get(header.parent)
+        if state is None or hashed in self._states:
+            return
+        try:
+            self._states[hashed] = self._executor.execute(state, block.leaves, header.time_ms)
+            self._heights[hashed] = (header.height, header.view)
+        except (Refused, InvalidInput):
+            return
+
+    def _answer(self, member: int, message: Message) -> list[Send]:
+        match message:
+            case FetchBlock(block) if block in self._blocks:
+                return [Send((member,), Body(self._blocks[block]))]
+            case Status(asks=True):
+                status = replace(message, asks=False, yours=(), height=0, finalized_view=0)
+                return [Send((member,), status)]
+        return []
+
+    def _vote_for_everything(self, message: Message) -> list[Send]:
+        seen: set[tuple[int, bytes]] = set()
+        match message:
+            case Proposal(vote, _):
+                seen = {(vote.view, vote.block)}
+            case Votes(votes):
+                seen = {(vote.view, vote.block) for vote in votes if vote.block != ZERO_HASH}
+                seen |= {(vote.view, ZERO_HASH) for vote in votes if vote.block == ZERO_HASH}
+        sends = []
+        for view, block in sorted(seen):
+            kinds = (NULLIFY,) if block == ZERO_HASH else (NOTARIZE, FINALIZE, NULLIFY)
+            votes = [self._sign(k, view, block) for k in kinds if self.random.random() < 0.7]
+            for vote in votes:
+                certificate = self._table.count_own(vote)
+                to = self._some()
+                if certificate is not None and self.random.random() < 0.5:
+                    sends.append(Send(to, Certificates((certificate,))))
+                sends.append(Send(to, Votes((vote,))))
+        return sends
+
+    def _lead(self, clock_ms: int) -> list[Send]:
+        """Blocks for a view that it leads, each to some members."""
+        sends: list[Send] = []
+        for view in (self.view, self.view + 1):
+            if self.genesis.leader(view) != self.member or self._led.get(view, 0) >= 3:
+                continue
+            if self.random.random() < 0.5:
+                continue
+            self._led[view] = self._led.get(view, 0) + 1
+            block = self._make_up(view, clock_ms)
+            if block is not None:
+                self._keep(block)
+                vote = self._sign(NOTARIZE, view, block.hash)
+                self._table.count_own(vote)
+                sends.append(Send(self._some(), Proposal(vote, block)))
+        return sends
+
+    def _make_up(self, view: int, clock_ms: int) -> Block | None:
+        """A block on any state it knows, justified as well as it can or wants."""
+        below = [(h, v, hashed) for hashed, (h, v) in self._heights.items() if v < view]
+        height, parent_view, parent = self.random.choice(sorted(below)[-6:])
+        if self.random.random() < 0.3:
+            forged = self._forge_parent(view - 1, clock_ms)
+            if forged is not None:
+                parent = forged
+                height, parent_view = self._heights[forged]
+        state = self._states[parent]
+        time_ms = max(state.time_ms + 1, clock_ms + self.random.choice((0, 0, 0, 9_000, 60_000)))
+        text = f"lie{self.random.randint(0, 10**9)} claim:c{self.random.randint(0, 4)}"
+        built = self._executor.build(state, [write_leaf(text)], time_ms)
+        why = self._justify(view, parent, parent_view)
+        header = Header(
+            net=self.genesis.net_bytes,
+            epoch=0,
+            view=view,
+            height=height + 1,
+            parent=parent,
+            parent_view=parent_view,
+            skips=why.skips_digest,
+            leaf_count=len(built.leaves),
+            size=built.state.size,
+            root=built.state.root if self.random.random() < 0.95 else ZERO_HASH,
+            state=built.state.digest,
+            time_ms=time_ms,
+            proposer=self.member,
+        )
+        return Block(header, built.leaves, why)
+
+    def _forge_parent(self, view: int, clock_ms: int) -> bytes | None:
+        """A block of an earlier view, in the name of its leader, whose vote it does not have."""
+        if view < 1:
+            return None
+        below = [(h, v, hashed) for hashed, (h, v) in self._heights.items() if v < view]
+        height, parent_view, parent = self.random.choice(sorted(below)[-6:])
+        state = self._states[parent]
+        text = f"forged{self.random.randint(0, 10**9)}"
+        built = self._executor.build(state, [write_leaf(text)], state.time_ms + 1)
+        why = self._justify(view, parent, parent_view)
+        header = Header(
+            net=self.genesis.net_bytes,
+            epoch=0,
+            view=view,
+            height=height + 1,
+            parent=parent,
+            parent_view=parent_view,
+            skips=why.skips_digest,
+            leaf_count=len(built.leaves),
+            size=built.state.size,
+            root=built.state.root,
+            state=built.state.digest,
+            time_ms=state.time_ms + 1,
+            proposer=self.genesis.leader(view),
+        )
+        block = Block(header, built.leaves, why)
+        self._keep(block)
+        return block.hash
+
+    def _justify(self, view: int, parent: bytes, parent_view: int) -> Justification:
+        certificate = self._table.notarization(parent_view) if parent_view else None
+        if certificate is not None and certificate.block != parent and self.random.random() < 0.5:
+            certificate = None
+        skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
+        return Justification(certificate, tuple(skip for skip in skips if skip is not None))
+
+    def _sign(self, kind: Kind, view: int, block: bytes) -> Vote:
+        named = ZERO_HASH if kind is NULLIFY else block
+        return Vote.sign(self.genesis, self._key, self.member, kind, view, named)
+
+    def _some(self) -> tuple[int, ...]:
+        others = [m for m in range(len(self.genesis.members)) if m != self.member]
+        if self.random.random() < 0.4:
+            return tuple(others)
+        return tuple(sorted(self.random.sample(others, self.random.randint(1, len(others)))))
+
