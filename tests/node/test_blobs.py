@@ -198,6 +198,12 @@ async def test_a_holder_that_lost_it_is_passed_over(wire: Wire, user: Node, make
         await user.blobs.ensure(wanted("maker"))
 
 
+async def test_what_the_ledger_here_does_not_name_yet_is_worth_asking_again(maker: Node) -> None:
+    with pytest.raises(Unavailable, match="does not name this blob yet"):
+        async for _ in maker.blobs.serve("user", dumps({"digest": "0" * 64, "offset": 0})):
+            pass
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"digest":"x","offset":0}', b'{"digest":1,"offset":0}', b"[" * 500]
 )

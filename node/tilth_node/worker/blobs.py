@@ -15,6 +15,7 @@ Leaves to others: which connection carries it (`tilth_node.rpc.peers`), what to 
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tilth_ledger.rows import Rows
 from tilth_node.storage.vault import Blob, Vault, Writer
 
 METHOD = "blob"
+DIGEST = re.compile(r"[0-9a-f]{64}")
 SIZE_BYTES = 8
 INLINE_BYTES = 4 << 20  # larger ones are made durable in a thread
 PIECE_BYTES = 128 << 10
@@ -88,9 +90,20 @@ class Blobs:
     async def serve(self, organization: str, body: bytes) -> Pieces:
         """Answer another node's ask."""
         digest, offset = _parse(body)
+        self._check_known(digest)
         may_read_blob(self._rows, digest, organization)
         async for piece in self.stream(digest, offset):
             yield piece
+
+    def _check_known(self, digest: str) -> None:
+        """The asker may have heard of the blob first, since one node learns what is final a little
+        before another: what no asset names here yet is no refusal, but worth asking again."""
+        if next(iter(self._rows.scan(f"blob/{digest}/", limit=1)), None) is None:
+            raise Unavailable(
+                f"the ledger of {self._organization} does not name this blob yet",
+                found=digest,
+                remedy="ask again when it has caught up",
+            )
 
     async def stream(self, digest: str, offset: int) -> Pieces:
         """The size, then the bytes from `offset`; whoever calls has judged the right."""
@@ -179,7 +192,8 @@ def _parse(body: bytes) -> tuple[str, int]:
     if not isinstance(ask, dict) or set(ask) != {"digest", "offset"}:
         raise InvalidInput("not an ask for a blob", expected="{digest, offset}")
     digest, offset = ask["digest"], ask["offset"]
-    if not isinstance(digest, str) or type(offset) is not int or offset < 0:
+    named = isinstance(digest, str) and DIGEST.fullmatch(digest)
+    if not named or type(offset) is not int or offset < 0:
         raise InvalidInput("not an ask for a blob", expected="a digest and an offset")
     return digest, offset
 
