@@ -28,7 +28,6 @@ from tilth_node.rpc.server import Certificates, listen
 from tilth_node.rpc.status import status
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
-from tilth_node.worker import part as worker
 from tilth_node.worker import part as worker_part
 from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
 
@@ -49,7 +48,9 @@ def build(config: Config) -> Node:
     peers = Peers(me, certificates, _addresses(config, genesis, store), clock)
     restored = _restored(executor, store, journal)
     replica = Replica(genesis, config.organization, keys.vote, executor, store, restored)
-    replication = Replication(genesis, replica, journal, store, peers, feed, clock)
+    replication = Replication(
+        genesis, replica, executor, restored.state, journal, store, peers, feed, clock
+    )
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_peers() -> tuple[Port, str] | None:

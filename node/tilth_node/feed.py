@@ -37,11 +37,11 @@ class Feed:
     def __init__(self, store: LedgerStore) -> None:
         self._store = store
         self._readers: list[_Reader] = []
-        self._grown = asyncio.Event()
+        self.grown = asyncio.Event()  # set, and replaced, when the ledger grows
 
     def publish(self, size: int, batches: Sequence[Mapping[str, bytes | None]]) -> None:
         """Tell what has become final; called when it can be read."""
-        grown, self._grown = self._grown, asyncio.Event()
+        grown, self.grown = self.grown, asyncio.Event()
         grown.set()
         merged = {key: value for batch in batches for key, value in batch.items()}
         for reader in self._readers:
@@ -70,10 +70,14 @@ class Feed:
         finally:
             self._readers.remove(reader)
 
+    def news(self) -> "News":
+        """A watch of the ledger from now on."""
+        return News(self)
+
     async def at_least(self, size: int) -> None:
         """Wait until so many leaves are final."""
         while self._store.size < size:
-            await self._grown.wait()
+            await self.grown.wait()
 
     def _snapshot(self, prefixes: Sequence[str]) -> list[Changes]:
         size = self._store.size
@@ -83,3 +87,23 @@ class Feed:
         keys = list(rows)
         parts = [keys[at : at + SNAPSHOT_ROWS] for at in range(0, len(keys), SNAPSHOT_ROWS)]
         return [Changes(size, {key: rows[key] for key in part}, live=False) for part in parts]
+
+
+class News:
+    """Waits for growth of the ledger, all waits together for a limited time."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._until: float | None = None
+
+    async def within(self, seconds: float) -> bool:
+        """Whether the ledger grew before `seconds` from the first wait were over."""
+        loop = asyncio.get_running_loop()
+        if self._until is None:
+            self._until = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                await self._feed.grown.wait()
+        except TimeoutError:
+            return False
+        return True

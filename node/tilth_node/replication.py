@@ -28,11 +28,11 @@ from tilth_ledger.effects import (
     Submitted,
     Tick,
 )
-from tilth_ledger.errors import InvalidInput, TilthError, Unavailable
-from tilth_ledger.execution import AlreadyRecorded
+from tilth_ledger.errors import InvalidInput, Refused, TilthError, Unavailable
+from tilth_ledger.execution import AlreadyRecorded, Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf
-from tilth_ledger.messages import decode_message
+from tilth_ledger.messages import Status, decode_message
 from tilth_ledger.replica import Replica
 from tilth_node.clock import Clock
 from tilth_node.feed import Feed
@@ -58,6 +58,8 @@ class Replication:
         self,
         genesis: Genesis,
         replica: Replica,
+        executor: Executor,
+        state: State,
         journal: JournalFile,
         store: LedgerStore,
         peers: Peers,
@@ -66,7 +68,12 @@ class Replication:
     ) -> None:
         self.replica = replica
         self.alarm = ""
+        self.told: dict[str, int] = {}  # the size that each peer told when it last said
         self._genesis = genesis
+        self._executor = executor
+        self._state = state  # after the last final block
+        alone = len(genesis.members) == 1
+        self._grace_seconds = 0 if alone else genesis.delta_ms / 3000
         self._journal = journal
         self._store = store
         self._peers = peers
@@ -100,9 +107,13 @@ class Replication:
         Raises InvalidInput or Refused; the same bytes may be submitted again, and get the same
         receipt.
         """
-        name = Leaf.decode(leaf).id
+        name = self._executor.admit(leaf)
         if (row := self._store.rows.get(f"entry/{name}")) is not None:
             return self._receipt(name, row["index"])
+        try:
+            await self._judge(leaf)
+        except AlreadyRecorded as recorded:
+            return self._receipt(name, recorded.index)
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(name, []).append(answer)
         self._put(Submitted(leaf))
@@ -110,6 +121,25 @@ class Replication:
             return await answer
         finally:
             self._forget(name, answer)
+
+    async def _judge(self, leaf: bytes) -> None:
+        """Refuse at once what the replica would refuse after a leader's time.
+
+        Beside entries that wait here it may be their consequence, so the replica decides. Else it
+        may be one of an entry that is final at another node and still on its way to this one.
+        """
+        news = self._feed.news()
+        while not self._waiting:
+            now = max(self._clock.wall_ms(), self._state.time_ms + 1)
+            try:
+                self._executor.check(self._state, leaf, now)
+            except AlreadyRecorded:
+                raise
+            except Refused:
+                if not await news.within(self._grace_seconds):
+                    raise
+            else:
+                return
 
     @property
     def pending(self) -> int:
@@ -132,6 +162,8 @@ class Replication:
             except InvalidInput as error:
                 self._log.warning("malformed message", peer=organization, error=str(error))
                 continue
+            if isinstance(message, Status):
+                self.told[organization] = message.size
             if message is not None:
                 self._put(Received(member, message))
 
@@ -160,6 +192,7 @@ class Replication:
         if effects.finalized:
             blocks = [(each.block, each.state) for each in effects.finalized]
             self._store.apply(blocks, effects.finalized[-1].certificate)
+            self._state = effects.finalized[-1].state
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
         self._send(effects.send)

@@ -39,4 +39,5 @@ def _peer(node: Node, organization: str) -> pb.PeerStatus:
         connected=link is not None,
         dialled=link is not None and link.dialler == node.organization,
         address=node.peers.address(organization),
+        size=node.replication.told.get(organization, 0),
     )
