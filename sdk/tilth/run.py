@@ -245,7 +245,8 @@ class Tasks:
     def log(self, key: str) -> str:
         """What the task's code printed. Raises Refused (P6) without the right to read it."""
         task = self.one(key)
-        log = task.facts.get("log") or task.receipt.get("log")
+        tried = self._net.rows.get(f"tried/{key}/{task.facts['attempt']:06d}") or {}
+        log = tried.get("log") or task.receipt.get("log")
         if not log:
             raise InvalidInput(
                 "this task has no log",

@@ -19,11 +19,11 @@ import numpy as np
 from network import Network as Nodes
 
 from tilth import profiles
+from tilth.algorithm import archive
 from tilth.assets import Algo, Dataset, Objective
 from tilth.client import Network
 from tilth.plan import MEAN, Plan
 from tilth.run import Run
-from tilth_ledger.keys import SigningKey
 
 CODE = Path(hospital_code.__file__)
 OPENER = """format = "tilth-1"
@@ -46,7 +46,7 @@ class Field:
         )
         self.nodes.start()
         self.nets = [self._arrive(i) for i in range(members)]
-        opener = self._opener()
+        opener = self._code("opener", OPENER)
         for i, net in enumerate(self.nets):
             self._write_data(i)
             place = folder / "data" / net.organization
@@ -78,9 +78,32 @@ class Field:
         goal = self.net.objectives.add(
             f"{metric}", metric=metric, datasets=self.sites, combine=combine
         )
+        return self._accepted(goal.key)
+
+    def objective_with(self, metric: str) -> Objective:
+        """An objective whose metric is a function of hospital_code."""
+        text = OPENER.replace("hospital_code:Rows", f"hospital_code:{metric}")
+        packed = archive.of(self._code(metric, text))
+        self.net.transport.put_blob(packed.digest, packed.data)
+        environment = self.net.environments.default()
+        operation = {
+            "op": "objective.add",
+            "key": self.net.new_key(),
+            "name": metric,
+            "metric": {"archive": packed.digest, "environment": environment.key},
+            "primary": "all",
+            "direction": "maximize",
+            "combine": "by_count",
+            "sets": [{"dataset": s.key, "set": s.set_of("test").key} for s in self.sites],
+            "minimum_grade": "B",
+        }
+        self.net.record(operation)
+        return self._accepted(str(operation["key"]))
+
+    def _accepted(self, key: str) -> Objective:
         for net in self.nets:
-            net.objectives.accept(net.objectives.find(goal.key))
-        return self.net.objectives.find(goal.key)
+            net.objectives.accept(net.objectives.find(key))
+        return self.net.objectives.find(key)
 
     # -- plans
 
@@ -109,6 +132,14 @@ class Field:
         algo = self.algo(code)
         plan = Plan(code.__name__)
         plan.train(algo, self.sites[site], plan.init(algo, at="hospital-a"), parameters=options)
+        return plan
+
+    def one_plan_with_a_test(self) -> Plan:
+        """init, a training and a test on train rows at hospital-a: all that one node does."""
+        plan = self.one_training(hospital_code.Mean)
+        known = self.net.objectives.list(name="accuracy")
+        goal = known[0] if known else self.objective()
+        plan.test(plan.tasks[0].algo, plan.tasks[1], goal, goal.sets[0])  # type: ignore[arg-type]
         return plan
 
     def submit(self, plan: Plan, change: Callable[[dict[str, Any]], None] | None = None) -> Run:
@@ -146,27 +177,25 @@ class Field:
     def restart(self, i: int) -> None:
         """Start a killed node again, and connect its person again."""
         self.nodes.start(i)
+        self.connect(i)
+
+    def connect(self, i: int) -> None:
+        """A new connection of the person at a site, to where its node listens now."""
         self.nets[i].close()
-        self.nets[i] = self._connect(i, self.nets[i].profile.key)
+        self.nets[i] = Network(self._profile(i, self.nets[i].profile.key))
         self.net = self.nets[0]
 
     # -- how it is made
 
     def _arrive(self, i: int) -> Network:
         """A person with all roles at a site."""
-        key = SigningKey.from_seed(os.urandom(32))
         roles = ["owner", "organizer", "scientist"]
-        operation = {"op": "identity.add", "public": key.public.hex, "roles": roles}
-        self.nodes.submit(i, [operation])
         file = self.folder / f"person-{i}.key"
         profiles.write_key(file)
         profile = self._profile(i, file)
         made = {"op": "identity.add", "public": profile.signing_key().public.hex, "roles": roles}
         self.nodes.submit(i, [made])
         return Network(profile)
-
-    def _connect(self, i: int, key: Path) -> Network:
-        return Network(self._profile(i, key))
 
     def _profile(self, i: int, key: Path) -> profiles.Profile:
         site = self.nodes.sites[i]
@@ -178,10 +207,11 @@ class Field:
             key=key,
         )
 
-    def _opener(self) -> Path:
-        folder = self.folder / "opener"
+    def _code(self, name: str, manifest: str) -> Path:
+        """The folder of an archive with hospital_code in it."""
+        folder = self.folder / name
         folder.mkdir()
-        (folder / "tilth.toml").write_text(OPENER)
+        (folder / "tilth.toml").write_text(manifest)
         (folder / "hospital_code.py").write_bytes(CODE.read_bytes())
         return folder
 

@@ -44,6 +44,16 @@ class Mean(Algorithm):
         return distances.argmin(axis=1)
 
 
+LARGE_BYTES = 64 << 20
+
+
+class Large(Mean):
+    """A model that takes a moment to travel."""
+
+    def start(self, task):
+        return {"centers": np.random.default_rng(0).random(8 << 20)}
+
+
 class Exits(Mean):
     def train(self, data, model, task):
         print("about to leave with 3", flush=True)
@@ -75,10 +85,10 @@ class WritesNoModel(Mean):
 
 class LogsForEver(Mean):
     def train(self, data, model, task):
-        line = "x" * 1023
-        for _ in range(1 << 20):
-            print(line)
-        return model
+        text = b"x" * (1 << 20)
+        for _ in range(1 << 10):
+            os.write(1, text)
+        return super().train(data, model, task)
 
 
 class OpensASocket(Mean):
@@ -101,6 +111,6 @@ class LooksForLabels(Mean):
         return np.concatenate([np.load(p) for p in found])
 
 
-class PredictsNan(Mean):
-    def predict(self, features, model, task):
-        return np.full(len(features.X), np.nan)
+def never_a_number(y_true, y_pred):
+    """A metric."""
+    return {"all": float("nan"), "count": len(y_true)}

@@ -1,0 +1,130 @@
+"""Nodes that are killed while they work: the plan goes on, and no task ever has two results."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import hospital_code
+import pytest
+from field import Field
+
+from tilth.run import Run
+from tilth_ledger.errors import TilthError
+from tilth_ledger.leaf import ENTRY, Leaf
+
+LAUNCHER = (sys.executable, str(Path(__file__).with_name("crashing.py")))
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    with Field(tmp_path) as field:
+        yield field
+
+
+def results(field: Field) -> Counter[str]:
+    """How often the ledger says `done` about each task."""
+    client, found, start = field.net.transport, Counter[str](), 0
+    while leaves := client.leaves(start, 500):
+        start += len(leaves)
+        entries = [leaf for leaf in map(Leaf.decode, leaves) if leaf.type == ENTRY]
+        operations = [each for leaf in entries for each in json.loads(leaf.payload)["operations"]]
+        found.update(each["task"] for each in operations if each["op"] == "task.done")
+    return found
+
+
+def completes(field: Field, run: Run) -> None:
+    """The plan ends well, with one result for each of its tasks."""
+    field.wait(field.net.plans.one(run.key))
+    outcome = field.net.plans.one(run.key).outcome()
+    assert outcome.ok, outcome
+    counted = results(field)
+    tasks = {task.key: task for task in run.tasks()}
+    assert {key: counted[key] for key in tasks} == dict.fromkeys(tasks, 1)
+
+
+def is_doing(row: object) -> bool:
+    return isinstance(row, dict) and row["state"] == "doing"
+
+
+def test_a_node_killed_in_the_middle_of_a_training(field: Field) -> None:
+    run = field.submit(field.averaging(seconds=1.5))
+    trained = field.task(run, "train", "hospital-b")
+    field.until(f"task/{trained}", is_doing)
+    field.nodes.kill(1)
+    field.restart(1)
+    completes(field, run)
+    assert (field.net.rows.get(f"task/{trained}") or {})["attempt"] == 1
+
+
+def test_a_node_killed_in_the_middle_of_a_blob_transfer(field: Field) -> None:
+    run = field.submit(field.one_training(hospital_code.Large, site=2))
+    arriving = field.nodes.sites[2].folder / "vault" / "partial"
+    begun: list[int] = []
+    while not begun:
+        begun = [size for size in map(size_of, arriving.iterdir()) if size]
+    field.nodes.kill(2)
+    (left,) = [path for path in arriving.iterdir() if size_of(path)]
+    assert 0 < size_of(left) < hospital_code.LARGE_BYTES
+    field.restart(2)
+    completes(field, run)
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize("state", ["doing", "done"])
+def test_a_node_killed_right_after_a_commit(field: Field, state: str) -> None:
+    run = field.submit(field.averaging(rounds=2))
+    trained = field.task(run, "train", "hospital-c")
+    field.until(f"task/{trained}", lambda row: row["state"] == state)
+    field.nodes.kill(2)
+    field.restart(2)
+    completes(field, run)
+
+
+def test_the_person_s_own_node_may_die_too(field: Field) -> None:
+    run = field.submit(field.averaging(rounds=2))
+    field.until(f"task/{field.task(run, 'init')}", lambda row: row["state"] == "done", at=1)
+    field.nodes.kill(0)
+    field.restart(0)
+    completes(field, field.net.plans.one(run.key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_survives_a_kill_at_many_durable_steps(when: str, tmp_path: Path) -> None:
+    with Field(tmp_path, members=1) as field:
+        field.objective()
+        died, step = True, 0
+        while died:
+            step += 7
+            field.nodes.kill(0)
+            plan, died = a_plan_under_a_kill(field, {"CRASH_AT": str(step), "CRASH_WHEN": when})
+            field.restart(0)
+            if plan is not None and field.net.rows.get(f"plan/{plan}") is not None:
+                completes(field, field.net.plans.one(plan))
+        assert step > 50
+
+
+def a_plan_under_a_kill(field: Field, environment: dict[str, str]) -> tuple[str | None, bool]:
+    """Run a node that dies at a durable step, and a plan on it: its key, and whether it died."""
+    process = field.nodes.launch(0, launcher=LAUNCHER, environment=environment)
+    if not field.nodes.wait_ready(0):
+        return None, True
+    field.connect(0)
+    key = None
+    try:
+        plan = field.one_plan_with_a_test()
+        key = f"hospital-a/{plan.id}"
+        field.wait(field.submit(plan))
+    except TilthError:
+        process.wait(20)
+    died = process.poll() is not None
+    field.nodes.kill(0)
+    return key, died
