@@ -1,0 +1,375 @@
+"""Connections between nodes: who is let in, which of two stays, what goes over them."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tilth_ledger.errors import PeerFault, Refused, TilthError, Unavailable
+from tilth_node import keystore, tls
+from tilth_node.clock import Clock
+from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
+from tilth_node.rpc.peers import Peers, Self
+from tilth_node.rpc.server import KEEPALIVE, Certificates, listen
+from tilth_protos import peers_pb2 as pb
+from tilth_protos import peers_pb2_grpc as pb_grpc
+
+NET = "ab" * 32
+SECONDS = 10
+
+
+@dataclass
+class World:
+    """Authorities of some organizations, and the nodes that run."""
+
+    folder: Path
+    keys: dict[str, keystore.Keys] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    def add(self, organization: str) -> None:
+        folder = self.folder / organization
+        folder.mkdir(parents=True)
+        keystore.create(folder, Clock(), tls.new_authority(organization, Clock().utc()))
+        self.keys[organization] = keystore.load(folder)
+
+    def certificates(self, organization: str) -> Certificates:
+        authorities = {name: keys.authority for name, keys in self.keys.items()}
+        return Certificates(self.keys[organization], organization, authorities, Clock())
+
+    def peers(self, organization: str, *, instance: str = "first", net: str = NET) -> Peers:
+        me = Self(net, organization, instance, "test")
+        addresses = lambda name: self.addresses.get(name, "")  # noqa: E731
+        return Peers(me, self.certificates(organization), addresses, Clock())
+
+
+@asynccontextmanager
+async def listening(world: World, peers: Peers) -> AsyncIterator[Peers]:
+    """A node that accepts connections and dials."""
+    credentials = world.certificates(peers.me.organization).for_peers()
+    add = lambda server: pb_grpc.add_PeerServicer_to_server(peers, server)  # noqa: E731
+    server, address = listen("127.0.0.1:0", credentials, [add])
+    await server.start()
+    world.addresses[peers.me.organization] = address
+    peers.start()
+    try:
+        yield peers
+    finally:
+        await peers.stop()
+        await server.stop(0)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    for organization in ("a", "b"):
+        made.add(organization)
+    return made
+
+
+@pytest.fixture
+async def pair(world: World) -> AsyncIterator[tuple[Peers, Peers]]:
+    """Nodes a and b, connected."""
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(listening(world, world.peers("a")))
+        b = await stack.enter_async_context(listening(world, world.peers("b")))
+        async with asyncio.timeout(SECONDS):
+            await a.connected("b")
+            await b.connected("a")
+        yield a, b
+
+
+async def collect(stream: AsyncIterator[bytes]) -> bytes:
+    async with asyncio.timeout(SECONDS):
+        return b"".join([data async for data in stream])
+
+
+async def test_messages_arrive_in_order_over_the_connection_that_stands(
+    pair: tuple[Peers, Peers],
+) -> None:
+    a, b = pair
+    received: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    def take(organization: str, messages: Sequence[bytes]) -> None:
+        for message in messages:
+            received.put_nowait((organization, message))
+
+    a.on_messages = b.on_messages = take
+    sent = [b"%d" % i for i in range(200)]
+    for message in sent:
+        b.send("a", [message])
+    async with asyncio.timeout(SECONDS):
+        assert [await received.get() for _ in sent] == [("b", message) for message in sent]
+        a.send("b", [b"back"])
+        assert await received.get() == ("a", b"back")
+
+
+async def test_either_side_asks_no_matter_who_dialled(pair: tuple[Peers, Peers]) -> None:
+    async def double(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield organization.encode()
+        yield body * 2
+
+    for here, there in (pair, pair[::-1]):
+        there.serve("double", double)
+        answer = await collect(here.request(there.me.organization, "double", b"xy"))
+        assert answer == here.me.organization.encode() + b"xyxy"
+
+
+async def test_what_a_handler_raises_reaches_the_asker(pair: tuple[Peers, Peers]) -> None:
+    async def refuse(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield b"some"
+        raise Refused("P6", "not for you", remedy="ask the owner")
+
+    pair[1].serve("blob", refuse)
+    with pytest.raises(Refused, match="not for you") as caught:
+        await collect(pair[0].request("b", "blob", b""))
+    assert (caught.value.rule, caught.value.remedy) == ("P6", "ask the owner")
+
+
+async def test_an_unknown_request_is_refused_in_words(pair: tuple[Peers, Peers]) -> None:
+    with pytest.raises(TilthError, match="does not know the request"):
+        await collect(pair[0].request("b", "nonsense", b""))
+
+
+async def test_a_slow_reader_holds_back_the_answer_and_nothing_else(
+    pair: tuple[Peers, Peers],
+) -> None:
+    made = 0
+
+    async def endless(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        nonlocal made
+        while True:
+            made += CHUNK_BYTES
+            yield bytes(CHUNK_BYTES)
+
+    async def short(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield b"short"
+
+    a, b = pair
+    b.serve("endless", endless)
+    b.serve("short", short)
+    stream = a.request("b", "endless", b"")
+    async with asyncio.timeout(SECONDS):
+        await anext(stream)
+        for _ in range(20):
+            assert await collect(a.request("b", "short", b"")) == b"short"
+    assert made <= WINDOW_BYTES + 3 * CHUNK_BYTES
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert await collect(a.request("b", "short", b"")) == b"short"
+
+
+async def test_a_large_answer_arrives_whole(pair: tuple[Peers, Peers]) -> None:
+    content = bytes(range(256)) * 40_000
+
+    async def give(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield content
+
+    pair[1].serve("blob", give)
+    assert await collect(pair[0].request("b", "blob", b"")) == content
+
+
+async def test_open_requests_end_when_the_other_side_goes(pair: tuple[Peers, Peers]) -> None:
+    started = asyncio.Event()
+
+    async def hang(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        started.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    pair[1].serve("hang", hang)
+    asking = asyncio.create_task(collect(pair[0].request("b", "hang", b"")))
+    await started.wait()
+    pair[1].links["a"].close()
+    with pytest.raises(Unavailable):
+        await asking
+
+
+async def test_without_a_connection_a_request_fails_at_once(world: World) -> None:
+    with pytest.raises(Unavailable, match="no connection to b"):
+        await collect(world.peers("a").request("b", "blob", b""))
+
+
+async def test_a_node_that_accepts_nobody_is_reached_over_what_it_dialled(world: World) -> None:
+    async with listening(world, world.peers("a")) as a:
+        b = world.peers("b")
+        b.start()
+        async with asyncio.timeout(SECONDS):
+            await a.connected("b")
+        assert await a.links["b"].alive()
+        assert a.links["b"].dialler == "b"
+        await b.stop()
+
+
+async def test_after_a_cut_they_connect_again(pair: tuple[Peers, Peers]) -> None:
+    a, b = pair
+    gone, back = asyncio.Event(), asyncio.Event()
+    a.on_down, a.on_up = lambda _: gone.set(), lambda _: back.set()
+    b.links["a"].close()
+    async with asyncio.timeout(SECONDS):
+        await gone.wait()
+        await back.wait()
+        await b.connected("a")
+
+
+async def test_of_two_connections_that_cross_one_stays_and_both_agree(world: World) -> None:
+    for _ in range(5):
+        async with AsyncExitStack() as stack:
+            world.addresses.clear()
+            a = await stack.enter_async_context(listening(world, world.peers("a")))
+            b = await stack.enter_async_context(listening(world, world.peers("b")))
+            changed = asyncio.Event()
+            for each in (a, b):
+                each.on_up = each.on_down = lambda _, changed=changed: changed.set()
+            a.readdress()
+            async with asyncio.timeout(SECONDS):
+                while not agree(a, b):
+                    changed.clear()
+                    await changed.wait()
+            assert await a.links["b"].alive()
+            assert await b.links["a"].alive()
+
+
+def agree(a: Peers, b: Peers) -> bool:
+    """Both have one link, and it is the same."""
+    ends = (a.links.get("b"), b.links.get("a"))
+    return len({end and end.dialler for end in ends}) == 1 and None not in ends
+
+
+# -- who is let in
+
+
+async def hello(
+    world: World,
+    certificates: grpc.ChannelCredentials,
+    said: Callable[[pb.Hello], None] = lambda hello: None,
+) -> pb.PeerFrame:
+    """Dial node a by hand, and say a hello as node b."""
+    frame = pb.PeerFrame(
+        hello=pb.Hello(net=NET, organization="b", instance="x", versions=[1], connection=1)
+    )
+    said(frame.hello)
+    options = [*KEEPALIVE, ("grpc.ssl_target_name_override", tls.server_name("a"))]
+    async with (
+        asyncio.timeout(SECONDS),
+        grpc.aio.secure_channel(world.addresses["a"], certificates, options) as channel,
+    ):
+        call = pb_grpc.PeerStub(channel).Control()
+        await call.write(frame)
+        answer = await call.read()
+        assert isinstance(answer, pb.PeerFrame)
+        return answer
+
+
+def credentials(world: World, issuer: str, name: str) -> grpc.ChannelCredentials:
+    """A certificate for `name`, issued by the authority of `issuer`."""
+    keys = world.keys[issuer]
+    identity = tls.issue(keys.authority_key, keys.authority, name, Clock().utc())
+    return grpc.ssl_channel_credentials(
+        world.keys["a"].authority, identity.key, identity.certificate
+    )
+
+
+async def test_a_right_certificate_and_hello_are_answered(world: World) -> None:
+    async with listening(world, world.peers("a")):
+        answer = await hello(world, credentials(world, "b", "b"))
+    assert answer.hello.organization == "a"
+
+
+async def refused_words(world: World, certificates: grpc.ChannelCredentials, **said: str) -> str:
+    def change(frame: pb.Hello) -> None:
+        for name, value in said.items():
+            setattr(frame, name, value)
+
+    async with listening(world, world.peers("a")) as a:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await hello(world, certificates, change)
+        assert a.links == {}
+    return caught.value.details() or ""
+
+
+async def test_a_member_cannot_speak_for_another_by_its_own_authority(world: World) -> None:
+    world.add("c")
+    words = await refused_words(world, credentials(world, "c", "b"))
+    assert "names b but its authority did not issue it" in words
+
+
+async def test_a_hello_must_name_the_organization_of_the_certificate(world: World) -> None:
+    words = await refused_words(world, credentials(world, "b", "b"), organization="c")
+    assert "another consortium or organization" in words
+
+
+async def test_a_hello_of_another_consortium_is_refused(world: World) -> None:
+    words = await refused_words(world, credentials(world, "b", "b"), net="cd" * 32)
+    assert "another consortium" in words
+
+
+async def test_a_certificate_of_an_unknown_authority_does_not_get_through(
+    world: World, tmp_path: Path
+) -> None:
+    stranger = World(tmp_path / "stranger")
+    stranger.add("b")
+    issued = stranger.keys["b"]
+    identity = tls.issue(issued.authority_key, issued.authority, "b", Clock().utc())
+    await refused_words(
+        world,
+        grpc.ssl_channel_credentials(world.keys["a"].authority, identity.key, identity.certificate),
+    )
+
+
+async def test_without_a_certificate_nobody_gets_through(world: World) -> None:
+    await refused_words(world, grpc.ssl_channel_credentials(world.keys["a"].authority))
+
+
+async def test_an_expired_certificate_does_not_get_through(world: World) -> None:
+    keys = world.keys["b"]
+    past = Clock().utc() - datetime.timedelta(days=3)
+    identity = tls.issue(keys.authority_key, keys.authority, "b", past)
+    await refused_words(
+        world,
+        grpc.ssl_channel_credentials(world.keys["a"].authority, identity.key, identity.certificate),
+    )
+
+
+async def test_versions_without_one_in_common_are_refused(world: World) -> None:
+    def newer(frame: pb.Hello) -> None:
+        frame.ClearField("versions")
+        frame.versions.append(99)
+
+    async with listening(world, world.peers("a")):
+        with pytest.raises(grpc.aio.AioRpcError, match="other versions"):
+            await hello(world, credentials(world, "b", "b"), newer)
+
+
+async def test_a_second_instance_is_refused_while_the_first_answers(
+    pair: tuple[Peers, Peers], world: World
+) -> None:
+    first = pair[0].links["b"].instance
+    with pytest.raises(grpc.aio.AioRpcError, match="another instance of b is connected"):
+        await hello(world, credentials(world, "b", "b"))
+    assert pair[0].links["b"].instance == first
+
+
+async def test_a_frame_that_breaks_the_protocol_ends_the_connection(
+    pair: tuple[Peers, Peers],
+) -> None:
+    a, b = pair
+    link = b.links["a"]
+    ended = asyncio.create_task(a.links["b"].closed.wait())
+    for _ in range(2):
+        link._send_bulk(pb.PeerFrame(ask=pb.Ask(id=7, method="ping", body=bytes(2 << 20))))
+    async with asyncio.timeout(SECONDS):
+        await ended
+
+
+def test_a_certificate_speaks_for_the_organization_it_names(world: World) -> None:
+    authorities = {name: keys.authority for name, keys in world.keys.items()}
+    keys = world.keys["a"]
+    mine = tls.issue(keys.authority_key, keys.authority, "a", Clock().utc())
+    assert tls.organization_of(mine.certificate, authorities) == "a"
+    stranger = tls.issue(keys.authority_key, keys.authority, "zebra", Clock().utc())
+    with pytest.raises(PeerFault, match="no organization of this consortium"):
+        tls.organization_of(stranger.certificate, authorities)

@@ -1,0 +1,244 @@
+"""The clients' port of a running node: TLS 1.3, tokens, bounds, and errors in words."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.leaf import write_entry
+from tilth_ledger.token import METADATA, Asked, write_token
+from tilth_node import config, founding, keystore
+from tilth_node.assemble import build
+from tilth_node.clock import Clock
+from tilth_node.node import Node
+from tilth_node.rpc.interceptors import ERROR_METADATA
+from tilth_protos import ledger_pb2 as pb
+
+STATUS = "/tilth.v1.Ledger/Status"
+SUBMIT = "/tilth.v1.Ledger/Submit"
+WATCH = "/tilth.v1.Ledger/WatchRows"
+PUT = "/tilth.v1.Blobs/Put"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    """A node of one member, in this process."""
+    folder = tmp_path / "node"
+    founding.init(folder, founding.Site("hospital-a", "A"), Clock())
+    genesis = founding.new_network("one", [folder / "member.json"], [], q=None, k=None)
+    (tmp_path / "genesis.json").write_bytes(genesis.bytes)
+    founding.join(folder, tmp_path / "genesis.json")
+    node = build(config.load(folder))
+    await node.start()
+    yield node
+    await node.stop()
+
+
+def admin(node: Node) -> SigningKey:
+    return keystore.load_admin(node.folder.keys)
+
+
+def token(node: Node, method: str, body: bytes, /, **changes: Any) -> str:
+    """A token of the node's admin, as it should be but for the changes."""
+    asked = {"net": node.genesis.net, "organization": "hospital-a", "method": method, "body": body}
+    expires = changes.pop("expires_ms", Clock().wall_ms() + 60_000)
+    key = changes.pop("key", None) or admin(node)
+    return write_token(key, Asked(**{**asked, **changes}), expires)
+
+
+@asynccontextmanager
+async def dialled(node: Node) -> AsyncIterator[grpc.aio.Channel]:
+    credentials = grpc.ssl_channel_credentials(node.genesis.members[0].tls_authority.encode())
+    options = [("grpc.ssl_target_name_override", "hospital-a.tilth")]
+    async with grpc.aio.secure_channel(node.client_address, credentials, options) as channel:
+        yield channel
+
+
+async def call(
+    node: Node, method: str, body: bytes, tokens: Sequence[str] | None = None, /, **changes: Any
+) -> bytes:
+    """One call with raw bytes, by default with a right token."""
+    carried = [token(node, method, body, **changes)] if tokens is None else tokens
+    async with dialled(node) as channel, asyncio.timeout(10):
+        answer = channel.unary_unary(method)(body, metadata=[(METADATA, each) for each in carried])
+        return await answer  # type: ignore[no-any-return]
+
+
+async def fails(node: Node, *values: Any, **named: Any) -> tuple[grpc.StatusCode, dict[str, str]]:
+    """The status of a refused call, and the facts that came with it."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(node, *values, **named)
+    error = caught.value
+    facts = [value for name, value in error.trailing_metadata() or () if name == ERROR_METADATA]
+    return error.code(), json.loads(facts[0]) if facts else {}
+
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_with_a_right_token_is_answered(node: Node) -> None:
+    answer = pb.StatusResponse.FromString(await call(node, STATUS, b""))
+    assert (answer.organization, answer.voting, answer.quorum) == ("hospital-a", True, 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": "cd" * 32},
+        {"organization": "hospital-b"},
+        {"method": SUBMIT},
+        {"body": b"other"},
+    ],
+)
+async def test_a_token_for_another_request_is_refused(node: Node, changes: dict[str, Any]) -> None:
+    code, facts = await fails(node, STATUS, b"", **changes)
+    assert code is UNAUTHENTICATED
+    assert "signature does not verify" in facts["message"]
+
+
+async def test_an_expired_token_is_refused_with_a_remedy(node: Node) -> None:
+    code, facts = await fails(node, STATUS, b"", expires_ms=Clock().wall_ms() - 1)
+    assert code is UNAUTHENTICATED
+    assert "clocks" in facts["remedy"]
+
+
+async def test_a_key_that_is_not_on_the_ledger_is_refused(node: Node) -> None:
+    code, facts = await fails(node, STATUS, b"", key=SigningKey.from_seed(bytes(32)))
+    assert code is UNAUTHENTICATED
+    assert "nobody on this ledger" in facts["message"]
+
+
+async def test_a_revoked_key_is_refused(node: Node) -> None:
+    key = SigningKey.from_seed(b"\x05" * 32)
+    nonces = iter(["01" * 16, "02" * 16])
+
+    async def submit(operation: dict[str, Any]) -> None:
+        leaf = write_entry(node.genesis.net, "hospital-a", admin(node), next(nonces), [operation])
+        await node.submit(leaf.encode())
+
+    await submit({"op": "identity.add", "public": key.public.hex, "roles": ["scientist"]})
+    assert await call(node, STATUS, b"", key=key)
+    await submit({"op": "identity.revoke", "identity": key.key_id})
+    code, facts = await fails(node, STATUS, b"", key=key)
+    assert code is UNAUTHENTICATED
+    assert "no longer valid" in facts["message"]
+
+
+@pytest.mark.parametrize("tokens", [[], ["a.b.c"], ["x"], ["1", "2"]])
+async def test_no_token_or_no_good_one_is_refused(node: Node, tokens: list[str]) -> None:
+    assert (await fails(node, STATUS, b"", tokens))[0] is UNAUTHENTICATED
+
+
+async def test_a_body_that_is_no_message_is_refused(node: Node) -> None:
+    code, facts = await fails(node, SUBMIT, b"\xff\xff\xff garbage")
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "cannot be read" in facts["message"]
+
+
+async def test_an_empty_submission_is_refused(node: Node) -> None:
+    code, facts = await fails(node, SUBMIT, b"")
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "1 to 256" in facts["expected"]
+
+
+async def test_an_oversized_message_is_refused(node: Node) -> None:
+    code, _ = await fails(node, SUBMIT, bytes(5 << 20))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_method_that_does_not_exist_is_refused(node: Node) -> None:
+    code, _ = await fails(node, "/tilth.v1.Ledger/Drop", b"")
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_stream_of_news_needs_a_token_too(node: Node) -> None:
+    body = pb.WatchRowsRequest(prefixes=["organization/"]).SerializeToString()
+    async with dialled(node) as channel, asyncio.timeout(10):
+        watch = channel.unary_stream(WATCH)
+        with pytest.raises(grpc.aio.AioRpcError, match="no token"):
+            await watch(body).read()
+        good = watch(body, metadata=[(METADATA, token(node, WATCH, body))])
+        first = pb.RowChanges.FromString(await good.read())
+        assert [change.key for change in first.changes] == ["organization/hospital-a"]
+        assert not first.live
+        assert pb.RowChanges.FromString(await good.read()).live
+        good.cancel()
+
+
+async def test_a_stream_of_requests_is_refused_at_its_first_message(node: Node) -> None:
+    async with dialled(node) as channel, asyncio.timeout(10):
+        put = channel.stream_unary(PUT)(metadata=[(METADATA, token(node, PUT, b"other"))])
+        await put.write(b"first")
+        with pytest.raises(grpc.aio.AioRpcError, match="signature does not verify"):
+            await put
+
+
+# -- TLS
+
+
+class Downgrading:
+    """Passes plain HTTP/2 of a local gRPC client on to the node, over TLS of a chosen version."""
+
+    def __init__(self, node: Node, version: ssl.TLSVersion) -> None:
+        authority = node.genesis.members[0].tls_authority
+        self._context = ssl.create_default_context(cadata=authority)
+        self._context.minimum_version = self._context.maximum_version = version
+        self._context.set_alpn_protocols(["h2"])
+        self._host, port = config.address(node.client_address)
+        self._port = port
+        self.spoken: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(
+            self._host, self._port, ssl=self._context, server_hostname="hospital-a.tilth"
+        )
+        self.spoken.append(far_writer.get_extra_info("ssl_object").version())
+        pumps = (self._pump(reader, far_writer), self._pump(far_reader, writer))
+        self._tasks |= {asyncio.ensure_future(pump) for pump in pumps}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+        writer.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_only_tls_1_3_is_served(node: Node, version: ssl.TLSVersion) -> None:
+    proxy = Downgrading(node, version)
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    metadata = [(METADATA, token(node, STATUS, b""))]
+    async with grpc.aio.insecure_channel(f"{host}:{port}") as channel, asyncio.timeout(10):
+        answer = channel.unary_unary(STATUS)(b"", metadata=metadata)
+        if version is ssl.TLSVersion.TLSv1_3:
+            assert await answer
+        else:
+            with pytest.raises(grpc.aio.AioRpcError, match=r"TLS 1\.3 only") as caught:
+                await answer
+            assert caught.value.code() is UNAUTHENTICATED
+    assert proxy.spoken == [version.name.replace("_", ".")]
+    server.close()
+
+
+async def test_a_client_that_does_not_trust_the_authority_does_not_connect(node: Node) -> None:
+    async with grpc.aio.secure_channel(
+        node.client_address, grpc.ssl_channel_credentials()
+    ) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(STATUS)(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_without_tls_nothing_is_answered(node: Node) -> None:
+    async with grpc.aio.insecure_channel(node.client_address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(STATUS)(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
