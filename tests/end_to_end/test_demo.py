@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from decimal import Decimal
@@ -17,6 +20,7 @@ import tilth_node.demo
 from tilth.algorithm.selection import rows_of
 
 USER_CODE = Path(tilth_node.demo.__file__).parent / "user-code"
+README = Path(__file__).parents[2] / "README.md"
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 PLACES = Decimal("0.000001")
 
@@ -115,6 +119,45 @@ def test_the_majority_baseline_is_what_counting_gives(demo, user_code):
 
     expected = np.mean(test == np.bincount(train).argmax())
     assert Decimal(row["value"]) == Decimal(expected).quantize(PLACES)
+
+
+def test_the_commands_of_the_readme_work_on_the_network_that_keep_leaves(demo):
+    _, folder = demo
+    block = next(text for text in readme_blocks("sh") if "tilth status" in text)
+
+    for line in block.splitlines():
+        command, *words = shlex.split(line)
+
+        assert command == "tilth"
+        assert tilth_command(*words, cwd=folder, env=at_home(folder)).stdout
+
+
+def test_the_script_of_the_readme_works_on_the_network_that_keep_leaves(demo):
+    _, folder = demo
+    script = folder / "scientist.py"
+    script.write_text(readme_blocks("python")[0], encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=folder,
+        env=at_home(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "PROVEN" in done.stdout
+
+
+def readme_blocks(language):
+    """The README's fenced blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+
+
+def at_home(folder):
+    """The environment of a shell that works with the kept network."""
+    return os.environ | {"TILTH_HOME": str(folder / "home"), "TILTH_PROFILE": "hospital-a"}
 
 
 def stored(demo, name, label):
