@@ -74,6 +74,11 @@ class Feed:
         """A watch of the ledger from now on."""
         return News(self)
 
+    @property
+    def size(self) -> int:
+        """How many leaves are final here."""
+        return self._store.size
+
     async def at_least(self, size: int) -> None:
         """Wait until so many leaves are final."""
         while self._store.size < size:

@@ -1,7 +1,9 @@
 """Nodes that are killed while they work: the plan goes on, and no task ever has two results."""
 
+import contextlib
 import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,13 +120,23 @@ def a_plan_under_a_kill(field: Field, environment: dict[str, str]) -> tuple[str 
     if not field.nodes.wait_ready(0):
         return None, True
     field.connect(0)
-    key = None
-    try:
-        plan = field.one_plan_with_a_test()
-        key = f"hospital-a/{plan.id}"
-        field.wait(field.submit(plan))
-    except TilthError:
-        process.wait(20)
+    keys: list[str] = []
+    over = threading.Event()
+
+    def follow() -> None:
+        with contextlib.suppress(TilthError):
+            plan = field.one_plan_with_a_test()
+            keys.append(f"hospital-a/{plan.id}")
+            field.wait(field.submit(plan))
+        over.set()
+
+    def bury() -> None:
+        process.wait()
+        over.set()
+
+    for each in (follow, bury):
+        threading.Thread(target=each, daemon=True).start()
+    over.wait()
     died = process.poll() is not None
     field.nodes.kill(0)
-    return key, died
+    return (keys or [None])[0], died

@@ -58,7 +58,20 @@ class Ends:
 class Node:
     def __init__(self, wire: Wire, folder: Path, organization: str, rows: MemoryRows) -> None:
         self.vault = Vault(folder / organization, floor_bytes=0)
-        self.blobs = Blobs(organization, self.vault, rows, wire.of(organization))
+        self.ledger = Ledger()
+        self.blobs = Blobs(organization, self.vault, rows, wire.of(organization), self.ledger)
+
+
+class Ledger:
+    """How far a node has come."""
+
+    def __init__(self) -> None:
+        self.size = 7
+        self.grown = asyncio.Event()
+
+    async def at_least(self, size: int) -> None:
+        while self.size < size:
+            await self.grown.wait()
 
 
 @pytest.fixture
@@ -96,6 +109,10 @@ def user(wire: Wire, tmp_path: Path, rows: MemoryRows, maker: Node) -> Node:
 
 def wanted(*holders: str, size: int | None = len(MODEL)) -> Wanted:
     return Wanted(DIGEST, holders, GIB, size)
+
+
+def ask(digest: str, offset: int = 0) -> bytes:
+    return dumps({"digest": digest, "offset": offset, "size": 0})
 
 
 async def test_a_blob_comes_over_whole(user: Node) -> None:
@@ -187,6 +204,19 @@ async def test_a_right_that_was_taken_back_binds_the_next_ask(
         await user.blobs.ensure(wanted("maker"))
 
 
+async def test_a_holder_that_is_a_block_behind_answers_when_it_has_caught_up(
+    user: Node, maker: Node
+) -> None:
+    user.ledger.size = 8
+    fetching = asyncio.create_task(user.blobs.ensure(wanted("maker")))
+    await asyncio.wait([fetching], timeout=0.05)
+    assert not fetching.done()
+    maker.ledger.size = 8
+    maker.ledger.grown.set()
+    await fetching
+    assert user.vault.has(DIGEST)
+
+
 async def test_nobody_there_is_said_with_the_names(user: Node) -> None:
     with pytest.raises(Unavailable, match=r"cannot be had now.*nowhere"):
         await user.blobs.ensure(wanted("nowhere"))
@@ -200,12 +230,20 @@ async def test_a_holder_that_lost_it_is_passed_over(wire: Wire, user: Node, make
 
 async def test_what_the_ledger_here_does_not_name_yet_is_worth_asking_again(maker: Node) -> None:
     with pytest.raises(Unavailable, match="does not name this blob yet"):
-        async for _ in maker.blobs.serve("user", dumps({"digest": "0" * 64, "offset": 0})):
+        async for _ in maker.blobs.serve("user", ask("0" * 64)):
             pass
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b'{"digest":"x","offset":0}', b'{"digest":1,"offset":0}', b"[" * 500]
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"digest":"x","offset":0,"size":0}',
+        b'{"digest":1,"offset":0,"size":0}',
+        b'{"digest":"%s","offset":0,"size":-1}' % DIGEST.encode(),
+        b"[" * 500,
+    ],
 )
 async def test_a_malformed_ask_is_refused(maker: Node, body: bytes) -> None:
     with pytest.raises((InvalidInput, Refused)):
@@ -215,5 +253,7 @@ async def test_a_malformed_ask_is_refused(maker: Node, body: bytes) -> None:
 
 async def test_a_negative_offset_is_refused(maker: Node) -> None:
     with pytest.raises(InvalidInput):
-        async for _ in maker.blobs.serve("user", dumps({"digest": DIGEST, "offset": -1})):
+        async for _ in maker.blobs.serve(
+            "user", dumps({"digest": DIGEST, "offset": -1, "size": 0})
+        ):
             pass

@@ -22,8 +22,9 @@ from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker import outcome
 from tilth_node.worker.execution import Execution, words
-from tilth_node.worker.failure import MOVED_ON, REASON_OF_RULE, Dropped, Failed
+from tilth_node.worker.failure import MOVED_ON, Dropped, Failed, reason_of
 from tilth_node.worker.patience import patiently
+from tilth_node.worker.rights import judge
 from tilth_node.worker.site import Site
 
 
@@ -71,7 +72,8 @@ class Attempt:
                 await self._begin(number)
             self.begun = True
             await preparing
-            self._read("doing")
+            task, _ = self._read("doing")
+            judge(self._site, task)
             return await execution.run()
         finally:
             preparing.cancel()
@@ -86,8 +88,7 @@ class Attempt:
         except Refused as refusal:
             if refusal.rule in MOVED_ON:
                 raise Dropped(str(refusal)) from refusal
-            reason = REASON_OF_RULE.get(refusal.rule, "rights")
-            raise Failed(reason, str(refusal)) from refusal
+            raise Failed(reason_of(refusal), str(refusal)) from refusal
 
     def _read(self, *wanted: str) -> tuple[Row, str]:
         """The task as it stands; raises Dropped unless it is in a wanted state."""

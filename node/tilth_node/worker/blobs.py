@@ -7,14 +7,16 @@ Invariants
 - The serving node judges the right by its own rows at that moment (rule P6); a refusal is handed
   on as it was said.
 
-Form of an ask (`blob`): JSON `{"digest", "offset"}`; the answer is the blob's whole size (8 bytes
-big-endian), then its bytes from `offset` on.
+Form of an ask (`blob`): JSON `{"digest", "offset", "size"}`, `size` that of the asker's ledger: the
+holder may be a block behind, and judges the right when it has caught up. The answer is the blob's
+whole size (8 bytes big-endian), then its bytes from `offset` on.
 
 Leaves to others: which connection carries it (`tilth_node.rpc.peers`), what to fetch and when
 (worker, `tilth_node.worker.replicas`).
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -32,6 +34,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 SIZE_BYTES = 8
 INLINE_BYTES = 4 << 20  # larger ones are made durable in a thread
 PIECE_BYTES = 128 << 10
+CATCH_UP_SECONDS = 2.0
 
 
 Pieces = AsyncGenerator[bytes, None]
@@ -43,6 +46,15 @@ class Peers(Protocol):
     def request(self, organization: str, method: str, body: bytes) -> Pieces: ...
 
     def serve(self, method: str, handler: Callable[[str, bytes], AsyncIterator[bytes]]) -> None: ...
+
+
+class Ledger(Protocol):
+    """How far this node's ledger has come."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def at_least(self, size: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,11 @@ class Wanted:
 class Blobs:
     """The exchange of one node."""
 
-    def __init__(self, organization: str, vault: Vault, rows: Rows, peers: Peers) -> None:
-        self._organization, self._vault, self._rows, self._peers = organization, vault, rows, peers
+    def __init__(
+        self, organization: str, vault: Vault, rows: Rows, peers: Peers, ledger: Ledger
+    ) -> None:
+        self._organization, self._vault, self._rows = organization, vault, rows
+        self._peers, self._ledger = peers, ledger
         self._under_way: dict[str, asyncio.Task[None]] = {}
         peers.serve(METHOD, self.serve)
 
@@ -89,15 +104,22 @@ class Blobs:
 
     async def serve(self, organization: str, body: bytes) -> Pieces:
         """Answer another node's ask."""
-        digest, offset = _parse(body)
+        digest, offset, size = _parse(body)
+        await self._catch_up(size)
         self._check_known(digest)
         may_read_blob(self._rows, digest, organization)
         async for piece in self.stream(digest, offset):
             yield piece
 
+    async def _catch_up(self, size: int) -> None:
+        """Wait, not for long, for what the asker knows already."""
+        if self._ledger.size < size:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATCH_UP_SECONDS):
+                    await self._ledger.at_least(size)
+
     def _check_known(self, digest: str) -> None:
-        """The asker may have heard of the blob first, since one node learns what is final a little
-        before another: what no asset names here yet is no refusal, but worth asking again."""
+        """What no asset names here yet is no refusal, but worth asking again."""
         if next(iter(self._rows.scan(f"blob/{digest}/", limit=1)), None) is None:
             raise Unavailable(
                 f"the ledger of {self._organization} does not name this blob yet",
@@ -134,7 +156,9 @@ class Blobs:
     async def _fetch_from(self, holder: str, wanted: Wanted) -> None:
         """One attempt at one holder; what it gave stays for the next one to resume."""
         partial = self._vault.partial_size(wanted.digest)
-        body = canonical.dumps({"digest": wanted.digest, "offset": partial})
+        body = canonical.dumps(
+            {"digest": wanted.digest, "offset": partial, "size": self._ledger.size}
+        )
         async with aclosing(
             _exact_head(self._peers.request(holder, METHOD, body), holder)
         ) as pieces:
@@ -187,15 +211,15 @@ async def _exact_head(answer: AsyncGenerator[bytes, None], holder: str) -> Piece
         raise PeerFault(f"{holder} answered without a size", found=f"{len(head)} bytes")
 
 
-def _parse(body: bytes) -> tuple[str, int]:
+def _parse(body: bytes) -> tuple[str, int, int]:
     ask = canonical.loads(body, max_bytes=1_024)
-    if not isinstance(ask, dict) or set(ask) != {"digest", "offset"}:
-        raise InvalidInput("not an ask for a blob", expected="{digest, offset}")
-    digest, offset = ask["digest"], ask["offset"]
+    if not isinstance(ask, dict) or set(ask) != {"digest", "offset", "size"}:
+        raise InvalidInput("not an ask for a blob", expected="{digest, offset, size}")
+    digest, offset, size = ask["digest"], ask["offset"], ask["size"]
     named = isinstance(digest, str) and DIGEST.fullmatch(digest)
-    if not named or type(offset) is not int or offset < 0:
-        raise InvalidInput("not an ask for a blob", expected="a digest and an offset")
-    return digest, offset
+    if not named or not all(type(number) is int and number >= 0 for number in (offset, size)):
+        raise InvalidInput("not an ask for a blob", expected="a digest, an offset and a size")
+    return digest, offset, size
 
 
 def _summary(wanted: Wanted, errors: Sequence[TilthError]) -> TilthError:

@@ -3,7 +3,7 @@
 The words of a `Failed` go into the log, which has a right of its own; the ledger hears the reason.
 """
 
-from tilth_ledger.errors import TilthError
+from tilth_ledger.errors import Refused, TilthError
 
 
 class Failed(TilthError):
@@ -19,6 +19,12 @@ class Dropped(TilthError):
     """The ledger has decided otherwise meanwhile: there is nothing to say about this attempt."""
 
 
-# Why `doing` was refused, by rule: anything else means that a right was lost.
+# Refused by one of these, `doing` came too late or twice: the ledger has decided already.
 MOVED_ON = frozenset(("L1", "L3", "L5", "A2"))
-REASON_OF_RULE = {"P5": "denied"}
+
+
+def reason_of(refusal: Refused) -> str:
+    """The reason of the closed list for a task that may not begin."""
+    if refusal.rule != "P5":
+        return "rights"
+    return "approval_expired" if "expired" in refusal.found else "denied"

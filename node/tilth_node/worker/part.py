@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tilth_ledger.limits import Limits
 from tilth_ledger.steps import StepLimits
 from tilth_node.node import Node, Part
 from tilth_node.rpc.blobs import BlobsService
@@ -37,7 +38,7 @@ class WorkerPart:
         self._desk = open_desk(home / "worker.db")
         self._vault = Vault(home / "vault")
         self._folders = Folders(home / "local")
-        self._blobs = Blobs(node.organization, self._vault, node.rows, node.peers)
+        self._blobs = Blobs(node.organization, self._vault, node.rows, node.peers, node.feed)
         self._importer = Importer(
             node.organization,
             node.config.data_roots,
@@ -57,6 +58,7 @@ class WorkerPart:
         site = Site(
             organization=node.organization,
             net=node.genesis.net,
+            limits=Limits.of_genesis(node.genesis.limits),
             signer=node.signer,
             rows=node.rows,
             submit=node.submit,

@@ -10,6 +10,7 @@ from typing import Any
 
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
+from tilth_ledger.limits import Limits
 from tilth_ledger.rows import Rows
 from tilth_ledger.steps import StepLimits
 from tilth_node.clock import Clock
@@ -29,6 +30,7 @@ class Site:
 
     organization: str
     net: str
+    limits: Limits
     signer: SigningKey
     rows: Rows
     submit: Callable[[bytes], Awaitable[object]]

@@ -23,6 +23,7 @@ from tilth_node.feed import Changes
 from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker.attempt import Attempt
+from tilth_node.worker.closing import Closer
 from tilth_node.worker.delivery import deliver
 from tilth_node.worker.scheduler import Candidate, choose
 from tilth_node.worker.site import Site
@@ -54,7 +55,11 @@ class Worker:
     _active: dict[str, _Active] = field(default_factory=dict)
     _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
     _stopping: bool = False
+    _closer: Closer = field(init=False)
     _arrivals: "count[int]" = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self._closer = Closer(self.site, self._wait_for)
 
     async def start(self) -> None:
         """End what an earlier life of this process left running, and send what it had to say."""
@@ -86,6 +91,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._closer.stop()
         await self.site.runtime.close()
 
     # -- what the ledger says
@@ -95,6 +101,7 @@ class Worker:
             self._todo.pop(key, None)
         else:
             self._consider(key)
+        self._closer.consider(key, None if gone else self.site.rows.get(f"task/{key}"))
         if key in self._active:
             self._active[key].changed = True
             self._end_if_unwanted(key)
