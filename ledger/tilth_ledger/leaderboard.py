@@ -18,16 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
 from tilth_ledger.combine import combine, write
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.intervals import interval
 from tilth_ledger.rows import Row, Rows
-
-# Intervals take a square root: done in decimals of a stated precision, the same everywhere.
-PRECISE = Context(prec=34)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +210,7 @@ def _row(
         rank=None,
         value=write(value) if value is not None else "",
         count=sum(score["count"] for score in scores),
-        interval=_interval(objective["combine"], scores, value),
+        interval=interval(objective["combine"], metric, scores, value),
         plan=first["plan"],
         organization=first["organization"],
         model=first["model"],
@@ -236,33 +233,6 @@ def _set_score(result: Row) -> SetScore:
         score["count"],
         result["index"],
         result["grade"],
-    )
-
-
-def _interval(
-    rule: str, scores: list[Mapping[str, Any]], value: Fraction | None
-) -> tuple[str, str] | None:
-    """The interval of one set as it is; of several, the distances from each set's value to its two
-    ends, weighted by the rule and added in squares: the sets are independent (Zou and Donner 2008,
-    Statistics in Medicine 27). For pooled metrics other than accuracy this is an approximation."""
-    if value is None or not all("interval" in score for score in scores):
-        return None
-    if len(scores) == 1:
-        low, high = scores[0]["interval"]
-        return str(low), str(high)
-    weights = [1 if rule == "by_site" else score["count"] for score in scores]
-    values = [Fraction(score["value"]) for score in scores]
-    lows, highs = ([Fraction(score["interval"][end]) for score in scores] for end in (0, 1))
-    below = _root([w * (v - low) for w, v, low in zip(weights, values, lows, strict=True)])
-    above = _root([w * (high - v) for w, v, high in zip(weights, values, highs, strict=True)])
-    return write(value - below / sum(weights)), write(value + above / sum(weights))
-
-
-def _root(parts: list[Fraction]) -> Fraction:
-    """The square root of the sum of squares."""
-    square = sum((part**2 for part in parts), Fraction())
-    return Fraction(
-        PRECISE.sqrt(PRECISE.divide(Decimal(square.numerator), Decimal(square.denominator)))
     )
 
 
