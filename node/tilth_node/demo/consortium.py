@@ -43,8 +43,6 @@ class Running:
     organization: str
     pid: int
     client_address: str
-    runtime: str  # what isolates its tasks
-    grade: str  # what its self-test proved, A to D
 
 
 def create(folder: Path) -> None:
@@ -120,13 +118,7 @@ def _ready(folder: Path, process: "subprocess.Popen[str]") -> Running:
     for line in process.stdout or ():
         if "ready" in line:
             facts = json.loads(Folder(folder).ready.read_bytes())
-            return Running(
-                organization=folder.name,
-                pid=process.pid,
-                client_address=facts["client_address"],
-                runtime=facts.get("runtime", "sandbox"),
-                grade=facts.get("grade", "D"),
-            )
+            return Running(folder.name, process.pid, facts["client_address"])
     log = folder / "node.log"
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-12:])
     raise TilthError(f"the node of {folder.name} did not start", found=tail, remedy=f"see {log}")

@@ -180,11 +180,14 @@ def prove(run, folder, out):
     """Exports the row of a final model, verifies it, and verifies it with one byte changed."""
     row = Path(run.final.export(folder / "row.json"))
     good = verify(folder, row)
-    out.say(f"tilth verify row.json --genesis genesis.json\n{good.stdout.strip()}")
+    out.say("tilth verify row.json --genesis genesis.json")
+    out.say(shortened(good.stdout))
     changed = folder / "row-changed.json"
     changed.write_bytes(change_one_byte(row.read_bytes()))
     bad = verify(folder, changed)
-    out.say(f"\nThe same file with one byte changed:\n{(bad.stdout or bad.stderr).strip()}")
+    out.say()
+    out.say("The same file with one byte changed:")
+    out.say((bad.stdout or bad.stderr).strip())
     if good.returncode != 0 or bad.returncode == 0:
         raise SystemExit("the verifier did not tell the true row from the changed one")
     return {
@@ -198,6 +201,12 @@ def verify(folder, row):
     """The verifier as a stranger runs it: one file, no node, no network."""
     command = [sys.executable, "-I", verifier.__file__, str(folder / "genesis.json"), str(row)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def shortened(report):
+    """The verdict, and what it rests on; the digests stand in the full report."""
+    lines = report.strip().splitlines()
+    return "\n".join([lines[0], *(line for line in lines if line.strip().startswith(("+ ", "- ")))])
 
 
 def change_one_byte(content):
