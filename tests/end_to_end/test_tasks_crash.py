@@ -105,13 +105,13 @@ def test_a_worker_survives_a_kill_at_many_durable_steps(when: str, tmp_path: Pat
         field.objective()
         died, step = True, 0
         while died:
-            step += 7
+            step += 3
             field.nodes.kill(0)
             plan, died = a_plan_under_a_kill(field, {"CRASH_AT": str(step), "CRASH_WHEN": when})
             field.restart(0)
             if plan is not None and field.net.rows.get(f"plan/{plan}") is not None:
                 completes(field, field.net.plans.one(plan))
-        assert step > 50
+        assert step > 20
 
 
 def a_plan_under_a_kill(field: Field, environment: dict[str, str]) -> tuple[str | None, bool]:
@@ -124,7 +124,7 @@ def a_plan_under_a_kill(field: Field, environment: dict[str, str]) -> tuple[str 
     over = threading.Event()
 
     def follow() -> None:
-        with contextlib.suppress(TilthError):
+        with contextlib.suppress(TilthError, ValueError):  # the node, or its connection, is gone
             plan = field.one_plan_with_a_test()
             keys.append(f"hospital-a/{plan.id}")
             field.wait(field.submit(plan))

@@ -135,5 +135,8 @@ class Runtime(Protocol):
     async def collect(self, handle: Handle) -> StepResult:
         """Wait for the end and gather what it left."""
 
+    async def forget(self, plan: str) -> None:
+        """A plan has ended: nothing of it need be kept warm."""
+
     async def close(self) -> None:
         """End everything, also warm runners."""

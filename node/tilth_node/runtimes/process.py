@@ -152,6 +152,9 @@ class Processes:
         shutil.rmtree(facts["root"], ignore_errors=True)
         return None
 
+    async def forget(self, plan: str) -> None:
+        """Nothing is kept warm."""
+
     async def close(self) -> None:
         """End all steps."""
         for run in self._runs.values():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tilth_node.storage import outbox, runs, samples
 from tilth_node.storage.database import Database
+from tilth_node.storage.faults import as_unavailable
 from tilth_node.storage.outbox import Outbox, Statement
 from tilth_node.storage.runs import Runs
 from tilth_node.storage.samples import Samples
@@ -32,7 +33,7 @@ class Desk:
     def settle(self, statement: Statement) -> Statement:
         """An attempt is over: keep what must be said and forget what ran, in one transaction.
         Returns the statement that stands."""
-        with self.database.transaction() as connection:
+        with as_unavailable(), self.database.transaction() as connection:
             connection.execute(outbox.INSERT, outbox.values(statement))
             connection.execute(runs.DELETE, (statement.task,))
         # A crash from here on: the restarted worker finds the statement and sends these bytes.

@@ -12,6 +12,7 @@ Leaves to others: writing, which is one transaction with the end of the run
 from dataclasses import dataclass
 
 from tilth_node.storage.database import Database
+from tilth_node.storage.faults import as_unavailable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -55,7 +56,7 @@ class Outbox:
     def remove(self, task: str, attempt: int) -> None:
         """Forget a statement whose outcome is final. A crash before leaves it: it is sent again
         and answered with the same receipt."""
-        with self._database.transaction() as connection:
+        with as_unavailable(), self._database.transaction() as connection:
             connection.execute("DELETE FROM outbox WHERE task = ? AND attempt = ?", (task, attempt))
 
     def all(self) -> list[Statement]:

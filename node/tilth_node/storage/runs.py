@@ -12,6 +12,7 @@ Leaves to others: what a handle means (`tilth_node.runtimes`), adopting or killi
 from dataclasses import dataclass
 
 from tilth_node.storage.database import Database
+from tilth_node.storage.faults import as_unavailable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -43,14 +44,14 @@ class Runs:
     def put(self, run: Run) -> None:
         """Journal a step about to start. A crash after this and before the start leaves a handle
         of nothing: killing it is harmless."""
-        with self._database.transaction() as connection:
+        with as_unavailable(), self._database.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO runs (task, attempt, step, handle) VALUES (?, ?, ?, ?)",
                 (run.task, run.attempt, run.step, run.handle),
             )
 
     def remove(self, task: str) -> None:
-        with self._database.transaction() as connection:
+        with as_unavailable(), self._database.transaction() as connection:
             connection.execute(DELETE, (task,))
 
     def all(self) -> list[Run]:

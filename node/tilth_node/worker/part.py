@@ -102,7 +102,9 @@ class WorkerPart:
 
     def _settled(self, task: str) -> None:
         now = self._node.clock.wall_ms()
-        tidy(self._node.rows, self._vault, self._folders, task, now)
+        over = tidy(self._node.rows, self._vault, self._folders, task, now)
+        if over:
+            self._worker.forget(over)
 
 
 def make(node: Node) -> Part:

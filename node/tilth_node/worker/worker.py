@@ -14,9 +14,11 @@ Leaves to others: which tasks begin (`tilth_node.worker.scheduler`), one attempt
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from typing import Any
 
 from tilth_ledger.transitions import FINAL, effective_state
 from tilth_node.feed import Changes
@@ -25,6 +27,7 @@ from tilth_node.storage.outbox import Statement
 from tilth_node.worker.attempt import Attempt
 from tilth_node.worker.closing import Closer
 from tilth_node.worker.delivery import deliver
+from tilth_node.worker.patience import patiently
 from tilth_node.worker.scheduler import Candidate, choose
 from tilth_node.worker.site import Site
 
@@ -53,7 +56,7 @@ class Worker:
     waiting: dict[str, str] = field(default_factory=dict)  # task -> what it waits for
     _todo: dict[str, Candidate] = field(default_factory=dict)
     _active: dict[str, _Active] = field(default_factory=dict)
-    _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
+    _others: set[asyncio.Task[None]] = field(default_factory=set)
     _stopping: bool = False
     _closer: Closer = field(init=False)
     _arrivals: "count[int]" = field(default_factory=count)
@@ -87,12 +90,16 @@ class Worker:
     async def stop(self) -> None:
         """End everything that runs; it begins again in the next life."""
         self._stopping = True
-        tasks = [active.task for active in self._active.values()] + list(self._deliveries)
+        tasks = [active.task for active in self._active.values()] + list(self._others)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._closer.stop()
         await self.site.runtime.close()
+
+    def forget(self, plan: str) -> None:
+        """A plan is over: its warm isolations are not needed again."""
+        self._background(self.site.runtime.forget(plan), f"forget {plan}")
 
     # -- what the ledger says
 
@@ -154,18 +161,20 @@ class Worker:
 
     def _begin(self, candidate: Candidate) -> None:
         key = candidate.task
-        attempt = Attempt(self.site, key, lambda words: self._wait_for(key, words))
+        attempt = Attempt(self.site, key, partial(self._wait_for, key))
         task = asyncio.create_task(self._carry(candidate, attempt), name=f"task {key}")
         self._active[key] = _Active(candidate, attempt, task)
         task.add_done_callback(lambda done: self._ended(key, done))
 
     async def _carry(self, candidate: Candidate, attempt: Attempt) -> None:
         """One task from its beginning until what must be said about it is final."""
-        statement = await attempt.run()
+        tell = partial(self._wait_for, candidate.task)
+        # Whatever this node's own disk or engine did to it, the attempt is taken up again.
+        statement = await patiently(attempt.run, tell)
         self._active[candidate.task].holds_slot = False
         self._begin_some()
         if statement is not None:
-            await deliver(self.site, statement, lambda w: self._wait_for(candidate.task, w))
+            await deliver(self.site, statement, tell)
             self.settled(candidate.task)
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
@@ -184,12 +193,13 @@ class Worker:
     def _deliver(self, statement: Statement) -> None:
         """Send a statement of an earlier life."""
         key = statement.task
-        delivery = asyncio.create_task(
-            deliver(self.site, statement, lambda words: self._wait_for(key, words)),
-            name=f"deliver {key}",
-        )
-        self._deliveries.add(delivery)
-        delivery.add_done_callback(self._deliveries.discard)
+        sending = deliver(self.site, statement, partial(self._wait_for, key))
+        self._background(sending, f"deliver {key}")
+
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
 
     def _wait_for(self, key: str, words: str) -> None:
         """Remember what a task waits for (empty: nothing), and log it when it changes."""
