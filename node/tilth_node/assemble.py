@@ -24,7 +24,7 @@ from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
-from tilth_node.rpc.server import Certificates, listen
+from tilth_node.rpc.server import CLIENT_OPTIONS, PEER_OPTIONS, Certificates, listen
 from tilth_node.rpc.status import status
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
@@ -57,7 +57,7 @@ def build(config: Config) -> Node:
         if not config.peer_listen:
             return None
         service = [lambda server: peers_pb2_grpc.add_PeerServicer_to_server(peers, server)]
-        return listen(config.peer_listen, certificates.for_peers(), service)
+        return listen(config.peer_listen, certificates.for_peers(), service, PEER_OPTIONS)
 
     def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
         answers = Answers(
@@ -70,8 +70,13 @@ def build(config: Config) -> Node:
         def add(server: Any) -> None:
             ledger_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
 
-        guard = [Guard(tokens)]
-        return listen(config.client_listen, certificates.for_clients(), [add, *services], guard)
+        return listen(
+            config.client_listen,
+            certificates.for_clients(),
+            [add, *services],
+            CLIENT_OPTIONS,
+            [Guard(tokens)],
+        )
 
     ports = Ports(listen_peers, listen_clients)
     node = Node(

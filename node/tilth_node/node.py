@@ -113,6 +113,7 @@ class Node:
             server, self.ports.peer_address = peers
             await self._open(server)
         self.peers.start()
+        self._run(self._follow_addresses(), "addresses")
         for part in self.parts:
             await part.start()
             self._run(part.run(), type(part).__name__)
@@ -143,6 +144,11 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.journal.close()
         self.store.close()
+
+    async def _follow_addresses(self) -> None:
+        """Dial again when the ledger tells a new address of an organization."""
+        async for _ in self.subscribe(["organization/"], snapshot=False):
+            self.peers.readdress()
 
     async def _open(self, server: Port) -> None:
         await server.start()

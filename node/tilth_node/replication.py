@@ -28,7 +28,7 @@ from tilth_ledger.effects import (
     Submitted,
     Tick,
 )
-from tilth_ledger.errors import InvalidInput, Refused, TilthError, Unavailable
+from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.execution import AlreadyRecorded, Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf
@@ -40,6 +40,8 @@ from tilth_node.logs import logger
 from tilth_node.rpc.peers import Peers
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
+
+BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,7 @@ class Replication:
             try:
                 message = decode_message(data)
             except InvalidInput as error:
-                self._log.warning("malformed message", peer=organization, error=str(error))
-                continue
+                raise PeerFault(f"{organization} sent no message", found=str(error)) from error
             if isinstance(message, Status):
                 self.told[organization] = message.size
             if message is not None:
@@ -216,6 +217,8 @@ class Replication:
         for name, refusal in effects.refused:
             if isinstance(refusal, AlreadyRecorded):
                 self._resolve(name, self._receipt(name, refusal.index))
+            elif isinstance(refusal, Refused) and refusal.rule == BUSY:
+                self._reject(name, Unavailable(refusal.message, remedy=refusal.remedy))
             else:
                 self._reject(name, refusal)
         for alarm in effects.alarms:

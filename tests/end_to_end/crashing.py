@@ -1,13 +1,14 @@
-"""Runs `tilth` in this process and kills it at its n-th durable step: a test's launcher, no part of
-the product.
+"""Runs `tilth` in this process and lets its durable steps go wrong: a launcher of tests only.
 
-    CRASH_AT=7 CRASH_WHEN=before python crashing.py node run FOLDER
+    CRASH_AT=7 CRASH_WHEN=before python crashing.py node run FOLDER   # kill at the 7th step
+    FAIL_IF=some/file python crashing.py node run FOLDER              # a disk that breaks
 
 Durable steps are fsync, fdatasync, rename and SQLite's commit, counted from the start of the
-process. `before`: the step is not taken; `after`: it is, and nothing else. The kill is SIGKILL, so
-no handler and no buffer helps.
+process. `before`: the step is not taken; `after`: it is, and nothing else; the kill is SIGKILL, so
+no handler and no buffer helps. With FAIL_IF every step fails with EIO once that file exists.
 """
 
+import errno
 import os
 import signal
 import sqlite3
@@ -17,8 +18,9 @@ from typing import Any
 
 from tilth.cli import main
 
-AT = int(os.environ["CRASH_AT"])
-BEFORE = os.environ["CRASH_WHEN"] == "before"
+AT = int(os.environ.get("CRASH_AT", "0"))
+BEFORE = os.environ.get("CRASH_WHEN") == "before"
+BROKEN = os.environ.get("FAIL_IF", "")
 taken = 0
 
 
@@ -28,6 +30,8 @@ def step(action: Callable[..., Any]) -> Callable[..., Any]:
     def counted(*values: Any, **named: Any) -> Any:
         global taken
         taken += 1
+        if BROKEN and os.path.exists(BROKEN):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if taken == AT and BEFORE:
             os.kill(os.getpid(), signal.SIGKILL)
         result = action(*values, **named)
@@ -43,7 +47,10 @@ class Connection(sqlite3.Connection):
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         if sql == "COMMIT":
-            return step(super().execute)(sql)  # type: ignore[no-any-return]
+            try:
+                return step(super().execute)(sql)  # type: ignore[no-any-return]
+            except OSError as error:
+                raise sqlite3.OperationalError("disk I/O error") from error
         return super().execute(sql, *values)
 
 

@@ -146,7 +146,8 @@ class Network:
 
     def start(self, *which: int) -> None:
         """Start the nodes named, or all that do not run; returns when they serve."""
-        chosen = which or [i for i, site in enumerate(self.sites) if site.process is None]
+        idle = [i for i, site in enumerate(self.sites) if site.process is None]
+        chosen = which or idle
         for i in chosen:
             self.launch(i)
         for i in chosen:

@@ -1,4 +1,4 @@
-"""A consortium of one member, as a real process: it accepts, refuses, proves, and survives any crash."""
+"""A consortium of one, as a real process: it accepts, refuses, proves, and survives any crash."""
 
 import json
 import shutil
@@ -222,6 +222,28 @@ def test_it_survives_a_kill_at_every_step_of_its_first_start(networks: Networks,
         assert network.submit(0, [new_identity()[1]]).index == 0
         network.kill(0)
     assert steps > 5
+
+
+@pytest.mark.rule("F7")
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_disk_that_fails_stops_the_process_in_words(networks: Networks, members: int) -> None:
+    network = networks(members=members)
+    site = network.sites[0]
+    broken = site.folder / "broken"
+    process = network.launch(0, launcher=LAUNCHER, environment={"FAIL_IF": str(broken)})
+    assert network.wait_ready(0)
+    network.start()
+    network.submit(0, [new_identity()[1]])
+    broken.touch()
+    entry = network.entry(0, [new_identity()[1]])
+    with pytest.raises(TilthError):
+        network.transport(0).submit(entry)
+    assert process.wait(30) == 1
+    assert "look at the disk" in site.log
+    network.kill(0)
+    broken.unlink()
+    network.start(0)
+    assert network.transport(0).submit(entry).index == 1
 
 
 def test_a_signal_stops_it_cleanly_and_it_goes_on_later(networks: Networks) -> None:

@@ -11,11 +11,12 @@ import grpc
 import pytest
 
 from tilth_ledger.errors import PeerFault, Refused, TilthError, Unavailable
+from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
 from tilth_node.rpc.peers import Peers, Self
-from tilth_node.rpc.server import KEEPALIVE, Certificates, listen
+from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
 from tilth_protos import peers_pb2 as pb
 from tilth_protos import peers_pb2_grpc as pb_grpc
 
@@ -52,7 +53,7 @@ async def listening(world: World, peers: Peers) -> AsyncIterator[Peers]:
     """A node that accepts connections and dials."""
     credentials = world.certificates(peers.me.organization).for_peers()
     add = lambda server: pb_grpc.add_PeerServicer_to_server(peers, server)  # noqa: E731
-    server, address = listen("127.0.0.1:0", credentials, [add])
+    server, address = listen("127.0.0.1:0", credentials, [add], PEER_OPTIONS)
     await server.start()
     world.addresses[peers.me.organization] = address
     peers.start()
@@ -106,6 +107,28 @@ async def test_messages_arrive_in_order_over_the_connection_that_stands(
         assert [await received.get() for _ in sent] == [("b", message) for message in sent]
         a.send("b", [b"back"])
         assert await received.get() == ("a", b"back")
+
+
+async def test_the_longest_message_of_the_replica_gets_through(pair: tuple[Peers, Peers]) -> None:
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    pair[1].on_messages = lambda _, messages: [received.put_nowait(m) for m in messages] and None
+    sent = [b"before", bytes(MAX_MESSAGE_BYTES), b"after"]
+    pair[0].send("b", sent)
+    async with asyncio.timeout(SECONDS):
+        assert [await received.get() for _ in sent] == sent
+
+
+async def test_messages_that_make_no_sense_end_the_connection(pair: tuple[Peers, Peers]) -> None:
+    def refuse(organization: str, messages: Sequence[bytes]) -> None:
+        raise PeerFault("no message")
+
+    a, b = pair
+    a.on_messages = refuse
+    ended = asyncio.create_task(b.links["a"].closed.wait())
+    b.send("a", [b"garbage"])
+    async with asyncio.timeout(SECONDS):
+        await ended
+        await a.connected("b")
 
 
 async def test_either_side_asks_no_matter_who_dialled(pair: tuple[Peers, Peers]) -> None:
@@ -252,7 +275,7 @@ async def hello(
         hello=pb.Hello(net=NET, organization="b", instance="x", versions=[1], connection=1)
     )
     said(frame.hello)
-    options = [*KEEPALIVE, ("grpc.ssl_target_name_override", tls.server_name("a"))]
+    options = [*PEER_OPTIONS, ("grpc.ssl_target_name_override", tls.server_name("a"))]
     async with (
         asyncio.timeout(SECONDS),
         grpc.aio.secure_channel(world.addresses["a"], certificates, options) as channel,

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_ledger.token import METADATA, Asked, write_token
@@ -19,6 +20,7 @@ from tilth_node.assemble import build
 from tilth_node.clock import Clock
 from tilth_node.node import Node
 from tilth_node.rpc.interceptors import ERROR_METADATA
+from tilth_node.rpc.server import CLIENT_OPTIONS, listen
 from tilth_protos import ledger_pb2 as pb
 
 STATUS = "/tilth.v1.Ledger/Status"
@@ -178,6 +180,18 @@ async def test_a_stream_of_requests_is_refused_at_its_first_message(node: Node) 
         await put.write(b"first")
         with pytest.raises(grpc.aio.AioRpcError, match="signature does not verify"):
             await put
+
+
+async def test_a_watch_of_nothing_is_refused(node: Node) -> None:
+    async with dialled(node) as channel, asyncio.timeout(10):
+        call = channel.unary_stream(WATCH)(b"", metadata=[(METADATA, token(node, WATCH, b""))])
+        with pytest.raises(grpc.aio.AioRpcError, match="names no prefix"):
+            await call.read()
+
+
+async def test_a_port_that_is_taken_is_refused_in_words(node: Node) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot listen.*node\.toml"):
+        listen(node.client_address, grpc.insecure_server_credentials(), [], CLIENT_OPTIONS)
 
 
 # -- TLS

@@ -113,6 +113,8 @@ class LedgerService(pb_grpc.LedgerServicer):
     async def WatchRows(  # noqa: N802
         self, request: pb.WatchRowsRequest, context: Context
     ) -> AsyncIterator[pb.RowChanges]:
+        if not request.prefixes:
+            raise InvalidInput("a watch names no prefix", expected='at least one; "" is all rows')
         for prefix in request.prefixes:
             _check_key(prefix)
         news = self._feed.subscribe(request.prefixes, snapshot=not request.skip_snapshot)

@@ -9,7 +9,7 @@ Leaves to others: who may connect and which of two links stays (peers), what is 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import grpc
@@ -19,6 +19,7 @@ from tilth_node.logs import Logger
 from tilth_node.rpc.asks import Asks, Handler
 from tilth_protos import peers_pb2 as pb
 
+FRAME_BYTES = 1 << 20
 MAX_WAITING_BYTES = 64 << 20  # of messages that a stalled peer has not taken
 PING = "ping"
 PING_SECONDS = 2.0
@@ -133,8 +134,8 @@ class Link:
             await self._control_ready.wait()
             self._control_ready.clear()
             messages, self._messages, self._messages_bytes = self._messages, [], 0
-            if messages:
-                await stream.write(pb.PeerFrame(consensus=pb.Consensus(messages=messages)))
+            for some in _frames(messages):
+                await stream.write(pb.PeerFrame(consensus=pb.Consensus(messages=some)))
 
     def _receive_control(self, frame: pb.PeerFrame) -> None:
         # A frame of another kind is one of a later version.
@@ -151,6 +152,20 @@ class Link:
             self._bulk_ready.clear()
             while self._frames:
                 await stream.write(self._frames.popleft())
+
+
+def _frames(messages: list[bytes]) -> Iterator[list[bytes]]:
+    """Messages in order, as few frames as fit: a frame is one message or small ones together."""
+    some: list[bytes] = []
+    size = 0
+    for message in messages:
+        if some and size + len(message) > FRAME_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(message)
+        size += len(message)
+    if some:
+        yield some
 
 
 async def _read(stream: Stream, receive: Callable[[pb.PeerFrame], None]) -> None:

@@ -25,7 +25,7 @@ from tilth_node.logs import logger
 from tilth_node.rpc.asks import Handler
 from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
 from tilth_node.rpc.link import PING, STREAM_ENDED, Link, OnMessages, Stream, read_frame
-from tilth_node.rpc.server import KEEPALIVE, Certificates
+from tilth_node.rpc.server import PEER_OPTIONS, Certificates
 from tilth_protos import peers_pb2 as pb
 from tilth_protos import peers_pb2_grpc as pb_grpc
 
@@ -157,7 +157,7 @@ class Peers(pb_grpc.PeerServicer):
             return
         number = self._dials = self._dials + 1
         options = [
-            *KEEPALIVE,
+            *PEER_OPTIONS,
             ("grpc.ssl_target_name_override", tls.server_name(organization)),
             ("grpc.use_local_subchannel_pool", 1),  # else a refused dial delays the next ones
             ("grpc.enable_http_proxy", 0),

@@ -6,22 +6,24 @@
 - A port that is taken is an error with words, never shared silently.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.config import address
 from tilth_node.keystore import Keys
 
-MAX_MESSAGE_BYTES = 4 << 20
+MAX_REQUEST_BYTES = 4 << 20  # of a client
+MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (1 << 20)  # of a peer: one message of the replica fits
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 
-# The same at both ends of a connection between peers: an idle one carries a ping in 30 s.
+# The same at both ends of a connection: an idle one carries a ping in 30 s.
 KEEPALIVE: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -29,9 +31,13 @@ KEEPALIVE: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 ]
+PEER_OPTIONS = [
+    *KEEPALIVE,
+    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
+    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
+]
+CLIENT_OPTIONS = [*KEEPALIVE, ("grpc.max_receive_message_length", MAX_REQUEST_BYTES)]
 
 
 class Certificates:
@@ -87,11 +93,13 @@ def listen(
     at: str,
     credentials: grpc.ServerCredentials,
     register: Iterable[Callable[[grpc.aio.Server], None]],
+    options: Sequence[tuple[str, int]],
     interceptors: Iterable[grpc.aio.ServerInterceptor] = (),
 ) -> tuple[grpc.aio.Server, str]:
     """A server bound to `at` with its services, and its real address. Raises InvalidInput."""
-    options = [*KEEPALIVE, ("grpc.so_reuseport", 0)]
-    server = grpc.aio.server(interceptors=tuple(interceptors), options=options)
+    server = grpc.aio.server(
+        interceptors=tuple(interceptors), options=[*options, ("grpc.so_reuseport", 0)]
+    )
     for add in register:
         add(server)
     host, _ = address(at)
