@@ -50,6 +50,9 @@ def _register_node(subparsers: Any) -> None:
     run = _verb(verbs, "run", _run, "run the node until it is told to stop")
     run.add_argument("folder", type=Path)
 
+    doctor = _verb(verbs, "doctor", _doctor, "is all there, and what does the isolation hold")
+    doctor.add_argument("folder", type=Path)
+
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
     status.add_argument("folder", type=Path)
 
@@ -101,6 +104,23 @@ def _init(arguments: Arguments) -> int:
         f"Hand over {arguments.folder / 'member.json'} (public) to whoever founds the consortium.",
     )
     return 0
+
+
+def _doctor(arguments: Arguments) -> int:
+    import asyncio
+
+    from tilth_node import config, doctor
+    from tilth_node.clock import Clock
+
+    settings = config.load(arguments.folder)
+    findings = doctor.examine(settings, Clock())
+    grade, more = asyncio.run(doctor.isolation(settings))
+    findings += more
+    well = all(each.holds for each in findings)
+    facts = {"well": well, "grade": grade, "findings": [each.as_dict() for each in findings]}
+    lines = [str(each) for each in findings]
+    _say(arguments, facts, *lines, f"Isolation: grade {grade} of A (best) to D (none).")
+    return 0 if well else 1
 
 
 def _peers(texts: list[str]) -> Mapping[str, str]:

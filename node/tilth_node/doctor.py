@@ -19,8 +19,10 @@ from tilth_node import keystore
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.folder import Folder
+from tilth_node.runtimes import selftest
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.vault import FLOOR_BYTES, free_bytes
+from tilth_node.worker.isolation import open_runtime
 
 AUTHORITY_WARNING = timedelta(days=180)
 CLOCK_TOLERANCE_MS = 5_000
@@ -36,6 +38,14 @@ class Finding:
     found: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        line = f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.found}"
+        return line if self.holds or not self.remedy else f"{line}\n      {self.remedy}"
+
+    def as_dict(self) -> dict[str, object]:
+        facts = {"name": self.name, "holds": self.holds, "found": self.found}
+        return facts if self.holds or not self.remedy else {**facts, "remedy": self.remedy}
+
 
 def examine(settings: Config, clock: Clock) -> list[Finding]:
     """Everything but the isolation."""
@@ -47,6 +57,18 @@ def examine(settings: Config, clock: Clock) -> list[Finding]:
         _authority(folder, clock),
         _clock(folder, clock),
     ]
+
+
+async def isolation(settings: Config) -> tuple[str, list[Finding]]:
+    """The grade that the runtime of this node really has, and each attempt to escape."""
+    runtime = open_runtime(settings)
+    try:
+        checks = await selftest.doctor(runtime)
+    finally:
+        await runtime.close()
+    remedy = "tasks run with this grade at best: {}; an engine or a newer kernel may hold it"
+    found = [Finding(c.name, c.holds, c.detail, remedy.format(c.grade)) for c in checks]
+    return selftest.grade_of(checks), found
 
 
 def _disk(folder: Path) -> Finding:

@@ -7,6 +7,7 @@ sets/ (trees that tasks see), local/ (local folders), code/ (unpacked archives),
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from tilth_ledger.limits import Limits
@@ -14,13 +15,13 @@ from tilth_ledger.steps import StepLimits
 from tilth_node.node import Node, Part
 from tilth_node.rpc.blobs import BlobsService
 from tilth_node.rpc.data import DataService
-from tilth_node.runtimes.sandbox import Sandbox
 from tilth_node.storage.desk import open_desk
 from tilth_node.storage.folders import Folders
 from tilth_node.storage.sets import Sets
 from tilth_node.storage.vault import Vault
 from tilth_node.worker.blobs import Blobs
 from tilth_node.worker.data import Importer
+from tilth_node.worker.isolation import open_runtime, prove
 from tilth_node.worker.replicas import Replicas
 from tilth_node.worker.residue import tidy
 from tilth_node.worker.site import Site
@@ -55,6 +56,7 @@ class WorkerPart:
             home / "code",
             node.rows,
         )
+        runtime = open_runtime(node.config)
         site = Site(
             organization=node.organization,
             net=node.genesis.net,
@@ -68,12 +70,13 @@ class WorkerPart:
             folders=self._folders,
             stage=stage,
             blobs=self._blobs,
-            runtime=Sandbox(),
+            runtime=runtime,
             allowance=StepLimits(),
             scratch=home / "work",
             features=home / "features",
         )
-        self._worker = Worker(site, node.subscribe, node.config.slots, self._settled)
+        proof = partial(prove, runtime, allow_unisolated=node.config.allow_unisolated)
+        self._worker = Worker(site, node.subscribe, node.config.slots, proof, self._settled)
         self._replicas = Replicas(
             node.organization, node.rows, self._vault, self._blobs, node.subscribe
         )

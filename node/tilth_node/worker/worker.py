@@ -14,7 +14,7 @@ Leaves to others: which tasks begin (`tilth_node.worker.scheduler`), one attempt
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -52,11 +52,13 @@ class Worker:
     site: Site
     subscribe: Subscribe
     slots: int
+    prove: Callable[[], Awaitable[None]]  # what the runtime holds; before the first task
     settled: Callable[[str], None] = lambda task: None  # what is said about a task is final
     waiting: dict[str, str] = field(default_factory=dict)  # task -> what it waits for
     _todo: dict[str, Candidate] = field(default_factory=dict)
     _active: dict[str, _Active] = field(default_factory=dict)
     _others: set[asyncio.Task[None]] = field(default_factory=set)
+    _proof: asyncio.Task[None] | None = None
     _stopping: bool = False
     _closer: Closer = field(init=False)
     _arrivals: "count[int]" = field(default_factory=count)
@@ -154,10 +156,20 @@ class Worker:
         running = [each.candidate for each in self._active.values() if each.holds_slot]
         if self._stopping or len(running) >= self.slots or not self._todo:
             return
+        if not self._proven():
+            return
         idle = [each for key, each in self._todo.items() if key not in self._active]
         for candidate in choose(idle, running, self.slots):
             del self._todo[candidate.task]
             self._begin(candidate)
+
+    def _proven(self) -> bool:
+        """Whether tasks may begin; the first that comes has it found out."""
+        if self._proof is None:
+            proving = patiently(self.prove, partial(self._wait_for, "isolation"))
+            self._proof = self._background(proving, "prove isolation")
+            self._proof.add_done_callback(lambda _: self._begin_some())
+        return self._proof.done() and not self._proof.cancelled()
 
     def _begin(self, candidate: Candidate) -> None:
         key = candidate.task
@@ -196,10 +208,11 @@ class Worker:
         sending = deliver(self.site, statement, partial(self._wait_for, key))
         self._background(sending, f"deliver {key}")
 
-    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._others.add(task)
         task.add_done_callback(self._others.discard)
+        return task
 
     def _wait_for(self, key: str, words: str) -> None:
         """Remember what a task waits for (empty: nothing), and log it when it changes."""

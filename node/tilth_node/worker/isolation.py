@@ -1,0 +1,44 @@
+"""Which runtime a node uses, and proof of what it holds before the first task.
+
+Invariants
+- The grade in a receipt was proven on this machine since the node started, not assumed.
+- Without any isolation that holds, other organizations' code runs only if the operator said so
+  (`allow_unisolated` in node.toml).
+- The proof is made when the first task comes: a node that only keeps the ledger pays nothing.
+
+Leaves to others: the attempts to escape (`tilth_node.runtimes.selftest`).
+"""
+
+from tilth_ledger.errors import Unavailable
+from tilth_node.config import Config
+from tilth_node.logs import logger
+from tilth_node.runtimes import Runtime, selftest
+from tilth_node.runtimes.process import EVERYTHING, Processes
+from tilth_node.runtimes.sandbox import Sandbox
+
+NO_ISOLATION = "D"
+
+
+def open_runtime(config: Config) -> Runtime:
+    """The runtime that node.toml names."""
+    if config.runtime == "process":
+        return Processes(EVERYTHING if config.allow_unisolated else frozenset())
+    return Sandbox()
+
+
+async def prove(runtime: Runtime, *, allow_unisolated: bool) -> None:
+    """Find out what the runtime holds and give it that grade. Raises Unavailable when that is
+    nothing and the operator has not allowed it."""
+    checks = await selftest.doctor(runtime)
+    runtime.grade = selftest.grade_of(checks)
+    for check in checks:
+        if not check.holds:
+            logger("worker").warning("isolation fails", check=check.name, detail=check.detail)
+    logger("worker").info("isolation proven", runtime=runtime.name, grade=runtime.grade)
+    if runtime.grade == NO_ISOLATION and not allow_unisolated:
+        raise Unavailable(
+            "this node cannot isolate tasks, so it runs none",
+            found=f"runtime {runtime.name}, grade {runtime.grade}",
+            expected="a sandbox or an engine that holds",
+            remedy="run `tilth node doctor FOLDER`; allow_unisolated in node.toml runs them anyway",
+        )
