@@ -39,7 +39,8 @@ class Curve:
             (p.round, f"{p.value:.4f}", p.count, *(_cell(p.per_site.get(site)) for site in sites))
             for p in self.points
         ]
-        return table(("validation", "mean", "rows", *sites), rows)
+        # The last newline keeps print(curve, board) readable.
+        return table(("validation", "mean", "rows", *sites), rows) + "\n"
 
 
 def curve_of(tasks: Iterable[TaskStatus]) -> Curve:

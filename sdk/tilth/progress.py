@@ -56,16 +56,16 @@ class Line:
 
 
 class Lines:
-    """Where nothing can be rewritten: a line for every tenth of the work."""
+    """Where nothing can be rewritten: a line for every fifth of the work."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._shown = -1
 
     def update(self, done: int, total: int, text: str = "") -> None:
-        tenth = 10 * done // total if total else 0
-        if tenth != self._shown:
-            self._shown = tenth
+        fifth = 5 * done // total if total else 0
+        if fifth != self._shown:
+            self._shown = fifth
             self.say(f"{done}/{total} {text}")
 
     def say(self, text: str) -> None:

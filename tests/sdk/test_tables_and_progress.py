@@ -26,13 +26,13 @@ def test_a_bar_fills_from_the_left():
     assert bar(0, 0) == "[" + " " * 24 + "]"
 
 
-def test_where_nothing_can_be_rewritten_there_is_a_line_for_every_tenth():
+def test_where_nothing_can_be_rewritten_there_is_a_line_for_every_fifth():
     out = io.StringIO()
     lines = Lines(out)
     for done in range(101):
         lines.update(done, 100, "training")
 
-    assert len(out.getvalue().splitlines()) == 11
+    assert len(out.getvalue().splitlines()) == 6
 
 
 def test_quiet_is_silent():

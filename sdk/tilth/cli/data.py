@@ -5,7 +5,18 @@ from pathlib import Path
 
 from tilth.cli.options import names, network, show, table, verb, verbs
 
-RIGHTS = ("train", "test", "updates", "mixed", "logs", "report", "details", "probe")
+# Who has a right while its owner says nothing.
+DEFAULTS = {
+    "train": "owner",
+    "test": "owner",
+    "updates": "who may train, and aggregators of their plans",
+    "mixed": "participants",
+    "logs": "owner and plan's owner",
+    "report": "owner and plan's owner",
+    "details": "owner",
+    "probe": "owner",
+}
+RIGHTS = tuple(DEFAULTS)
 
 
 def register(noun: argparse.ArgumentParser) -> None:
@@ -64,8 +75,13 @@ def _add(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     sets = "\n".join(f"{each.label}: {each.count} samples, set {each.key}" for each in made.sets)
-    text = f"dataset {made.name}: {made.key}\n{sets}\nnobody else may use it yet; to let others in:"
-    show(arguments, made, f"{text}\n  tilth data grant {made.name} --train ORGANIZATION --test all")
+    text = f"dataset {made.name}: {made.key}\n{sets}"
+    if not made.grants:
+        text += (
+            "\nnobody else may use it yet; to let others in:"
+            f"\n  tilth data grant {made.name} --train ORGANIZATION --test all"
+        )
+    show(arguments, made, text)
 
 
 def _grant(arguments: argparse.Namespace) -> None:
@@ -74,7 +90,7 @@ def _grant(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         dataset = net.datasets.mine(arguments.name)
         after = net.datasets.grant(dataset, min_parties=arguments.min_parties, **grants)
-    rows = [(right, _who(after.grants.get(right))) for right in RIGHTS]
+    rows = [(right, _who(after.grants.get(right, DEFAULTS[right]))) for right in RIGHTS]
     show(arguments, after, table(("right", "who"), rows))
 
 
@@ -92,9 +108,10 @@ def _accept(arguments: argparse.Namespace) -> None:
 
 def _sets(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
-        found = net.datasets.find(arguments.name)
-    rows = [(each.label, each.count, each.key) for each in found.sets]
-    show(arguments, found.sets, table(("label", "samples", "key"), rows))
+        found = [e for e in net.datasets.list() if arguments.name in (e.name, e.key)]
+    rows = [(e.owner, each.label, each.count, each.key) for e in found for each in e.sets]
+    sets = [each for dataset in found for each in dataset.sets]
+    show(arguments, sets, table(("owner", "label", "samples", "key"), rows))
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,184 @@
+"""The client against real nodes: repeating is harmless, refusals help, a cancel is the end."""
+
+import numpy as np
+import pytest
+
+import tilth
+from tilth import InvalidInput, Refused, profiles
+from tilth.algorithm import Algorithm, Parameter
+from tilth.strategies import FedAvg
+
+OPENER = """
+import numpy as np
+from tilth.algorithm import Opener
+
+class Tables(Opener):
+    def get_X(self, folders):
+        return np.concatenate([np.load(f / "table.npy")[:, :-1] for f in folders])
+
+    def get_y(self, folders):
+        return np.concatenate([np.load(f / "table.npy")[:, -1] for f in folders]).astype(int)
+"""
+
+
+class Threshold(Algorithm):
+    parameters = [Parameter("rate", float, 0.5, low=0, high=1)]
+
+    def start(self, task):
+        return {"t": np.zeros(1)}
+
+    def train(self, data, model, task):
+        model["t"] = (1 - task.parameters["rate"]) * model["t"] + data.X.mean(axis=0)
+        return model
+
+    def predict(self, features, model, task):
+        return (features.X[:, 0] > model["t"][0]).astype(int)
+
+
+@pytest.fixture
+def sites(networks, tmp_path, monkeypatch):
+    """Two hospitals, each with a person who may do everything but run the node."""
+    monkeypatch.setenv("TILTH_HOME", str(tmp_path / "home"))
+    network = networks(members=2, data_roots=[tmp_path])
+    network.start()
+    (tmp_path / "genesis.json").write_bytes(network.genesis.bytes)
+    (tmp_path / "opener").mkdir()
+    (tmp_path / "opener" / "opener.py").write_text(OPENER)
+    nets = []
+    for site in network.sites:
+        place = {
+            "address": site.ready["client_address"],
+            "organization": site.organization,
+            "genesis": tmp_path / "genesis.json",
+        }
+        mine = profiles.add(site.organization, **place)
+        profiles.add("admin", key=site.folder / "keys" / "admin.seed", **place)
+        with tilth.connect("admin") as admin:
+            roles = ["owner", "organizer", "scientist"]
+            admin.identities.add(mine.signing_key().public.hex, roles=roles)
+        nets.append(tilth.connect(site.organization))
+    yield nets
+    for net in nets:
+        net.close()
+
+
+def samples(folder, count, seed):
+    """Folders of one small table each."""
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        place = folder / f"{seed}-{number}"
+        place.mkdir(parents=True)
+        x = random.normal(size=(5, 1))
+        np.save(place / "table.npy", np.hstack([x, x > 0.1]))
+    return folder
+
+
+@pytest.fixture
+def data(sites, tmp_path):
+    """One dataset per hospital; the second lets nobody in."""
+    made = []
+    for number, net in enumerate(sites):
+        folder = tmp_path / net.organization
+        made.append(
+            net.datasets.add(
+                "tables",
+                opener=tmp_path / "opener",
+                train=samples(folder / "train", 4, 10 * number + 1),
+                test=samples(folder / "test", 3, 10 * number + 2),
+            )
+        )
+    return made
+
+
+def test_registering_the_same_twice_changes_nothing(sites, data, tmp_path):
+    net = sites[0]
+    size = net.status()["size"]
+
+    again = net.datasets.add("tables", train=tmp_path / "hospital-a" / "train")
+    assert again == data[0]
+    assert net.status()["size"] == size
+
+    algo = net.algos.add(Threshold)
+    assert net.algos.add(Threshold) == algo
+    assert [each.key for each in net.algos.list(name="Threshold")] == [algo.key]
+
+
+def test_more_samples_make_a_larger_current_set(sites, data, tmp_path):
+    more = samples(tmp_path / "hospital-a" / "more", 2, 7)
+
+    grown = sites[0].datasets.add("tables", train=more)
+
+    assert grown.set_of("train").count == 6
+    assert grown.set_of("test") == data[0].set_of("test")
+
+
+@pytest.mark.rule("D4")
+def test_the_same_bytes_are_never_train_and_test(sites, data, tmp_path):
+    with pytest.raises(Refused, match="D4"):
+        sites[0].datasets.add("tables", test=tmp_path / "hospital-a" / "train")
+
+
+def test_a_new_dataset_needs_an_opener(sites, tmp_path):
+    with pytest.raises(InvalidInput, match="tilth data add new --opener DIR"):
+        sites[0].datasets.add("new", train=tmp_path)
+
+
+def test_the_check_names_the_grant_that_is_missing_and_submission_agrees(sites, data):
+    net = sites[0]
+    algo = net.algos.add(Threshold)
+    plan = FedAvg(algo, rounds=2, aggregate_at="hospital-b").plan(data)
+
+    check = net.check(plan)
+
+    assert not check.ok
+    assert "hospital-b grants it with: tilth data grant tables --train hospital-a" in str(check)
+    with pytest.raises(Refused, match="tilth data grant tables --train hospital-a"):
+        net.submit(plan)
+    assert net.plans.list() == ()
+
+    sites[1].datasets.grant(data[1], train=["hospital-a"])
+    assert net.check(plan).ok
+
+
+@pytest.mark.rule("R5")
+def test_a_parameter_out_of_range_is_found_by_the_check(sites, data):
+    net = sites[0]
+    algo = net.algos.add(Threshold)
+    plan = FedAvg(algo, rounds=1, aggregate_at="hospital-a", parameters={"rate": 2.0}).plan(
+        data[:1]
+    )
+
+    [problem] = net.check(plan).problems
+    assert problem.rule == "R5"
+
+
+def test_a_canceled_plan_is_over_at_once(sites, data):
+    net = sites[0]
+    algo = net.algos.add(Threshold)
+    plan = FedAvg(algo, rounds=50, aggregate_at="hospital-a").plan(data[:1])
+
+    run = net.submit(plan)
+    run.cancel()
+
+    outcome = run.watch(quiet=True).outcome()
+    assert run.plan.status == "canceled"
+    assert not outcome.ok
+    assert "canceled" in outcome.states
+    with pytest.raises(InvalidInput, match="not on a leaderboard"):
+        _ = run.final
+
+
+def test_a_stranger_is_told_who_lets_keys_in_and_only_an_admin_does(sites, tmp_path):
+    net = sites[0]
+    visitor = profiles.write_key(tmp_path / "visitor.key")
+    place = {
+        "address": net.profile.address,
+        "organization": "hospital-a",
+        "genesis": net.profile.genesis,
+    }
+    profiles.add("visitor", key=tmp_path / "visitor.key", **place)
+    with tilth.connect("visitor") as unknown, pytest.raises(tilth.TilthError, match="identity add"):
+        unknown.status()
+
+    with pytest.raises(Refused, match="A1"):  # an owner is no admin
+        net.identities.add(visitor.public.hex, roles=["auditor"])
