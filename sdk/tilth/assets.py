@@ -175,6 +175,7 @@ class TaskStatus:
     attempt: int = 0
     tag: str = ""
     reason: str = ""
+    wait: str = ""  # what a waiting task waits for: inputs, or approval
     score: Mapping[str, Any] | None = None
     certified: bool = False
     receipt: Mapping[str, Any] = field(default_factory=dict)
@@ -201,6 +202,7 @@ class TaskStatus:
             attempt=row.get("attempt", 0),
             tag=row.get("tag", ""),
             reason=row.get("reason", ""),
+            wait=row.get("wait", "") if row["state"] == "waiting" else "",
             score=row.get("score"),
             certified="certified" in row,
             receipt=row.get("receipt", {}),

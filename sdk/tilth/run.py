@@ -4,7 +4,7 @@ What is shown comes from rows as they become final, pushed by the node; nothing 
 nothing here keeps the plan going: it runs on the nodes, watched or not.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -265,11 +265,12 @@ class Tasks:
         return content.decode("utf-8", "replace")
 
 
-def _now(tasks: Iterable[TaskStatus]) -> str:
-    """What runs now: `round 3: train at hospital-a, hospital-b`."""
+def _now(tasks: Sequence[TaskStatus]) -> str:
+    """What runs now: `round 3: train at hospital-a, hospital-b`, or who must say a word."""
     doing = [task for task in tasks if task.state == "doing"]
     if not doing:
-        return ""
+        asked = sorted({task.worker for task in tasks if task.wait == "approval"})
+        return f"waits for the approval of {', '.join(asked)}" if asked else ""
     first = doing[0]
     where = ", ".join(sorted({task.worker for task in doing if task.kind == first.kind}))
     return f"{first.tag + ': ' if first.tag else ''}{first.kind} at {where}"

@@ -1,5 +1,9 @@
 """The client against real nodes: repeating is harmless, refusals help, a cancel is the end."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -166,6 +170,76 @@ def test_a_canceled_plan_is_over_at_once(sites, data):
     assert "canceled" in outcome.states
     with pytest.raises(InvalidInput, match="not on a leaderboard"):
         _ = run.final
+
+
+class Broken(Threshold):
+    def train(self, data, model, task):
+        print("the rate is", task.parameters["rate"])
+        raise ValueError("this never works")
+
+
+def test_a_failed_task_says_why_and_can_be_tried_again(sites, data):
+    net = sites[0]
+    plan = FedAvg(net.algos.add(Broken), rounds=1, aggregate_at="hospital-a").plan(data[:1])
+
+    run = net.submit(plan).watch(quiet=True)
+
+    outcome = run.outcome()
+    assert outcome.states["failed"] == 1
+    assert f"tilth plan retry {run.key}" in str(outcome)
+    assert "this never works" in run.logs()
+    assert "the rate is 0.5" in run.logs()
+
+    [again] = run.retry()
+    assert again.kind == "train"
+    run.watch(quiet=True)
+    assert net.tasks.one(again.key).attempt == 2
+
+
+def tilth_command(*words, **more):
+    command = [sys.executable, "-m", "tilth.cli", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.mark.rule("P5")
+def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sites, data, tmp_path):
+    mine, other = sites
+    folder = samples(tmp_path / "hospital-b" / "guarded", 2, 30)
+    opener = tmp_path / "opener"
+    guarded = other.datasets.add("guarded", opener=opener, train=folder, approval="required")
+    other.datasets.grant(guarded, train=["hospital-a"])
+    algo = mine.algos.add(Threshold)
+    run = mine.submit(FedAvg(algo, rounds=1, aggregate_at="hospital-b").plan([guarded]))
+
+    watching = tilth_command("plan", "watch", run.key, "--profile", "hospital-a")
+    with watching:
+        lines = iter(watching.stderr.readline, "")
+        assert any("waits for the approval of hospital-b" in line for line in lines)
+        watching.send_signal(signal.SIGINT)
+        assert "it goes on" in watching.stderr.read()
+    assert run.outcome().states.get("waiting")
+
+    [asked] = {each.plan for each in other.approvals.asked()}
+    assert asked == run.key
+    assert other.approvals.give(plan=asked) == (guarded.key,)
+    assert run.watch(quiet=True).outcome().ok
+
+
+@pytest.mark.rule("P5")
+def test_a_denied_task_fails_and_does_not_wait(sites, data, tmp_path):
+    mine, other = sites
+    folder = samples(tmp_path / "hospital-b" / "guarded", 2, 30)
+    opener = tmp_path / "opener"
+    guarded = other.datasets.add("guarded", opener=opener, train=folder, approval="required")
+    other.datasets.grant(guarded, train=["hospital-a"])
+    plan = FedAvg(mine.algos.add(Threshold), rounds=1, aggregate_at="hospital-b").plan([guarded])
+    run = mine.submit(plan)
+
+    watched = mine.transport.watch([f"task/{each.key}" for each in run.tasks()])
+    next(c for c in watched if any(r and r.get("wait") == "approval" for _, r in c.rows))
+    other.approvals.deny(plan=run.key)
+
+    assert "denied" in str(run.watch(quiet=True).outcome())
 
 
 def test_a_stranger_is_told_who_lets_keys_in_and_only_an_admin_does(sites, tmp_path):
