@@ -67,9 +67,11 @@ def status(core: Core, to: int, *, asks: bool) -> Status:
 
 
 def greet(core: Core, member: int) -> None:
-    """On every connection: where I stand, and my votes that are not settled."""
+    """On every connection: where I stand, my votes that are not settled, and the leaves that wait:
+    the member may lead, and nobody else may have told it."""
     core.send((member,), status(core, member, asks=False))
     _repeat_votes(core, (member,))
+    _repeat_leaves(core, (member,))
 
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
@@ -209,8 +211,7 @@ def retry(core: Core, sync: CatchUp) -> None:
     )
     if entry:
         core.send(core.others, Certificates(tuple(entry)))
-    if leaves := core.pool.oldest(GOSSIP_LEAVES, GOSSIP_BYTES):
-        core.send(core.others, Gossip(tuple(leaves)))
+    _repeat_leaves(core, core.others)
     for block in sync.missing:
         sync.missing[block] += 1
         _ask_block(core, block, sync.missing[block])
@@ -249,6 +250,11 @@ def _compare_with_record(core: Core, vote: Vote) -> None:
         return
     vote.verify(core.genesis)
     core.remember_forgotten(vote)
+
+
+def _repeat_leaves(core: Core, to: tuple[int, ...]) -> None:
+    if leaves := core.pool.oldest(GOSSIP_LEAVES, GOSSIP_BYTES):
+        core.send(to, Gossip(tuple(leaves)))
 
 
 def _unproven(core: Core) -> int:
