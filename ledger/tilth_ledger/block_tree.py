@@ -11,7 +11,7 @@ Left to others: which blocks to trust (ballot's rules, certificates), storing wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,14 +155,19 @@ class BlockTree:
         mine = self._final_views.get(certificate.view)
         return mine is not None and mine != certificate.block
 
-    def drop_unproven(self, below_view: int, keep: set[bytes]) -> None:
-        """Forget blocks of past views that got no certificate and that I did not vote for."""
-        for hashed in [
-            c.hash
-            for c in self._candidates.values()
-            if c.view < below_view and c.hash not in keep and not c.journaled
-        ]:
-            del self._candidates[hashed]
+    def drop_unproven(self, below_view: int, certified: Iterable[bytes]) -> None:
+        """Forget blocks of past views that I did not vote for, unless they are certified or lie
+        below one that is."""
+        keep: set[bytes] = set()
+        for block in certified:
+            while block in self._candidates and block not in keep:
+                keep.add(block)
+                block = self._candidates[block].block.header.parent
+        self._candidates = {
+            hashed: candidate
+            for hashed, candidate in self._candidates.items()
+            if candidate.view >= below_view or hashed in keep or candidate.journaled
+        }
 
     def _prune(self) -> None:
         """Keep the descendants of the tip only, and what they carry above it."""

@@ -156,8 +156,8 @@ class Core:
     def enter(self, view: int) -> None:
         self.view = view
         self.pace.enter(view, self.now)
-        keep = {c.block for c in self.table.notarized(self.tree.tip.view)}
-        self.tree.drop_unproven(view, keep)
+        certified = [c.block for c in self.table.notarized(self.tree.tip.view)]
+        self.tree.drop_unproven(view, certified)
         for past in [v for v in self.proposals if v < view]:
             del self.proposals[past]
         self.invalid = {v for v in self.invalid if v >= view}
