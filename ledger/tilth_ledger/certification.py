@@ -144,7 +144,7 @@ def _row(
         "attempt": task["attempt"],
         "attempt_number": attempt["number"] if attempt else 0,
         "grade": task["receipt"]["grade"],
-        "final": maker in plan["final"],
+        "final": _is_final(context, maker, model),
     }
     first_key = f"first/{task['objective']}/{revision}/{entry['set']}/{model['digest']}"
     first_key += f"/{task['algo_digest']}"  # one file read by two algos is two models
@@ -156,6 +156,12 @@ def _row(
         agrees = all(first[name] == task["score"][name] for name in ("value", "count"))
         row["again"] = {"first": first["index"], "agrees": agrees}
     return row
+
+
+def _is_final(context: Context, maker: str, model: Row) -> bool:
+    """Whether the plan that made a model marked it final (B3), whichever plan tests it."""
+    made_in = context.rows.get(f"plan/{model.get('plan')}")
+    return made_in is not None and maker in made_in["final"]
 
 
 def _statement(

@@ -227,8 +227,10 @@ class Executor:
             state.apply(context, operation)
         receipt = {"index": context.index, "time_ms": block.time_ms}
         rows.put(f"entry/{checked.id}", {**receipt, "organization": entry.organization})
+        # A system leaf may prove too large: then nothing of the entry holds.
+        derived = [_system_leaf(statement) for statement in context.results]
         block.rows.apply(rows.changes)
-        return [_system_leaf(statement) for statement in context.results]
+        return derived
 
     def _checked(self, leaf: bytes, rows: Rows) -> _Checked:
         digest = sha256(leaf).digest()

@@ -46,5 +46,5 @@ def outputs_of(kind: str, algo: Mapping[str, Any] | None) -> tuple[str, ...]:
 def lane_of(task: Mapping[str, Any]) -> str:
     """Tasks of one plan in the same lane continue each other's local folder."""
     if task["kind"] in ("train", "composite"):
-        return str(task["data"]["dataset"])
+        return str(task.get("data", {}).get("dataset", ""))
     return str(task["worker"]) if task["kind"] == "aggregate" else ""

@@ -324,12 +324,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "task.done": _line(
             "node",
             "Report a finished task.",
-            "score report",
+            "score report details",
             task=KEY,
             attempt=ATTEMPT,
             outputs=MapOf(LABEL, MODEL_FILE, limits.OUTPUTS_PER_TASK),
             score=SCORE,
             report=record("count", digest=DIGEST, size=Integer(0, 1 << 30), count=Integer(0)),
+            details=record(digest=DIGEST, size=Integer(0, 1 << 40)),  # per-sample values
             receipt=RECEIPT,
         ),
         "task.failed": _line(

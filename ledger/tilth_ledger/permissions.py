@@ -229,8 +229,8 @@ def _readers(rights: Rights, what: str, asset: str, row: Row, right: str) -> Gra
                 return frozenset()
             maker = frozenset((str(model.get("worker", model["owner"])),))
             return grants.join(rights.model(model, right), maker)
-        case "log":
-            return _task_readers(rights, asset, "logs")
+        case "log" | "details":
+            return _task_readers(rights, asset, "logs" if what == "log" else what)
         case "report":
             return grants.join(_task_readers(rights, asset, "report"), _children(rights, asset))
         case "predictions":

@@ -128,7 +128,8 @@ def register(part: Part, task: Op) -> Row:
 
 def _inert(part: Part, task: Op) -> Row:
     """In a dry run: something for the children of a refused task to stand on."""
-    row = {**_stated(part, task, None), "state": "canceled"}
+    facts = {"plan": part.plan["key"], "owner": part.plan["owner"], "state": "waiting"}
+    row: Row = {"inputs": [], **task, **facts, "rank": part.ranks[task["key"]]}
     part.rows[task["key"]] = row
     part.outlooks[task["key"]] = {**Lineage().write(), "near": {}}
     return row

@@ -31,6 +31,9 @@ def add_environment(context: Context, op: Op) -> None:
             remedy="State the SHA-256 of the specification's canonical JSON.",
         )
     context.add("environment", op["key"], _stated(context, op))
+    for field in ("lock", "dockerfile"):
+        if field in op["spec"]:
+            context.rows.put(f"blob/{op['spec'][field]}/environment/{op['key']}", {})
 
 
 def add_algo(context: Context, op: Op) -> None:

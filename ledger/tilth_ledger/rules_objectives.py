@@ -82,7 +82,14 @@ def _write_revision(context: Context, key: str, number: int, sets: list[Any]) ->
         row["previous"] = number - 1
     context.rows.put(revision_key(key, number), row)
     for entry in entries:
-        context.rows.put(f"objective-set/{entry['set']}/{key}", {"revision": number})
+        if entry["accepted"]:
+            _index(context, key, number, entry["set"])
+
+
+def _index(context: Context, key: str, number: int, test_set: str) -> None:
+    """Only accepted sets count: otherwise anybody could make tests on another's data probes (T7)
+    by naming its sets in an objective."""
+    context.rows.put(f"objective-set/{test_set}/{key}", {"revision": number})
 
 
 def _set_entry(context: Context, stated: Any) -> Row:
@@ -131,6 +138,8 @@ def accept(context: Context, op: Op) -> None:
     context.own("dataset", entry["dataset"])
     entry["accepted"] = True
     context.rows.put(name, revision)
+    if op["revision"] == objective["revision"]:
+        _index(context, op["key"], op["revision"], op["set"])
 
 
 def withdraw(context: Context, op: Op) -> None:

@@ -70,6 +70,8 @@ def add_tasks(context: Context, op: Op) -> None:
     part.join_participants()
     context.rows.put(f"plan/{plan['key']}", plan)
     tasks = [register(part, task) for task in part.in_order()]
+    if context.problems:
+        return  # a dry run has found what is wrong; there is nothing to seal
     if sealed:
         for task in tasks:
             if task["state"] == "waiting":

@@ -112,7 +112,7 @@ def done(context: Context, op: Op) -> None:
     _check_outputs(context, task, op)
     _check_report(context, task, op)
     move(task, "done")
-    task |= {field: op[field] for field in ("receipt", "score", "report") if field in op}
+    task |= {field: op[field] for field in ("receipt", "score", "report", "details") if field in op}
     task["work_key"] = work_key(context, task, present)
     context.rows.put(f"same-work/{task['work_key']}/{task['key']}", {})
     _write_models(context, task, op, present)
@@ -254,10 +254,11 @@ def _write_models(context: Context, task: Row, op: Op, present: list[tuple[Op, R
 
 
 def _write_blobs(context: Context, task: Row, op: Op) -> None:
-    for what in ("report", "predictions"):
-        named = op.get("report") if what == "report" else op["outputs"].get("predictions")
-        if named:
-            _name_blob(context, named, what, task["key"])
+    named = {what: op[what] for what in ("report", "details") if what in op}
+    if "predictions" in op["outputs"]:
+        named["predictions"] = op["outputs"]["predictions"]
+    for what, file in named.items():
+        _name_blob(context, file, what, task["key"])
     if "log" in op["receipt"]:
         _name_blob(context, {"digest": op["receipt"]["log"]}, "log", task["key"])
 

@@ -329,9 +329,9 @@ def objectives_touched(context: Context, task: Task) -> dict[str, int]:
         prefix = f"objective-set/{key}/"
         for name, row in context.rows.scan(prefix):
             objective = name.removeprefix(prefix)
-            current = context.need("objective", objective)["revision"]
-            if row["revision"] == current:
-                found[objective] = current
+            current = context.need("objective", objective)
+            if row["revision"] == current["revision"] and current["status"] == "active":
+                found[objective] = row["revision"]
     return found
 
 
@@ -340,6 +340,8 @@ def touches_part(context: Context, task: Task) -> bool:
     touched = objectives_touched(context, task)
     if "selection" in task["data"]:
         return bool(touched)
-    return any(
-        context.rows.get(f"objective-set/{tested}/{objective}") is None for objective in touched
-    )
+    own = {
+        name.removeprefix(f"objective-set/{tested}/"): row["revision"]
+        for name, row in context.rows.scan(f"objective-set/{tested}/")
+    }
+    return any(own.get(objective) != revision for objective, revision in touched.items())
