@@ -40,19 +40,27 @@ class BoardRow:
     model: str
     index: int  # of the first certified result on the ledger
     evidence: tuple[int, ...] = ()  # of the others that make up this row
+    model_task: str = ""  # that made the model
     net: "Network | None" = field(default=None, repr=False, compare=False)
 
     def export(self, file: str | Path) -> Path:
         """Writes this row as a proof bundle; returns the file, for `tilth.verify`."""
+        return self._network().export(self, file)
+
+    def download(self, folder: str | Path) -> Path:
+        """Writes the model of this row into a new folder, if its data owners let you (P2)."""
+        return self._network().models.download(self.model_task, folder)
+
+    def _network(self) -> "Network":
         if self.net is None:
             raise InvalidInput("this row was not read from a node", expected="net.leaderboard(...)")
-        return self.net.export(self, file)
+        return self.net
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         names = (
             *("rank", "name", "algo", "organization", "value", "count", "interval", "per_site"),
-            *("attempts", "notes", "plan", "model", "index", "evidence"),
+            *("attempts", "notes", "plan", "model", "model_task", "index", "evidence"),
         )
         return {name: getattr(self, name) for name in names}
 
@@ -139,6 +147,7 @@ def _row(net: "Network", rows: Rows, row: leaderboard.BoardRow) -> BoardRow:
         notes=row.notes,
         plan=row.plan,
         model=row.model,
+        model_task=row.model_task,
         index=first,
         evidence=tuple(others),
         net=net,

@@ -2,7 +2,7 @@
 
     net = tilth.connect("hospital-a")
     net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks
-    net.approvals  net.identities  net.organizations
+    net.approvals  net.identities  net.models  net.organizations
 
 Invariants:
 - Entries are signed here, with the key of the profile; no node ever sees it.
@@ -28,6 +28,7 @@ from tilth.board import Board, BoardRow, read_board
 from tilth.checks import PlanCheck, check_plan
 from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
+from tilth.models import Models
 from tilth.plan import Plan
 from tilth.registry import Algos, Environments, Identities, Objectives, Organizations
 from tilth.rows import NodeRows
@@ -65,6 +66,7 @@ class Network:
         self.datasets = Datasets(self)
         self.environments = Environments(self)
         self.identities = Identities(self)
+        self.models = Models(self)
         self.objectives = Objectives(self)
         self.organizations = Organizations(self)
         self.plans = Plans(self)

@@ -13,6 +13,7 @@ import pytest
 import tilth
 import tilth_node.demo
 from tilth import profiles
+from tilth.algorithm import weights
 
 GUIDE = (Path(__file__).parents[2] / "sdk" / "README.md").read_text(encoding="utf-8")
 USER_CODE = Path(tilth_node.demo.__file__).parent / "user-code"
@@ -105,6 +106,11 @@ def test_the_script_of_the_guide_ends_with_a_verified_row(agreed):
     assert row["rank"] == 1
     assert float(row["value"]) > 0.8
     assert set(row["per_site"]) == set(HOSPITALS)
+
+    options = [row["model_task"], "--out", "final"]
+    tilth_command(["model", "download", *options], agreed, "hospital-c")
+    model = weights.load(agreed / "final")
+    assert {name: array.shape for name, array in model.items()} == {"W": (64, 10), "b": (10,)}
 
     plans = json.loads(tilth_command(["plan", "list", "--json"], agreed, "hospital-b"))
     assert [plan["status"] for plan in plans] == ["done"]

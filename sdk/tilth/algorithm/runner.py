@@ -30,6 +30,7 @@ from tilth_ledger.steps import CONTRACT, EXIT_CODES, Reason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Which archive's manifest may replace a step by a command.
+_WITH_LOCAL = ("train", "aggregate")
 _OWNER: Mapping[str, str] = {
     "init": "code",
     "train": "code",
@@ -80,6 +81,8 @@ class Step:
     def run(self) -> None:
         """Do what the step's kind says."""
         kind = self.facts["step"]
+        if kind in _WITH_LOCAL:
+            (self.root / "local").mkdir(exist_ok=True)  # empty when there is no ancestor
         self._reseed()
         owner = self.root / _OWNER[kind]
         if owner.is_dir() and (words := manifest.read(owner).commands.get(kind)):

@@ -35,6 +35,7 @@ def serve(root: Path) -> None:
     """Import what the archives below `root` will, then fork a child per request, for ever."""
     confine.hide_memory(True)
     _preload(root)
+    os.chdir("/")  # nothing here may hold on to a step's disk, which the next step must not reach
     channel = socket.socket(fileno=_CHANNEL)
     _say(channel, {"ready": True, "threads": _threads()})
     while True:
@@ -66,6 +67,7 @@ def _become_step(root: Path, request: dict[str, Any], log: int) -> NoReturn:
         os.dup2(log, 2)
         os.closerange(3, 1 << 20)
         os.setsid()
+        os.chdir(root)
         confine.hide_memory(False)
         confine.limit(request["limits"])
         confine.landlock()

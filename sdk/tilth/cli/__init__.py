@@ -24,6 +24,7 @@ NOUNS = {
     "environment": "what code needs to run",
     "identity": "the people and keys of your organization",
     "ledger": "entries of the ledger",
+    "model": "models: what training made",
     "objective": "objectives: a metric and the test sets it is measured on",
     "organization": "the parties of the consortium",
     "plan": "compute plans",
