@@ -216,13 +216,19 @@ class Field:
         return folder
 
     def _write_data(self, i: int) -> None:
-        random = np.random.default_rng(i)
         place = self.folder / "data" / self.nodes.sites[i].organization
-        for label, sizes in (("train", [1, 1, 38]), ("test", [1, 1, 18])):
-            for number, size in enumerate(sizes):
-                y = np.arange(size) % 2 if size > 1 else np.array([number % 2])
-                x = random.normal(0, 0.3, (size, 2)) + y[:, None]
-                sample = place / label / f"sample-{number}"
-                sample.mkdir(parents=True)
-                np.save(sample / "x.npy", x)
-                np.save(sample / "y.npy", y)
+        self.write_samples(place, "train", seed=2 * i)
+        self.write_samples(place, "test", seed=2 * i + 1, sizes=(1, 1, 18))
+
+    def write_samples(
+        self, place: Path, label: str, *, seed: int, sizes: tuple[int, ...] = (1, 1, 38)
+    ) -> None:
+        """Samples of so many rows each, of two classes around (0, 0) and (1, 1)."""
+        random = np.random.default_rng(seed)
+        for number, size in enumerate(sizes):
+            y = np.arange(size) % 2 if size > 1 else np.array([number % 2])
+            x = random.normal(0, 0.3, (size, 2)) + y[:, None]
+            sample = place / label / f"sample-{number}"
+            sample.mkdir(parents=True)
+            np.save(sample / "x.npy", x)
+            np.save(sample / "y.npy", y)

@@ -54,6 +54,29 @@ class Large(Mean):
         return {"centers": np.random.default_rng(0).random(8 << 20)}
 
 
+class Visits(Mean):
+    """Counts in the local folder how often it was at a site."""
+
+    def train(self, data, model, task):
+        file = task.local / "visits"
+        visits = 1 + (int(file.read_text()) if file.exists() else 0)
+        file.write_text(str(visits))
+        task.report(visits=visits)
+        return super().train(data, model, task)
+
+
+class Noisy(Mean):
+    """Every training gives another model."""
+
+    def train(self, data, model, task):
+        found = super().train(data, model, task)
+        return {"centers": found["centers"] + np.random.default_rng(task.seed).normal(0, 0.01)}
+
+
+class NeverRun(Mean):
+    """Registered and never used."""
+
+
 class Exits(Mean):
     def train(self, data, model, task):
         print("about to leave with 3", flush=True)

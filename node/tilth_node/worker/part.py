@@ -23,7 +23,7 @@ from tilth_node.worker.blobs import Blobs
 from tilth_node.worker.data import Importer
 from tilth_node.worker.isolation import open_runtime, prove
 from tilth_node.worker.replicas import Replicas
-from tilth_node.worker.residue import tidy
+from tilth_node.worker.residue import Residue
 from tilth_node.worker.site import Site
 from tilth_node.worker.staging import Stage
 from tilth_node.worker.worker import Worker
@@ -76,7 +76,11 @@ class WorkerPart:
             features=home / "features",
         )
         proof = partial(prove, runtime, allow_unisolated=node.config.allow_unisolated)
-        self._worker = Worker(site, node.subscribe, node.config.slots, proof, self._settled)
+        self._worker = Worker(site, node.subscribe, node.config.slots, proof)
+        self._residue = Residue(
+            node.rows, self._vault, self._folders, node.clock, self._worker.forget
+        )
+        self._worker.settled = self._residue.settled
         self._replicas = Replicas(
             node.organization, node.rows, self._vault, self._blobs, node.subscribe
         )
@@ -97,17 +101,12 @@ class WorkerPart:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._worker.run())
             group.create_task(self._replicas.run())
+            group.create_task(self._residue.run(self._node.subscribe))
 
     async def stop(self) -> None:
         await self._worker.stop()
         await self._blobs.stop()
         self._desk.close()
-
-    def _settled(self, task: str) -> None:
-        now = self._node.clock.wall_ms()
-        over = tidy(self._node.rows, self._vault, self._folders, task, now)
-        if over:
-            self._worker.forget(over)
 
 
 def make(node: Node) -> Part:

@@ -29,8 +29,8 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.steps import CONTRACT, EXIT_CODES, Reason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Which archive's manifest may replace a step by a command.
 _WITH_LOCAL = ("train", "aggregate")
+# Which archive's manifest may replace a step by a command.
 _OWNER: Mapping[str, str] = {
     "init": "code",
     "train": "code",
