@@ -53,7 +53,7 @@ async def test_a_wall_stops_and_the_step_fails(lab, body, words):
         "import threading; t = threading.Thread(target=print); t.start(); t.join()",
         "import subprocess; assert subprocess.check_output(['/bin/echo', 'hi']) == b'hi\\n'",
         "import multiprocessing as m\nwith m.Pool(2) as p: assert p.map(abs, [-1, 2]) == [1, 2]",
-        "from multiprocessing.shared_memory import SharedMemory as S; S(create=True, size=9).unlink()",
+        "import multiprocessing.shared_memory as m; m.SharedMemory(create=True, size=9).unlink()",
         "import tempfile; tempfile.TemporaryFile().write(b'x')",
         "assert os.urandom(4) and open('/dev/null', 'w').write('x')",
         "assert os.getpid() < 20 and os.getuid() != 0",

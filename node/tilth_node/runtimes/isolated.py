@@ -51,6 +51,7 @@ class Isolated:
         self._writer = writer
         self.first_pid = 0  # pid 1 of the isolation, as the host sees it
         self.steps = 0
+        self._ending: asyncio.Task[str] | None = None
 
     @classmethod
     async def start(cls, facts: Mapping[str, Any]) -> "Isolated":
@@ -122,7 +123,12 @@ class Isolated:
                     raise NodeFault("an isolation broke its form", found=error) from error
 
     async def end(self) -> str:
-        """Kill it; returns its last words."""
+        """Kill it; returns its last words. May be called by several, and again."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        return await asyncio.shield(self._ending)
+
+    async def _end(self) -> str:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._writer.close()

@@ -12,6 +12,7 @@ Invariants
 Started by `sandbox` as `python -I -S`, with the control socket as standard input.
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -35,7 +36,9 @@ def main() -> None:
     control = socket.socket(fileno=0)
     reader = Reader()
     facts = _first_message(control, reader)
-    kernel.die_with_parent(facts["parent"])
+    kernel.die_with_parent()
+    if os.getppid() != facts["parent"]:
+        sys.exit("the node ended while its isolation was starting")
     root = os.geteuid() == 0
     uid, gid = os.geteuid(), os.getegid()
     kernel.unshare(_WORLD if root else _WORLD | kernel.CLONE_NEWUSER)
@@ -47,8 +50,7 @@ def main() -> None:
         _watch(first, control, tell)
     os.close(tell)
     os.read(told, 1)  # nothing is written to the node before the launcher's own message
-    os.close(told)
-    _become_first(facts, root)
+    _become_first(facts, root, told)
     supervisor.Supervisor(control, reader, facts).serve()
 
 
@@ -56,7 +58,7 @@ def _watch(first: int, control: socket.socket, tell: int) -> None:
     """As the launcher: name pid 1 as the host sees it, then wait for its end."""
     control.sendall(message("started", {"pid": first}))
     control.close()
-    os.close(tell)
+    os.write(tell, b"1")  # and kept open: its end tells pid 1 that this process has ended
     _, status = os.waitpid(first, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
@@ -69,7 +71,7 @@ def _first_message(control: socket.socket, reader: Reader) -> dict[str, Any]:
     sys.exit("the node closed the control socket before it described the isolation")
 
 
-def _become_first(facts: dict[str, Any], root: bool) -> None:
+def _become_first(facts: dict[str, Any], root: bool, launcher: int) -> None:
     """As pid 1: enter the new root, give up what rights there are, arm the dead man's switch."""
     facts["proc"] = rootfs.enter(facts)
     if root:
@@ -81,5 +83,10 @@ def _become_first(facts: dict[str, Any], root: bool) -> None:
         kernel.map_ids(NOBODY, NOBODY, NOBODY)
     rootfs.seal()
     kernel.hide_memory(True)
-    # A change of user clears it, so it comes last. The parent is outside: it shows as 0.
-    kernel.die_with_parent(0)
+    # A change of user clears it, so it comes last; the pipe tells whether it comes too late.
+    kernel.die_with_parent()
+    os.set_blocking(launcher, False)
+    with contextlib.suppress(BlockingIOError):
+        os.read(launcher, 1)
+        os._exit(1)
+    os.close(launcher)

@@ -96,7 +96,7 @@ class Processes:
 
     async def collect(self, handle: Handle) -> StepResult:
         """Wait for the end; outputs are below `spec.collect`."""
-        run = self._runs.pop(handle.id)
+        run = self._runs[handle.id]
         limits = run.spec.step.limits
         log = BoundedLog(limits.log_bytes)
         reason: Reason | None = None
@@ -108,6 +108,7 @@ class Processes:
             reason = Reason.TIME
         _kill_group(process.pid)
         status = await process.wait()
+        del self._runs[handle.id]
         reason = Reason.CANCELED if run.canceled else reason or _reason(status)
         found = outputs.Found()
         if reason is None:

@@ -115,6 +115,7 @@ class Sandbox:
             files=limits.output_files + 1,
             total_bytes=sum(o.max_bytes for o in declared) + 2 * limits.log_bytes + 4_096,
         )
+        answer = None
         try:
             async with asyncio.timeout(limits.wall_ms / 1_000 + _GRACE_S):
                 answer = await run.isolation.answer(
@@ -128,6 +129,8 @@ class Sandbox:
             answer = Answer({"reason": "canceled", "detail": "canceled"}, b"", 0)
         finally:
             del self._runs[handle.id]
+            if answer is None:
+                await run.isolation.end()
         await self._keep_or_end(run, answer)
         return self._result(run, answer, warm)
 

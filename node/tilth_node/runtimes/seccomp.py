@@ -92,7 +92,6 @@ DENIED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "set_mempolicy": (238, 237),
     "set_mempolicy_home_node": (450, 450),
     # state that outlives a step
-    "setpriority": (141, 140),
     "ioprio_set": (251, 30),
     "add_key": (248, 217),
     "request_key": (249, 218),
@@ -130,6 +129,7 @@ _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
+_SETPRIORITY: Final = (141, 140)
 _IOCTL: Final = (16, 29)
 _PERSONALITY: Final = (135, 92)
 # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
@@ -163,6 +163,12 @@ def _argument(number: int, offset: int, allowed: tuple[int, ...]) -> bytes:
     return _if(number, _op(_LOAD, offset) + tests + _op(_RETURN, _refuse(errno.EPERM)) + _ALLOWED)
 
 
+def _own_priority_only(number: int) -> bytes:
+    """setpriority: of this process (which 0, who 0), not of its user or group."""
+    tests = _op(_LOAD, _ARG0) + _op(_JUMP_EQ, 0, 0, 2) + _op(_LOAD, _ARG1) + _op(_JUMP_EQ, 0, 1)
+    return _if(number, tests + _op(_RETURN, _refuse(errno.EPERM)) + _ALLOWED)
+
+
 def _refused_argument(number: int, offset: int, refused: tuple[int, ...]) -> bytes:
     """A call of that number passes unless it has one of these arguments."""
     tests = b"".join(_op(_JUMP_EQ, a, len(refused) - i) for i, a in enumerate(refused))
@@ -189,6 +195,7 @@ def program(machine: str) -> bytes:
     parts.append(_argument(_SOCKETPAIR[index], _ARG0, (_AF_UNIX,)))
     parts.append(_argument(_PERSONALITY[index], _ARG0, _PERSONALITIES))
     parts.append(_refused_argument(_IOCTL[index], _ARG1, _TERMINAL_INJECTION))
+    parts.append(_own_priority_only(_SETPRIORITY[index]))
     parts += [_argument(numbers[index], _ARG0, (0,)) for numbers in SELF_ONLY.values()]
     for numbers in DENIED.values():
         if (number := numbers[index]) is not None:

@@ -208,7 +208,7 @@ def _become_zygote(facts: dict[str, Any], ours: socket.socket, log: int) -> None
     kernel.drop_capabilities()
     kernel.no_new_privileges()
     kernel.load_seccomp(seccomp.program(os.uname().machine))
-    os.chdir("/task")
+    os.chdir("/")
     try:
         os.execve(facts["python"], facts["argv"], facts["environment"])  # noqa: S606
     except OSError as error:
