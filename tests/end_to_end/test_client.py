@@ -1,5 +1,6 @@
 """The client against real nodes: repeating is harmless, refusals help, a cancel is the end."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import tilth
 from tilth import InvalidInput, Refused, profiles
 from tilth.algorithm import Algorithm, Parameter
+from tilth.cli import main
 from tilth.strategies import FedAvg
 
 OPENER = """
@@ -170,6 +172,46 @@ def test_a_canceled_plan_is_over_at_once(sites, data):
     assert "canceled" in outcome.states
     with pytest.raises(InvalidInput, match="not on a leaderboard"):
         _ = run.final
+
+
+def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys):
+    net = sites[0]
+    goal = net.objectives.add("threshold", metric="accuracy", datasets=data[:1])
+    plan = FedAvg(net.algos.add(Threshold), rounds=1, aggregate_at="hospital-a")
+    run = net.submit(plan.plan(data[:1], final_test=goal)).watch(quiet=True)
+    task = run.tasks()[0].key
+    commands = [
+        *("algo list", "algo show Threshold", "approval list", "board threshold"),
+        *("board threshold --all --revision 1", "data list", "data sets tables"),
+        *("environment list", "identity list", "ledger show 0"),
+        *("ledger row organization/hospital-a", "model list", f"model list {run.key}"),
+        *("objective list", "objective show threshold", "objective accept threshold"),
+        *("organization list", "plan list", f"plan show {run.key}", f"plan watch {run.key}"),
+        *(f"plan retry {run.key}", "profile list", "status", f"task show {task}"),
+    ]
+
+    for command in commands:
+        for more in ([], ["--json"]):
+            words = [*command.split(), "--profile", "hospital-a", *more]
+            code, shown = main(words), capsys.readouterr()
+            assert (command, code) == (command, 0), shown.err
+            assert shown.out.strip()
+        json.loads(shown.out)
+
+
+def test_the_writing_commands_of_an_admin(sites, capsys):
+    public = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+    admin = ["--profile", "admin", "--json"]
+
+    assert main(["identity", "add", public, "--role", "auditor", *admin]) == 0
+    added = json.loads(capsys.readouterr().out)["identity"]
+    assert main(["identity", "revoke", added, *admin]) == 0
+    assert main(["organization", "update", "--no-aggregates", "--name", "Second", *admin]) == 0
+    states = {each["key"]: each["status"] for each in sites[1].identities.list()}
+    assert states[added] == "revoked"
+    after = {each["organization"]: each for each in sites[0].organizations.list()}
+    assert (after["hospital-b"]["name"], after["hospital-b"]["aggregates"]) == ("Second", False)
+    assert main(["organization", "update", *admin]) == 1
 
 
 class Broken(Threshold):
