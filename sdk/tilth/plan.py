@@ -117,6 +117,7 @@ class Plan:
         self.tasks: list[Task] = []
         self.finals: list[Task] = []
         self.objectives: list[str] = []
+        self._made: set[str] = set()  # ids of `tasks`
 
     def init(self, algo: Algo, *, at: str, **options: Unpack[Options]) -> Task:
         """Makes the model that training starts from, at an organization that may use the algo."""
@@ -242,12 +243,12 @@ class Plan:
             **rest,
         )
         self.tasks.append(task)
+        self._made.add(task.id)
         return task
 
     def _refuse_strangers(self, inputs: Iterable[Input]) -> None:
-        mine = {task.id for task in self.tasks}
         for each in inputs:
-            if isinstance(each.source, Task) and each.source.id not in mine:
+            if isinstance(each.source, Task) and each.source.id not in self._made:
                 raise InvalidInput(
                     "a task reads a task of another plan",
                     found=f"{each.source.kind} at {each.source.worker}",
