@@ -20,7 +20,7 @@ from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.folder import Folder
 from tilth_node.runtimes import selftest
-from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.storage.ledger_store import peek
 from tilth_node.storage.vault import FLOOR_BYTES, free_bytes
 from tilth_node.worker.isolation import open_runtime
 
@@ -130,11 +130,5 @@ def _clock(folder: Folder, clock: Clock) -> Finding:
 
 
 def _last_block_ms(folder: Folder) -> int | None:
-    if not folder.database.exists():
-        return None
-    store = LedgerStore(folder.database)
-    try:
-        tip = store.tip()
-        return None if tip is None else tip.header.time_ms
-    finally:
-        store.close()
+    header = peek(folder.database) if folder.database.exists() else None
+    return None if header is None else header.time_ms
