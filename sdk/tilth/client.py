@@ -30,9 +30,10 @@ from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
 from tilth.models import Models
 from tilth.plan import Plan
+from tilth.plans import Plans, Tasks
 from tilth.registry import Algos, Environments, Identities, Objectives, Organizations
 from tilth.rows import NodeRows
-from tilth.run import Plans, Run, Tasks
+from tilth.run import Run
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf, write_entry

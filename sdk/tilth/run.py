@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tilth.assets import PlanStatus, TaskStatus
 from tilth.board import BoardRow
 from tilth.curve import Curve, curve_of
-from tilth.errors import InvalidInput, TilthError
+from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.progress import Progress, reporter
-from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.transitions import effective_state
 
 if TYPE_CHECKING:
@@ -119,6 +118,17 @@ class Run:
         """Validation scores round by round: on rows that no training of the plan has seen."""
         return curve_of(self.tasks())
 
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """What the finished training tasks reported, by task key, as far as you may read it."""
+        found = {}
+        for task in self.tasks():
+            if task.kind in ("train", "composite") and task.state == "done":
+                try:
+                    found[task.key] = self._net.tasks.report(task.key)
+                except Refused:
+                    continue  # closed to us by its owner; the others may not be
+        return found
+
     @property
     def final(self) -> BoardRow:
         """The leaderboard row of the plan's final model. Raises InvalidInput when there is none."""
@@ -177,92 +187,6 @@ class Run:
             return self._net.tasks.log(task.key)
         except TilthError as refused:  # another site's log may be closed to us; say so and go on
             return f"({refused})"
-
-
-class Plans:
-    """Compute plans of the consortium."""
-
-    def __init__(self, net: "Network") -> None:
-        self._net = net
-
-    def list(self, *, owner: str | None = None) -> tuple[PlanStatus, ...]:
-        prefix = f"plan/{owner}/" if owner else "plan/"
-        return tuple(
-            self._read(key.removeprefix("plan/"), row) for key, row in self._net.rows.scan(prefix)
-        )
-
-    def one(self, key: str) -> Run:
-        return Run(self._net, self.status(key))
-
-    def find(self, name_or_key: str) -> Run:
-        """By key, else by name; of several of one name the key is needed."""
-        found = [each for each in self.list() if name_or_key in (each.key, each.name)]
-        if len(found) == 1:
-            return Run(self._net, found[0])
-        raise InvalidInput(
-            f"{name_or_key!r} is not clear" if found else f"no plan is named {name_or_key!r}",
-            found=", ".join(each.key for each in found) or "none",
-            expected="the name or key of one plan",
-            remedy="Look at them with: tilth plan list",
-        )
-
-    def status(self, key: str) -> PlanStatus:
-        return self._read(key, self.row(key))
-
-    def row(self, key: str) -> dict[str, Any]:
-        """The plan's row; raises InvalidInput when there is none."""
-        row = self._net.rows.get(f"plan/{key}")
-        if row is None:
-            raise InvalidInput(
-                "there is no such plan",
-                found=key,
-                expected="a key of the form organization/32 hexadecimal digits",
-                remedy="Look at them with: tilth plan list",
-            )
-        return row
-
-    def _read(self, key: str, row: dict[str, Any]) -> PlanStatus:
-        return PlanStatus.from_row(key, row, self._net.rows.get(f"progress/{key}"))
-
-
-class Tasks:
-    """Tasks of compute plans, by key."""
-
-    def __init__(self, net: "Network") -> None:
-        self._net = net
-
-    def one(self, key: str) -> TaskStatus:
-        row = self._net.rows.get(f"task/{key}")
-        if row is None:
-            raise InvalidInput(
-                "there is no such task",
-                found=key,
-                expected="a key of the form organization/32 hexadecimal digits",
-                remedy="A plan's tasks: tilth plan show PLAN",
-            )
-        return TaskStatus.from_row(key, row, effective_state(row, self._net.plans.row(row["plan"])))
-
-    def log(self, key: str) -> str:
-        """What the task's code printed. Raises Refused (P6) without the right to read it."""
-        task = self.one(key)
-        tried = self._net.rows.get(f"tried/{key}/{task.facts['attempt']:06d}") or {}
-        log = tried.get("log") or task.receipt.get("log")
-        if not log:
-            raise InvalidInput(
-                "this task has no log",
-                found=f"{task.kind} at {task.worker}, {task.state}",
-                expected="a task that has run",
-            )
-        digest = log["digest"] if isinstance(log, dict) else log
-        content = b"".join(self._net.transport.get_blob(digest))
-        if sha256_hex(content) != digest:
-            raise InvalidInput(
-                "the node served other bytes than the log's",
-                found=sha256_hex(content),
-                expected=digest,
-                remedy="Ask again, or ask another node.",
-            )
-        return content.decode("utf-8", "replace")
 
 
 def _now(tasks: Sequence[TaskStatus]) -> str:

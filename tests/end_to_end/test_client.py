@@ -34,6 +34,7 @@ class Threshold(Algorithm):
         return {"t": np.zeros(1)}
 
     def train(self, data, model, task):
+        task.report(mean=float(data.X.mean()))
         model["t"] = (1 - task.parameters["rate"]) * model["t"] + data.X.mean(axis=0)
         return model
 
@@ -179,7 +180,8 @@ def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys)
     goal = net.objectives.add("threshold", metric="accuracy", datasets=data[:1])
     plan = FedAvg(net.algos.add(Threshold), rounds=1, aggregate_at="hospital-a")
     run = net.submit(plan.plan(data[:1], final_test=goal)).watch(quiet=True)
-    task = run.tasks()[0].key
+    task, trained = (each.key for each in run.tasks()[:2])
+    assert run.reports()[trained]["scalars"].keys() == {"mean"}
     commands = [
         *("algo list", "algo show Threshold", "approval list", "board threshold"),
         *("board threshold --all --revision 1", "data list", "data sets tables"),
@@ -188,6 +190,7 @@ def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys)
         *("objective list", "objective show threshold", "objective accept threshold"),
         *("organization list", "plan list", f"plan show {run.key}", f"plan watch {run.key}"),
         *(f"plan retry {run.key}", "profile list", "status", f"task show {task}"),
+        f"task report {trained}",
     ]
 
     for command in commands:

@@ -12,6 +12,8 @@ def register(noun: argparse.ArgumentParser) -> None:
     one.add_argument("task", help="key")
     log = verb(actions, "log", _log, "what the task's code printed, if you may read it")
     log.add_argument("task", help="key")
+    report = verb(actions, "report", _report, "what the task's code reported, if you may read it")
+    report.add_argument("task", help="key")
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -25,3 +27,9 @@ def _log(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         text = net.tasks.log(arguments.task)
     show(arguments, {"task": arguments.task, "log": text}, text)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        found = net.tasks.report(arguments.task)
+    show(arguments, found, json.dumps(found, indent=2, ensure_ascii=False))
