@@ -1,6 +1,7 @@
 """Several members as real processes: entries become final while one is away, and it catches up."""
 
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,23 @@ def test_with_any_one_killed_entries_become_final_and_it_catches_up(
     assert network.submit(dead, [new_identity()[1]]).index == 7
     status = same_ledger(network, [0, 1, 2])
     assert status["size"] == 8
+
+
+def test_a_node_that_hangs_holds_nobody_up_and_catches_up_when_it_goes_on(
+    networks: Networks,
+) -> None:
+    network = networks(members=3)
+    network.start()
+    network.submit(1, [new_identity()[1]])
+    process = network.sites[1].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    for i in (0, 2, 0):
+        receipt = network.submit(i, [new_identity()[1]])
+    process.send_signal(signal.SIGCONT)
+    assert has_reached(network.transport(1), receipt.size)["alarm"] == ""
+    assert network.submit(1, [new_identity()[1]]).index == 4
+    same_ledger(network, [0, 1, 2])
 
 
 def test_two_of_three_killed_nothing_is_final_until_one_is_back(networks: Networks) -> None:
