@@ -43,7 +43,7 @@ INPUT = {"name": "model", "task": "h/t0", "output": "model"}
 
 def a_task(kind, **facts):
     data = {"dataset": "h/d", "set": "h/s"} if kind not in ("init", "aggregate") else None
-    task = {
+    return {
         "key": "h/t9",
         "kind": kind,
         "plan": "u/p",
@@ -56,7 +56,6 @@ def a_task(kind, **facts):
         **({"data": data} if data else {}),
         **facts,
     }
-    return task
 
 
 def steps(kind, **facts):
