@@ -28,7 +28,14 @@ class Changes:
 @dataclass(slots=True)
 class _Reader:
     prefixes: tuple[str, ...]
-    waiting: asyncio.Queue[Changes] = field(default_factory=asyncio.Queue)
+    waiting: asyncio.Queue[Changes | None] = field(default_factory=asyncio.Queue)
+
+    def tell(self, changes: Changes) -> None:
+        """Queue a batch; None ends the queue of one who does not read."""
+        if self.waiting.qsize() < MAX_WAITING:
+            self.waiting.put_nowait(changes)
+        elif self.waiting.qsize() == MAX_WAITING:
+            self.waiting.put_nowait(None)
 
 
 class Feed:
@@ -47,7 +54,7 @@ class Feed:
         for reader in self._readers:
             rows = {key: merged[key] for key in merged if key.startswith(reader.prefixes)}
             if rows:
-                reader.waiting.put_nowait(Changes(size, rows, live=True))
+                reader.tell(Changes(size, rows, live=True))
 
     async def subscribe(
         self, prefixes: Sequence[str], *, snapshot: bool = True
@@ -59,14 +66,13 @@ class Feed:
             for changes in self._snapshot(reader.prefixes) if snapshot else ():
                 yield changes
             yield Changes(self._store.size, {}, live=True)
-            while True:
-                yield await reader.waiting.get()
-                if reader.waiting.qsize() > MAX_WAITING:
-                    raise Unavailable(
-                        "the reader is too slow for the news",
-                        found=f"{reader.waiting.qsize()} batches waiting",
-                        remedy="subscribe again, and read faster or fewer prefixes",
-                    )
+            while (news := await reader.waiting.get()) is not None:
+                yield news
+            raise Unavailable(
+                "the reader is too slow for the news",
+                found=f"{MAX_WAITING} batches waiting",
+                remedy="subscribe again, and read faster or fewer prefixes",
+            )
         finally:
             self._readers.remove(reader)
 
