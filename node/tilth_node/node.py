@@ -112,7 +112,7 @@ class Node:
         if peers is not None:
             server, self.ports.peer_address = peers
             await self._open(server)
-        self.peers.start()
+        self._tasks += self.peers.start()
         self._run(self._follow_addresses(), "addresses")
         for part in self.parts:
             await part.start()

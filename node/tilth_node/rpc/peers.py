@@ -79,11 +79,12 @@ class Peers(pb_grpc.PeerServicer):
         """The standing link of each connected organization."""
         return self._links
 
-    def start(self) -> None:
-        """Begin to dial."""
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to dial; the tasks that do end only by an error or by `stop`."""
         for name in self.others:
             self._free[name].set()
             self._tasks.append(asyncio.create_task(self._keep(name), name=f"dial {name}"))
+        return self._tasks
 
     async def stop(self) -> None:
         """Stop dialling and close all links."""
