@@ -27,6 +27,8 @@ from tilth_ledger.steps import Reason, Step
 
 __all__ = [
     "Check",
+    "Environment",
+    "EnvironmentMissing",
     "Handle",
     "Mount",
     "NodeFault",
@@ -42,6 +44,35 @@ class NodeFault(TilthError):
     """The step could not be run for a reason of this machine: retry, never blame the code."""
 
     kind = "node"
+
+
+class EnvironmentMissing(TilthError):
+    """What the code needs cannot be had here: the task fails; `log` is the build's."""
+
+    kind = "environment"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        found: object = "",
+        expected: object = "",
+        remedy: str = "",
+        log: bytes = b"",
+    ) -> None:
+        super().__init__(message, found=found, expected=expected, remedy=remedy)
+        self.log = log
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What code needs to run, from the row that `Step.environment` names; "" is the node's own."""
+
+    digest: str = ""
+    requirements: tuple[str, ...] = ()
+    base: str = ""  # an image; "" is what the operator offers
+    lock: bytes = b""  # a requirements file with hashes
+    files: Mapping[str, bytes] = field(default_factory=dict)  # a Dockerfile and its context
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,7 @@ class StepSpec:
     collect: Path  # an empty folder of the worker; outputs land here under their own paths
     mounts: tuple[Mount, ...] = ()
     files: Mapping[str, bytes | Path] = field(default_factory=dict)  # path below /task -> content
+    environment: Environment = field(default_factory=Environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +134,7 @@ class StepResult:
     warm: bool
     grade: str
     runtime: str
+    image: str = ""  # id of the image that it ran in
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +152,9 @@ class Runtime(Protocol):
 
     name: str
     grade: str
+
+    async def offer(self, environment: Environment) -> None:
+        """Make sure that steps may run in an environment. Raises EnvironmentMissing."""
 
     async def stage(self, spec: StepSpec) -> Handle:
         """Prepare; nothing runs yet."""

@@ -16,6 +16,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final
 
+from tilth_node.runtimes import Environment, EnvironmentMissing
+
 _SYSTEM_LINKS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _SYSTEM_FILES: Final = ("/etc/ld.so.cache", "/etc/alternatives")
 _PACKAGES: Final = ("tilth", "tilth_ledger", "tilth_metrics")
@@ -56,6 +58,20 @@ def missing(requirements: list[str]) -> list[str]:
         except metadata.PackageNotFoundError:
             absent.append(requirement)
     return absent
+
+
+def check(environment: Environment) -> None:
+    """Raise EnvironmentMissing unless everything is installed that an environment asks for."""
+    if environment.lock or environment.files or environment.base:
+        raise EnvironmentMissing(
+            "this node has no engine to build the environment with",
+            found="an environment with a lock, an image or a Dockerfile",
+            expected="a list of requirements, or a node with the docker runtime",
+        )
+    if absent := missing(list(environment.requirements)):
+        raise EnvironmentMissing(
+            "this node cannot offer the environment", found=f"not installed: {', '.join(absent)}"
+        )
 
 
 def source_roots() -> list[str]:

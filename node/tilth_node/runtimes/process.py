@@ -23,9 +23,18 @@ from typing import Final
 
 from tilth_ledger.canonical import dumps
 from tilth_ledger.steps import EXIT_CODES, Reason, Source, StepLimits
-from tilth_node.runtimes import Handle, NodeFault, StepResult, StepSpec, Usage, adoption, outputs
+from tilth_node.runtimes import (
+    Environment,
+    Handle,
+    NodeFault,
+    StepResult,
+    StepSpec,
+    Usage,
+    adoption,
+    hostpython,
+    outputs,
+)
 from tilth_node.runtimes.boundedlog import BoundedLog
-from tilth_node.runtimes.hostpython import layout
 
 _CHUNK: Final = 1 << 16
 
@@ -57,6 +66,10 @@ class Processes:
         self._reviewed = reviewed
         self._runs: dict[str, _Run] = {}
 
+    async def offer(self, environment: Environment) -> None:
+        """The environment is what this Python has installed."""
+        hostpython.check(environment)
+
     async def stage(self, spec: StepSpec) -> Handle:
         """Lay the step's folders out; refuses archives that nobody here reviewed."""
         for folder in spec.step.folders:
@@ -81,7 +94,7 @@ class Processes:
     async def start(self, handle: Handle) -> None:
         """Start the process."""
         run = self._runs[handle.id]
-        host = layout()
+        host = hostpython.layout()
         run.started = time.monotonic()
         run.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-m", "tilth.algorithm", str(run.root)),

@@ -26,6 +26,7 @@ from tilth_ledger.canonical import dumps
 from tilth_ledger.frames import Bounds
 from tilth_ledger.steps import EXIT_CODES, Reason
 from tilth_node.runtimes import (
+    Environment,
     Handle,
     NodeFault,
     StepResult,
@@ -67,6 +68,10 @@ class Sandbox:
         self._pool = Pool(warm_runners)
         self._runs: dict[str, _Run] = {}
         self._layout = hostpython.layout()
+
+    async def offer(self, environment: Environment) -> None:
+        """The environment is what this Python has installed."""
+        hostpython.check(environment)
 
     async def stage(self, spec: StepSpec) -> Handle:
         """An isolation for the step, warm if one waits; nothing of the step runs yet."""
