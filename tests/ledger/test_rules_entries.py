@@ -1,7 +1,7 @@
 """Entries: who may sign what, once, whole, in time (A1 to A5), and malformed ones."""
 
 import pytest
-from rules_world import World, digest, named_key
+from rules_world import HOSPITALS, Digits, World, digest, named_key
 
 from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.errors import InvalidInput, Refused
@@ -381,3 +381,23 @@ def test_a_dry_run_lists_every_problem_and_records_nothing(world):
 
     assert [getattr(problem, "rule", "invalid") for problem in problems] == ["A3", "invalid"]
     assert world.state.digest == before
+
+
+@pytest.mark.rule("R3")
+def test_a_dry_run_of_a_plan_names_every_missing_grant():
+    world = World((*HOSPITALS, "lab"))
+    digits = Digits(world, HOSPITALS, "lab")
+    tasks, _, _ = digits.fedavg("hospital-b", rounds=3)
+    executor, state = world.proposer
+    author = world.signer("lab").public.key_id
+
+    problems = check_operations(
+        executor, state, author, "lab", world.plan_operations("lab", tasks), world.time_ms
+    )
+
+    remedies = {problem.remedy for problem in problems}
+    assert remedies == {
+        f"{site} grants it with: tilth data grant digits --{right} lab"
+        for site in HOSPITALS
+        for right in ("train", "test")
+    }

@@ -482,6 +482,19 @@ def test_a_log_is_for_the_data_s_owner_and_the_plan_s(world, digits):
 
 
 @pytest.mark.rule("P6")
+def test_per_sample_values_are_the_data_owner_s_alone_until_it_grants_them(world, digits):
+    world.plan(A, [train := digits.train(C)])
+    world.doing(train)
+    details = {"digest": digest("details"), "size": 10}
+    world.done(train, details=details)
+    assert [serves(world, details["digest"], name) for name in (A, C)] == [False, True]
+
+    world.grant(digits.datasets[C], "details", [A])
+
+    assert serves(world, details["digest"], A)
+
+
+@pytest.mark.rule("P6")
 def test_predictions_leave_only_where_the_dataset_exports_them(world):
     for export in (False, True):
         digits = Digits(world, (A, C), A, export=export)

@@ -442,6 +442,19 @@ def test_a_set_apart_from_the_objective_s_is_no_attempt(world, digits, mixed):
     assert world.row(f"attempts/{digits.objective}/000001/{A}") is None
 
 
+@pytest.mark.rule("T7")
+def test_naming_another_s_set_in_an_objective_makes_nobody_s_test_a_probe(world, digits, mixed):
+    apart = world.set(digits.datasets[C], "test")
+    world.objective(B, [apart], accept=False)
+    plan, final = mixed
+    task = {**digits.test(C, final), "data": {"dataset": digits.datasets[C], "set": apart}}
+    task["data"]["selection"] = {"kind": "first", "count": 1}
+
+    extend(world, plan, task)
+
+    assert world.shown(task) == "todo"
+
+
 # ---- T8: the first counts ----
 
 
@@ -467,6 +480,30 @@ def test_a_re_run_with_another_score_disagrees_and_changes_nothing(world, digits
     rows = certified(world, digits)
     assert rows[second["key"]]["again"]["agrees"] is False
     assert rows[first["key"]]["score"]["value"] == "0.9"
+
+
+@pytest.mark.rule("B3")
+def test_a_final_model_is_final_whichever_plan_tests_it(world, digits, mixed):
+    _, final = mixed
+    task = digits.test(C, final)
+    world.plan(A, [task])
+    world.run(task)
+
+    assert certified(world, digits)[task["key"]]["final"]
+
+
+@pytest.mark.rule("B3")
+def test_a_plan_cannot_make_another_plan_s_model_final(world, digits):
+    train = digits.train(A)
+    world.plan(A, [train])
+    world.run(train)
+    world.grant(digits.datasets[A], "updates", [C])
+    operations = world.plan_operations(A, [digits.test(C, train)], final=[train["key"]])
+
+    with pytest.raises(Refused) as caught:
+        world.submit(A, *operations)
+
+    assert caught.value.rule == "B3"
 
 
 # ---- scores ----
