@@ -13,6 +13,7 @@ settings.load_profile("tilth")
 SERIAL = Path(__file__).parent / "end_to_end"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
     """Real nodes and clocks want a core of their own; the longest group starts first."""
     serial = [item for item in items if SERIAL in item.path.parents]
