@@ -1,12 +1,15 @@
 """The client against real nodes: repeating is harmless, refusals help, a cancel is the end."""
 
 import json
+import secrets
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from network import Network
 
 import tilth
 from tilth import InvalidInput, Refused, profiles
@@ -42,66 +45,84 @@ class Threshold(Algorithm):
         return (features.X[:, 0] > model["t"][0]).astype(int)
 
 
-@pytest.fixture
-def sites(networks, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder below the nodes' data roots, with an opener."""
+    folder = tmp_path_factory.mktemp("client")
+    (folder / "opener").mkdir()
+    (folder / "opener" / "opener.py").write_text(OPENER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sites(place):
     """Two hospitals, each with a person who may do everything but run the node."""
-    monkeypatch.setenv("TILTH_HOME", str(tmp_path / "home"))
-    network = networks(members=2, data_roots=[tmp_path])
-    network.start()
-    (tmp_path / "genesis.json").write_bytes(network.genesis.bytes)
-    (tmp_path / "opener").mkdir()
-    (tmp_path / "opener" / "opener.py").write_text(OPENER)
-    nets = []
-    for site in network.sites:
-        place = {
-            "address": site.ready["client_address"],
-            "organization": site.organization,
-            "genesis": tmp_path / "genesis.json",
-        }
-        mine = profiles.add(site.organization, **place)
-        profiles.add("admin", key=site.folder / "keys" / "admin.seed", **place)
-        with tilth.connect("admin") as admin:
-            roles = ["owner", "organizer", "scientist"]
-            admin.identities.add(mine.signing_key().public.hex, roles=roles)
-        nets.append(tilth.connect(site.organization))
-    yield nets
-    for net in nets:
-        net.close()
+    (place / "nodes").mkdir()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("TILTH_HOME", str(place / "home"))
+        network = stack.enter_context(Network(place / "nodes", 2, data_roots=[place]))
+        network.start()
+        yield [stack.enter_context(arrive(network, site)) for site in network.sites]
 
 
-def samples(folder, count, seed):
-    """Folders of one small table each."""
-    random = np.random.default_rng(seed)
-    for number in range(count):
-        place = folder / f"{seed}-{number}"
-        place.mkdir(parents=True)
-        x = random.normal(size=(5, 1))
-        np.save(place / "table.npy", np.hstack([x, x > 0.1]))
+def arrive(network, site):
+    """A person's profile of the hospital's name, let in by its admin."""
+    reach = {
+        "address": site.ready["client_address"],
+        "organization": site.organization,
+        "genesis": network.genesis_file,
+    }
+    mine = profiles.add(site.organization, **reach)
+    profiles.add(f"{site.organization}-admin", key=site.folder / "keys" / "admin.seed", **reach)
+    with tilth.connect(f"{site.organization}-admin") as admin:
+        roles = ["owner", "organizer", "scientist"]
+        admin.identities.add(mine.signing_key().public.hex, roles=roles)
+    return tilth.connect(site.organization)
+
+
+def samples(folder, count):
+    """New folders of one small table each; no two ever hold the same bytes."""
+    for _ in range(count):
+        sample = folder / secrets.token_hex(4)
+        sample.mkdir(parents=True)
+        x = np.random.default_rng().normal(size=(5, 1))
+        np.save(sample / "table.npy", np.hstack([x, x > 0.1]))
     return folder
 
 
 @pytest.fixture
-def data(sites, tmp_path):
+def name():
+    """A dataset's name that no other test uses."""
+    return f"tables-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def data(sites, place, name):
     """One dataset per hospital; the second lets nobody in."""
-    made = []
-    for number, net in enumerate(sites):
-        folder = tmp_path / net.organization
-        made.append(
-            net.datasets.add(
-                "tables",
-                opener=tmp_path / "opener",
-                train=samples(folder / "train", 4, 10 * number + 1),
-                test=samples(folder / "test", 3, 10 * number + 2),
-            )
+    return [
+        net.datasets.add(
+            name,
+            opener=place / "opener",
+            train=samples(place / net.organization / name / "train", 4),
+            test=samples(place / net.organization / name / "test", 3),
         )
-    return made
+        for net in sites
+    ]
 
 
-def test_registering_the_same_twice_changes_nothing(sites, data, tmp_path):
+@pytest.fixture
+def guarded(sites, place, name):
+    """A dataset of the second hospital: the first may train on it, after a word each time."""
+    folder = samples(place / "guarded" / name, 2)
+    made = sites[1].datasets.add(name, opener=place / "opener", train=folder, approval="required")
+    return sites[1].datasets.grant(made, train=["hospital-a"])
+
+
+def test_registering_the_same_twice_changes_nothing(sites, data, place, name):
     net = sites[0]
     size = net.status()["size"]
 
-    again = net.datasets.add("tables", train=tmp_path / "hospital-a" / "train")
+    again = net.datasets.add(name, train=place / "hospital-a" / name / "train")
     assert again == data[0]
     assert net.status()["size"] == size
 
@@ -110,38 +131,39 @@ def test_registering_the_same_twice_changes_nothing(sites, data, tmp_path):
     assert [each.key for each in net.algos.list(name="Threshold")] == [algo.key]
 
 
-def test_more_samples_make_a_larger_current_set(sites, data, tmp_path):
-    more = samples(tmp_path / "hospital-a" / "more", 2, 7)
+def test_more_samples_make_a_larger_current_set(sites, data, place, name):
+    more = samples(place / "hospital-a" / name / "more", 2)
 
-    grown = sites[0].datasets.add("tables", train=more)
+    grown = sites[0].datasets.add(name, train=more)
 
     assert grown.set_of("train").count == 6
     assert grown.set_of("test") == data[0].set_of("test")
 
 
 @pytest.mark.rule("D4")
-def test_the_same_bytes_are_never_train_and_test(sites, data, tmp_path):
+def test_the_same_bytes_are_never_train_and_test(sites, data, place, name):
     with pytest.raises(Refused, match="D4"):
-        sites[0].datasets.add("tables", test=tmp_path / "hospital-a" / "train")
+        sites[0].datasets.add(name, test=place / "hospital-a" / name / "train")
 
 
-def test_a_new_dataset_needs_an_opener(sites, tmp_path):
-    with pytest.raises(InvalidInput, match="tilth data add new --opener DIR"):
-        sites[0].datasets.add("new", train=tmp_path)
+def test_a_new_dataset_needs_an_opener(sites, place, name):
+    with pytest.raises(InvalidInput, match=f"tilth data add {name} --opener DIR"):
+        sites[0].datasets.add(name, train=place)
 
 
-def test_the_check_names_the_grant_that_is_missing_and_submission_agrees(sites, data):
+def test_the_check_names_the_grant_that_is_missing_and_submission_agrees(sites, data, name):
     net = sites[0]
     algo = net.algos.add(Threshold)
-    plan = FedAvg(algo, rounds=2, aggregate_at="hospital-b").plan(data)
+    plan = FedAvg(algo, rounds=2, aggregate_at="hospital-b").plan(data, name=name)
 
     check = net.check(plan)
 
     assert not check.ok
-    assert "hospital-b grants it with: tilth data grant tables --train hospital-a" in str(check)
-    with pytest.raises(Refused, match="tilth data grant tables --train hospital-a"):
+    command = f"tilth data grant {name} --train hospital-a"
+    assert f"hospital-b grants it with: {command}" in str(check)
+    with pytest.raises(Refused, match=command):
         net.submit(plan)
-    assert net.plans.list() == ()
+    assert name not in {each.name for each in net.plans.list()}
 
     sites[1].datasets.grant(data[1], train=["hospital-a"])
     assert net.check(plan).ok
@@ -175,7 +197,7 @@ def test_a_canceled_plan_is_over_at_once(sites, data):
         _ = run.final
 
 
-def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys):
+def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys, name):
     net = sites[0]
     goal = net.objectives.add("threshold", metric="accuracy", datasets=data[:1])
     plan = FedAvg(net.algos.add(Threshold), rounds=1, aggregate_at="hospital-a")
@@ -184,7 +206,7 @@ def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys)
     assert run.reports()[trained]["scalars"].keys() == {"mean"}
     commands = [
         *("algo list", "algo show Threshold", "approval list", "board threshold"),
-        *("board threshold --all --revision 1", "data list", "data sets tables"),
+        *("board threshold --all --revision 1", "data list", f"data sets {name}"),
         *("environment list", "identity list", "ledger show 0"),
         *("ledger row organization/hospital-a", "model list", f"model list {run.key}"),
         *("objective list", "objective show threshold", "objective accept threshold"),
@@ -204,7 +226,7 @@ def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys)
 
 def test_the_writing_commands_of_an_admin(sites, capsys):
     public = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
-    admin = ["--profile", "admin", "--json"]
+    admin = ["--profile", "hospital-b-admin", "--json"]
 
     assert main(["identity", "add", public, "--role", "auditor", *admin]) == 0
     added = json.loads(capsys.readouterr().out)["identity"]
@@ -215,6 +237,7 @@ def test_the_writing_commands_of_an_admin(sites, capsys):
     after = {each["organization"]: each for each in sites[0].organizations.list()}
     assert (after["hospital-b"]["name"], after["hospital-b"]["aggregates"]) == ("Second", False)
     assert main(["organization", "update", *admin]) == 1
+    assert main(["organization", "update", "--aggregates", *admin]) == 0
 
 
 class Broken(Threshold):
@@ -247,12 +270,8 @@ def tilth_command(*words, **more):
 
 
 @pytest.mark.rule("P5")
-def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sites, data, tmp_path):
+def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sites, guarded):
     mine, other = sites
-    folder = samples(tmp_path / "hospital-b" / "guarded", 2, 30)
-    opener = tmp_path / "opener"
-    guarded = other.datasets.add("guarded", opener=opener, train=folder, approval="required")
-    other.datasets.grant(guarded, train=["hospital-a"])
     algo = mine.algos.add(Threshold)
     run = mine.submit(FedAvg(algo, rounds=1, aggregate_at="hospital-b").plan([guarded]))
 
@@ -271,12 +290,8 @@ def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sit
 
 
 @pytest.mark.rule("P5")
-def test_a_denied_task_fails_and_does_not_wait(sites, data, tmp_path):
+def test_a_denied_task_fails_and_does_not_wait(sites, guarded):
     mine, other = sites
-    folder = samples(tmp_path / "hospital-b" / "guarded", 2, 30)
-    opener = tmp_path / "opener"
-    guarded = other.datasets.add("guarded", opener=opener, train=folder, approval="required")
-    other.datasets.grant(guarded, train=["hospital-a"])
     plan = FedAvg(mine.algos.add(Threshold), rounds=1, aggregate_at="hospital-b").plan([guarded])
     run = mine.submit(plan)
 
@@ -287,15 +302,15 @@ def test_a_denied_task_fails_and_does_not_wait(sites, data, tmp_path):
     assert "denied" in str(run.watch(quiet=True).outcome())
 
 
-def test_a_stranger_is_told_who_lets_keys_in_and_only_an_admin_does(sites, tmp_path):
+def test_a_stranger_is_told_who_lets_keys_in_and_only_an_admin_does(sites, place):
     net = sites[0]
-    visitor = profiles.write_key(tmp_path / "visitor.key")
-    place = {
+    visitor = profiles.write_key(place / "visitor.key")
+    reach = {
         "address": net.profile.address,
         "organization": "hospital-a",
         "genesis": net.profile.genesis,
     }
-    profiles.add("visitor", key=tmp_path / "visitor.key", **place)
+    profiles.add("visitor", key=place / "visitor.key", **reach)
     with tilth.connect("visitor") as unknown, pytest.raises(tilth.TilthError, match="identity add"):
         unknown.status()
 
