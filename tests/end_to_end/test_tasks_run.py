@@ -6,7 +6,10 @@ import hospital_code
 import pytest
 from field import Field
 
-from tilth_ledger.errors import Refused
+from tilth.plan import Plan
+from tilth_ledger import archive
+from tilth_ledger.canonical import sha256_hex
+from tilth_ledger.errors import InvalidInput, Refused
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,41 @@ def test_a_node_without_the_right_is_refused_the_model(field: Field) -> None:
     with pytest.raises(Refused) as refused:
         list(field.nets[2].transport.get_blob(model["digest"]))
     assert refused.value.rule == "P6"
+
+
+@pytest.mark.rule("P6")
+def test_predictions_are_for_the_data_s_owner_unless_the_dataset_exports(field: Field) -> None:
+    algo = field.algo(hospital_code.Mean)
+    digests = []
+    for site in field.sites[:2]:
+        plan = Plan(f"predict at {site.owner}")
+        model = plan.init(algo, at="hospital-a")
+        plan.predict(algo, model, site, label="test")
+        run = field.wait(field.submit(plan))
+        assert run.outcome().ok, run.logs()
+        task = field.net.rows.get(f"task/{field.task(run, 'predict')}") or {}
+        digests.append(task["receipt"]["predictions"])
+    packed = b"".join(field.net.transport.get_blob(digests[0]))
+    assert len(archive.read(packed)) == 3  # one file for each sample
+    assert b"".join(field.nets[1].transport.get_blob(digests[1]))
+    with pytest.raises(Refused):
+        list(field.net.transport.get_blob(digests[1]))
+
+
+def test_bytes_without_their_digest_are_not_stored(field: Field) -> None:
+    with pytest.raises(InvalidInput, match="do not have its digest"):
+        field.net.transport.put_blob(sha256_hex(b"one thing"), b"another th")
+
+
+def test_a_blob_that_nothing_names_is_served_to_nobody(field: Field) -> None:
+    digest = sha256_hex(b"orphan")
+    field.net.transport.put_blob(digest, b"orphan")
+    with pytest.raises(Refused) as refused:
+        list(field.net.transport.get_blob(digest))
+    assert refused.value.rule == "P6"
+
+
+def test_a_stranger_s_blobs_are_not_stored(field: Field) -> None:
+    key = field.nets[1].profile.signing_key()
+    with pytest.raises(Refused, match="its own organization only"):
+        field.nodes.transport(0, key).put_blob(sha256_hex(b"x"), b"x")

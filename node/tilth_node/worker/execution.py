@@ -168,7 +168,8 @@ class Execution:
             for path, folder in left.items()
             if path.startswith("out/")
         }
-        outputs |= self._keep_predictions(left)
+        predictions = self._keep_predictions(left)
+        outputs |= predictions
         report, log = self._keep_report(left), self._log()
         evidence = outcome.Evidence(
             started_ms=started,
@@ -180,7 +181,7 @@ class Execution:
             set_digest=self._set_digest(),
             environment=self._environment(),
             **self._folders(left),
-            predictions=walk.digest_of(left["pred"]) if "pred" in left else "",
+            predictions=self._predictions_digest(left, predictions),
             log=self._site.vault.write(log).digest if log else "",
             report=report["digest"] if report else "",
         )
@@ -243,6 +244,14 @@ class Execution:
         if self._task["kind"] != "predict":
             return {}
         return {"predictions": (self._site.vault.write(pack(left["pred"])), "archive")}
+
+    def _predictions_digest(
+        self, left: Mapping[str, Path], kept: Mapping[str, tuple[Blob, str]]
+    ) -> str:
+        """Of the blob where it is kept; else of the folder, for whoever runs the test again."""
+        if kept:
+            return kept["predictions"][0].digest
+        return walk.digest_of(left["pred"]) if "pred" in left else ""
 
     def _log(self) -> bytes:
         """What the steps wrote, one after the other."""

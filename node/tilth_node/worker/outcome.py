@@ -49,6 +49,7 @@ def receipt(
         "predictions": evidence.predictions,
         "log": evidence.log,
         "report": evidence.report,
+        "image": results[-1].image,
     }
     codes = {f.path: f.digest for step in steps for f in step.folders if f.source == "archive"}
     last = results[-1]
