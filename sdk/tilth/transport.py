@@ -159,18 +159,24 @@ class Transport:
         return [(each.key, json.loads(each.value)) for each in answer.rows], answer.more
 
     def watch(self, prefixes: Sequence[str]) -> Iterator[Changes]:
-        """First the rows as they are, then what changes. When the node goes away this waits for
-        it, and the rows as they are come again."""
+        """First the rows as they are, then what changes. When the node goes away this waits until
+        it is back, and the rows as they are come again."""
+        request = ledger.WatchRowsRequest(prefixes=prefixes)
         while True:
+            news = False
             try:
-                yield from self._watch(ledger.WatchRowsRequest(prefixes=prefixes))
+                for changes in self._watch(request):
+                    news = True
+                    yield changes
                 return
             except (Unreachable, Unavailable):
-                continue  # wait_for_ready waits in gRPC until the node is back
+                if not news:  # not even once: waiting would hide what is wrong
+                    raise
+            # gRPC tries again by itself; a token is written when there is somebody to read it.
+            grpc.channel_ready_future(self._channel).result()
 
     def _watch(self, request: ledger.WatchRowsRequest) -> Iterator[Changes]:
-        stream = self._stream("Ledger/WatchRows", request, ledger.RowChanges, patient=True)
-        for each in stream:
+        for each in self._stream("Ledger/WatchRows", request, ledger.RowChanges):
             rows = tuple(
                 (row.key, None if row.deleted else json.loads(row.value)) for row in each.changes
             )
@@ -235,16 +241,14 @@ class Transport:
         metadata = self._metadata(method, body)
         return self._run(lambda: call(body, timeout=seconds, metadata=metadata))
 
-    def _stream(
-        self, method: str, request: Any, answer: type[Any], *, patient: bool = False
-    ) -> Iterable[Any]:
+    def _stream(self, method: str, request: Any, answer: type[Any]) -> Iterable[Any]:
         body = request.SerializeToString()
         call = self._channel.unary_stream(
             f"/tilth.v1.{method}",
             request_serializer=bytes,
             response_deserializer=answer.FromString,
         )
-        stream = call(body, metadata=self._metadata(method, body), wait_for_ready=patient)
+        stream = call(body, metadata=self._metadata(method, body))
         try:
             while True:
                 try:

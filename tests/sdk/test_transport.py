@@ -76,17 +76,23 @@ def authority():
     return tls.new_authority("hospital-a", datetime.now(UTC))
 
 
-@pytest.fixture
-def served(authority):
-    """A listening node, and its address."""
+def serve(node, authority, address="127.0.0.1:0"):
+    """A server for the node, and its address."""
     identity = tls.issue(*authority, "hospital-a", datetime.now(UTC))
-    node = Node()
     server = grpc.server(futures.ThreadPoolExecutor(8))
     services.add_LedgerServicer_to_server(node, server)
     credentials = grpc.ssl_server_credentials([(identity.key, identity.certificate)])
-    port = server.add_secure_port("127.0.0.1:0", credentials)
+    port = server.add_secure_port(address, credentials)
     server.start()
-    yield node, f"127.0.0.1:{port}"
+    return server, f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def served(authority):
+    """A listening node, and its address."""
+    node = Node()
+    server, address = serve(node, authority)
+    yield node, address
     server.stop(None).wait()
 
 
@@ -159,6 +165,42 @@ def test_changes_tell_what_came_and_what_went(wire):
     assert [each.live for each in changes] == [False, True, True]
     assert changes[0].rows == (("a", {}),)
     assert changes[2].rows == (("a", None),)
+
+
+class Standing(Node):
+    """A node whose news are few: one row, and then nothing until it goes away."""
+
+    def WatchRows(self, request, context):  # noqa: N802
+        yield ledger.RowChanges(size=1, changes=[ledger.RowChange(key="a", value=b"{}")])
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        gone.wait()
+
+
+def test_a_watch_goes_on_when_the_node_comes_back(authority):
+    first, address = serve(Standing(), authority)
+    wire = Transport(address, "hospital-a", NET, KEY, authority[1])
+    changes = wire.watch(["a"])
+    assert next(changes).rows == (("a", {}),)
+
+    first.stop(None).wait()
+    second, _ = serve(Node(), authority, address)
+
+    assert [each.live for each in changes] == [False, True, True]
+    wire.close()
+    second.stop(None).wait()
+
+
+@pytest.mark.usefixtures("once")
+def test_a_watch_of_a_node_that_was_never_there_fails_at_once(authority):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        wire = Transport(address, "hospital-a", NET, KEY, authority[1])
+
+        with pytest.raises(Unreachable):
+            next(wire.watch(["a"]))
+        wire.close()
 
 
 @pytest.fixture
