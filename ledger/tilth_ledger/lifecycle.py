@@ -188,19 +188,22 @@ def cancel(context: Context, task: Row, cause: str) -> None:
 
 
 def recount(context: Context, task: Row) -> str | None:
-    """Count a task's inputs anew from its parents' states; a parent that cancels it, if any."""
+    """Count a task's inputs anew from its parents' states; the cause if it cannot run."""
     task["missing"], task["skipped"] = 0, []
+    lost: str | None = None
+    must = False
     for edge in task["inputs"]:
         if "task" not in edge:
             continue
-        state = context.need("task", edge["task"])["state"]
-        if state in OPEN:
+        parent = context.need("task", edge["task"])
+        if parent["state"] in OPEN:
             task["missing"] += 1
-        elif state != "done":
-            if policy(task, edge) == "cancel":
-                return str(edge["task"])
+        elif parent["state"] != "done":
             task["skipped"].append(edge["name"])
-    return None
+            lost = lost or str(parent.get("cause", parent["key"]))
+            must = must or policy(task, edge) == "cancel"
+    too_few = arrived(task) + task["missing"] < least(task)
+    return lost if must or too_few else None
 
 
 def reopen(context: Context, failed: Row, plan: Row) -> None:
@@ -208,28 +211,38 @@ def reopen(context: Context, failed: Row, plan: Row) -> None:
     count(context, plan["key"], "failed", -1)
     for field in ("reason", "receipt"):
         failed.pop(field, None)
-    _wait_again(context, failed, plan)
-    opened = [failed["key"]]
-    for parent in opened:  # grows while it is walked
-        for task in children(context, parent):
-            if task["state"] == "canceled" and task.get("cause") == failed["key"]:
-                task.pop("cause")
-                _wait_again(context, task, plan)
-                opened.append(task["key"])
-            elif task["state"] == "waiting" and task.get("wait") != "approval":
-                recount(context, task)
-                save(context, task)
+    opened, waiting = _open_again(context, failed)
+    # Parents before children: what one counts, an earlier one has settled.
+    for key in sorted(opened, key=lambda key: (opened[key], key)):
+        task = context.need("task", key)
+        other = recount(context, task)
+        if other is not None:
+            cancel(context, task, other)
+        else:
+            settle(context, task, plan)
+    for key in sorted(waiting - opened.keys()):
+        task = context.need("task", key)
+        recount(context, task)
+        save(context, task)
 
 
-def _wait_again(context: Context, task: Row, plan: Row) -> None:
-    if task["state"] != "waiting":
-        move(task, "waiting")
-    task["wait"] = "inputs"
-    other = recount(context, task)
-    if other is not None:
-        cancel(context, task, other)
-    else:
-        settle(context, task, plan)
+def _open_again(context: Context, failed: Row) -> tuple[dict[str, int], set[str]]:
+    """Set a failed task and those it canceled to waiting: their ranks by key, and the keys of
+    children that wait anyway."""
+    opened, waiting = {failed["key"]: int(failed["rank"])}, set()
+    queue = [failed]
+    for parent in queue:  # grows while it is walked
+        move(parent, "waiting")
+        parent.pop("cause", None)
+        save(context, parent | {"wait": "inputs"})
+        for task in children(context, parent["key"]):
+            key, state = task["key"], task["state"]
+            if state == "waiting" and task.get("wait") != "approval":
+                waiting.add(key)
+            elif state == "canceled" and task.get("cause") == failed["key"] and key not in opened:
+                opened[key] = int(task["rank"])
+                queue.append(task)
+    return opened, waiting
 
 
 def count(context: Context, plan: str, field: str, by: int) -> None:

@@ -452,6 +452,44 @@ def test_a_retry_does_not_revive_what_another_failure_holds_down(world, digits):
 
 
 @pytest.mark.rule("L4")
+def test_a_retry_reopens_a_diamond_as_a_whole(world, digits):
+    first = digits.train(A)
+    left, right = digits.train(A, first), digits.train(A, first)
+    bottom = digits.mix([left, right], B)
+    world.plan(A, [first, left, right, bottom], on_failure="continue")
+    world.doing(first)
+    world.failed(first)
+    assert states(world, left, right, bottom) == ["canceled"] * 3
+
+    world.submit(A, {"op": "task.retry", "task": first["key"]})
+
+    assert states(world, left, right, bottom) == ["waiting"] * 3
+    world.run_all()
+    assert world.shown(bottom) == "done"
+
+
+@pytest.mark.rule("L4")
+def test_a_reopened_task_whose_inputs_are_all_lost_is_canceled_again(world, digits):
+    first, other = digits.train(A), digits.train(B)
+    child = digits.mix([first], B)
+    child["inputs"].append({"name": "b", "task": other["key"], "output": "model"})
+    for edge in child["inputs"]:
+        edge["on_failed"] = "skip"
+    after = digits.train(A, child)
+    world.plan(A, [first, other, child, after], on_failure="continue")
+    for task in (first, other):
+        world.doing(task)
+        world.failed(task)
+    world.submit(A, {"op": "task.retry", "task": other["key"]})
+    assert states(world, child, after) == ["waiting", "waiting"]
+    world.doing(other)
+
+    world.failed(other)
+
+    assert states(world, child, after) == ["canceled", "canceled"]
+
+
+@pytest.mark.rule("L4")
 def test_a_skipped_input_comes_back_while_the_aggregate_still_waits(world, digits):
     trained, mix = round_of(digits, need={"at_least": 2})
     world.plan(A, [*trained, mix])
