@@ -129,10 +129,16 @@ class Network:
         return check_plan(self, plan)
 
     def submit(self, plan: Plan) -> Run:
-        """Registers the plan; it runs from the moment its last part is final."""
+        """Registers the plan; it runs from the moment its last part is final. Submitting the same
+        plan again goes on where an earlier try stopped, and registers nothing twice."""
+        key = f"{self.organization}/{plan.id}"
+        standing = self.rows.get(f"plan/{key}")
+        received = -1 if standing is None else standing["received"]
         for operations in plan.entries(self.organization):
-            self.record(*operations)
-        return self.plans.one(f"{self.organization}/{plan.id}")
+            missing = [each for each in operations if each.get("part", -1) >= received]
+            if missing:
+                self.record(*missing)
+        return self.plans.one(key)
 
     def leaderboard(
         self, objective: Objective, *, revision: int | None = None, finals_only: bool = True

@@ -3,9 +3,11 @@
     TilthError
       InvalidInput   what you passed is malformed
       Refused        well-formed, but a rule forbids it: `.rule` names the rule
-      Unreachable    the node did not answer; nothing was sent that could have had an effect
-      Unknown        the node was asked and did not answer in time: the outcome is unknown, and
-                     sending the same bytes again is safe (rule A2: same entry, same receipt)
+      Unreachable    no connection to the node, although it was tried for some seconds
+      Unknown        the node was asked and did not answer in time: the outcome is unknown
+
+After either, asking again is safe: reading changes nothing, and what the SDK registers (a plan, an
+algo, samples, sets) it looks for first and registers once.
 
 Facts are attributes (`found`, `expected`, `remedy`); `str()` is one readable text.
 """

@@ -240,6 +240,21 @@ def test_the_writing_commands_of_an_admin(sites, capsys):
     assert main(["organization", "update", "--aggregates", *admin]) == 0
 
 
+def test_a_plan_submitted_again_goes_on_where_the_first_try_stopped(sites, data):
+    net = sites[0]
+    algo = net.algos.add(Threshold)
+    plan = FedAvg(algo, rounds=150, aggregate_at="hospital-a").plan(data[:1])
+    first, *rest = plan.entries("hospital-a")
+    assert rest
+    net.record(*first)
+    assert net.plans.status(f"hospital-a/{plan.id}").status == "unsealed"
+
+    run = net.submit(plan)
+    assert run.plan.count == len(plan.tasks)
+    run.cancel()
+    assert net.submit(plan).plan.status == "canceled"
+
+
 class Broken(Threshold):
     def train(self, data, model, task):
         print("the rate is", task.parameters["rate"])
