@@ -44,7 +44,8 @@ def metric(folder: Path, manifest: Manifest) -> Any:
 
 
 def _entry(folder: Path, manifest: Manifest, kind: type | None) -> Any:
-    """What the manifest names; without a name the one subclass of `kind`, else the module."""
+    """What the manifest names; without a name the one subclass of `kind` that no other
+    builds on, else the module."""
     module_name, name = manifest.entry
     if not module_name:
         raise WrongShape(
@@ -62,7 +63,8 @@ def _entry(folder: Path, manifest: Manifest, kind: type | None) -> Any:
         for value in vars(module).values()
         if kind and inspect.isclass(value) and issubclass(value, kind) and value is not kind
     ]
-    return made[0] if len(made) == 1 else module
+    last = [c for c in made if not any(o is not c and issubclass(o, c) for o in made)]
+    return last[0] if len(last) == 1 else module
 
 
 def _module(folder: Path, name: str) -> ModuleType:
