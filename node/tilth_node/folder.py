@@ -53,6 +53,11 @@ class Folder:
     def ready(self) -> Path:
         return self.run / "ready.json"
 
+    @property
+    def waiting(self) -> Path:
+        """What tasks of this node wait for, while it runs."""
+        return self.run / "waiting.json"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. Raises InvalidInput when another one has it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tilth_ledger.canonical import dumps
+from tilth_ledger.canonical import dumps, loads
 from tilth_node import config, founding, logs
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
@@ -47,6 +47,8 @@ def status(path: Path) -> Facts:
         facts["height"] = 0 if header is None else header.height
         facts["root"] = "" if header is None else header.root.hex()
     facts["running"] = folder.ready.exists()
+    if folder.ready.exists() and folder.waiting.exists():
+        facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
     return facts
 
 

@@ -12,6 +12,7 @@ import hospital_code
 import pytest
 from field import Field
 
+from tilth.plan import Plan
 from tilth.run import Run
 from tilth_ledger.errors import TilthError
 from tilth_ledger.leaf import ENTRY, Leaf
@@ -62,15 +63,37 @@ def test_a_node_killed_in_the_middle_of_a_training(field: Field) -> None:
 
 def test_a_node_killed_in_the_middle_of_a_blob_transfer(field: Field) -> None:
     run = field.submit(field.one_training(hospital_code.Large, site=2))
-    arriving = field.nodes.sites[2].folder / "vault" / "partial"
-    begun: list[int] = []
-    while not begun:
-        begun = [size for size in map(size_of, arriving.iterdir()) if size]
+    left = arriving(field, 2)
     field.nodes.kill(2)
-    (left,) = [path for path in arriving.iterdir() if size_of(path)]
     assert 0 < size_of(left) < hospital_code.LARGE_BYTES
     field.restart(2)
     completes(field, run)
+
+
+def test_a_holder_killed_in_the_middle_of_a_blob_transfer_is_waited_for(field: Field) -> None:
+    algo = field.algo(hospital_code.Large)
+    plan = Plan("large")
+    plan.train(algo, field.sites[2], plan.init(algo, at="hospital-b"))
+    run = field.submit(plan)
+    trained = field.task(run, "train")
+    arriving(field, 2)
+    field.nodes.kill(1)
+    field.until(f"task/{trained}", is_doing)
+    waiting = field.nodes.sites[2].folder / "run" / "waiting.json"
+    while trained not in (words := json.loads(waiting.read_bytes())):
+        pass
+    assert "hospital-b" in words[trained]
+    field.restart(1)
+    completes(field, run)
+
+
+def arriving(field: Field, site: int) -> Path:
+    """Wait until a blob begins to arrive at a site."""
+    folder = field.nodes.sites[site].folder / "vault" / "partial"
+    while True:
+        for path in folder.iterdir():
+            if size_of(path):
+                return path
 
 
 def size_of(path: Path) -> int:

@@ -6,12 +6,14 @@ sets/ (trees that tasks see), local/ (local folders), code/ (unpacked archives),
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from tilth_ledger.canonical import dumps
 from tilth_ledger.limits import Limits
 from tilth_ledger.steps import StepLimits
+from tilth_node.folder import Folder
 from tilth_node.node import Node, Part
 from tilth_node.rpc.blobs import BlobsService
 from tilth_node.rpc.data import DataService
@@ -81,6 +83,7 @@ class WorkerPart:
             node.rows, self._vault, self._folders, node.clock, self._worker.forget
         )
         self._worker.settled = self._residue.settled
+        self._worker.show = partial(show_waiting, node.folder)
         self._replicas = Replicas(
             node.organization, node.rows, self._vault, self._blobs, node.subscribe
         )
@@ -95,6 +98,7 @@ class WorkerPart:
         ]
 
     async def start(self) -> None:
+        show_waiting(self._node.folder, {})
         await self._worker.start()
 
     async def run(self) -> None:
@@ -107,6 +111,14 @@ class WorkerPart:
         await self._worker.stop()
         await self._blobs.stop()
         self._desk.close()
+
+
+def show_waiting(folder: Folder, waiting: Mapping[str, str]) -> None:
+    """Write down what tasks wait for, for `tilth node status`; a crash leaves an old word."""
+    folder.run.mkdir(mode=0o700, exist_ok=True)
+    draft = folder.waiting.with_suffix(".new")
+    draft.write_bytes(dumps(dict(waiting)))
+    draft.replace(folder.waiting)
 
 
 def make(node: Node) -> Part:

@@ -54,6 +54,7 @@ class Worker:
     slots: int
     prove: Callable[[], Awaitable[None]]  # what the runtime holds; before the first task
     settled: Callable[[str], None] = lambda task: None  # what is said about a task is final
+    show: Callable[[Mapping[str, str]], None] = lambda waiting: None
     waiting: dict[str, str] = field(default_factory=dict)  # task -> what it waits for
     _todo: dict[str, Candidate] = field(default_factory=dict)
     _active: dict[str, _Active] = field(default_factory=dict)
@@ -191,7 +192,7 @@ class Worker:
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
         active = self._active.pop(key)
-        self.waiting.pop(key, None)
+        self._wait_for(key, "")
         if task.cancelled():
             self.site.desk.runs.remove(key)
         elif (error := task.exception()) is not None:
@@ -215,14 +216,12 @@ class Worker:
         return task
 
     def _wait_for(self, key: str, words: str) -> None:
-        """Remember what a task waits for (empty: nothing), and log it when it changes."""
-        if words and self.waiting.get(key) != words:
+        """Remember what a task waits for (empty: nothing), and say it when it changes."""
+        if self.waiting.get(key, "") == words:
+            return
+        if words:
             self.waiting[key] = words
             logger("worker").warning("doing, waiting", task=key, reason=words)
-        elif not words:
+        else:
             self.waiting.pop(key, None)
-
-    @property
-    def status(self) -> Mapping[str, str]:
-        """What is under way: task -> "doing", or what it waits for."""
-        return {key: self.waiting.get(key, "doing") for key in self._active}
+        self.show(self.waiting)
