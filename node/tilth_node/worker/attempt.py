@@ -16,9 +16,10 @@ from typing import Any
 
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.operations import check
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, Rows
 from tilth_ledger.transitions import effective_state
 from tilth_node.logs import logger
+from tilth_node.runtimes import EnvironmentMissing
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker import outcome
 from tilth_node.worker.execution import Execution, words
@@ -55,6 +56,9 @@ class Attempt:
         except Failed as failure:
             operation = self._failed(number, failure)
             leaf = self._site.sign(operation)
+        except EnvironmentMissing as error:
+            operation = self._failed(number, Failed("environment", str(error), log=error.log))
+            leaf = self._site.sign(operation)
         except InvalidInput as error:
             # User code made the statement itself impossible: odd names, too many statistics.
             reason = "score" if task["kind"] == "test" else "wrong_shape"
@@ -64,7 +68,7 @@ class Attempt:
         return self._site.desk.settle(Statement(self._key, number, leaf, done))
 
     async def _carry_out(self, task: Row, state: str, number: int) -> Mapping[str, Any]:
-        self._check_own(task)
+        check_own(self._site.rows, self._site.organization, task)
         execution = Execution(self._site, task, number, self._tell)
         preparing = asyncio.create_task(execution.prepare(), name=f"prepare {self._key}")
         try:
@@ -101,19 +105,20 @@ class Attempt:
             raise Dropped("the task has moved on", found=state, expected=" or ".join(wanted))
         return task, state
 
-    def _check_own(self, task: Row) -> None:
-        """Rule R2: this node works for nobody but its own organization."""
-        data = task.get("data")
-        row = self._site.rows.get(f"dataset/{data['dataset']}") if data else None
-        owner = task["worker"] if row is None else row["owner"]
-        if {task["worker"], owner} != {self._site.organization}:
-            raise Dropped(
-                "R2: the task is another organization's",
-                found=f"worker {task['worker']}, data of {owner}",
-                expected=self._site.organization,
-            )
-
     def _failed(self, number: int, failure: Failed) -> Mapping[str, Any]:
         self._log.warning("task failed", task=self._key, reason=failure.reason)
         text = words(failure, failure.log, self._site.allowance.log_bytes)
         return outcome.failed(self._key, number, failure.reason, self._site.vault.write(text))
+
+
+def check_own(rows: Rows, organization: str, task: Row) -> None:
+    """Rule R2: raise Dropped unless worker and data of the task are this organization's."""
+    data = task.get("data")
+    dataset = rows.get(f"dataset/{data['dataset']}") if data else {"owner": task["worker"]}
+    owner = "nobody" if dataset is None else dataset["owner"]
+    if {task["worker"], owner} != {organization}:
+        raise Dropped(
+            "R2: the task is another organization's",
+            found=f"worker {task['worker']}, data of {owner}",
+            expected=organization,
+        )
