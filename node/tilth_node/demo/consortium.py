@@ -21,11 +21,11 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilth_ledger.errors import TilthError
-from tilth_node import founding
+from tilth_node import config, founding
 from tilth_node.clock import Clock
 from tilth_node.folder import Folder, write_file
 
@@ -57,6 +57,7 @@ def create(folder: Path) -> None:
             data_roots=(folder / name / "data",),
         )
         founding.init(folder / name, site, Clock())
+        _use_sandbox(folder / name)
     files = [folder / name / "member.json" for name in ORGANIZATIONS]
     genesis = founding.new_network(NAME, files, (), q=None, k=None)
     write_file(folder / "genesis.json", genesis.bytes)
@@ -83,6 +84,12 @@ def stop(folder: Path) -> None:
     with ThreadPoolExecutor(len(pids)) as pool:
         list(pool.map(_end, standing))
     (folder / NODES).unlink()
+
+
+def _use_sandbox(folder: Path) -> None:
+    """The demo shows what works everywhere, also where a container engine would be found."""
+    settings = replace(config.load(folder), runtime="sandbox")
+    write_file(folder / config.FILE, config.write(settings).encode())
 
 
 def _free_ports(count: int) -> list[int]:
