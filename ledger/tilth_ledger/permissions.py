@@ -187,25 +187,44 @@ class Rights:
         return f"tilth data grant {shown} --{right} {organization}"
 
 
-def may_read_blob(rows: Rows, digest: str, organization: str, right: str = "use") -> None:
-    """Rule P6: raise `Refused` unless an asset that names the blob lets `organization` have it now.
+def may_read_blob(
+    rows: Rows, digest: str, organization: str, right: str = "use", holder: str | None = None
+) -> None:
+    """Rule P6: raise `Refused` unless `organization` may have the blob now.
 
     `right` matters for models: a node that runs a task needs `use`, a person who takes the model
-    out needs `download`.
+    out needs `download`. A node that serves names itself as `holder`: digests are public, so
+    anybody can register an asset that names another's blob and grant it to all. What the holder
+    has through its own assets or work is therefore judged by those alone; what it merely keeps a
+    copy of, by every asset that names it. Without a holder, one asset that allows it is enough.
     """
-    from_assets = list(rows.scan(f"blob/{digest}/"))
     rights = Rights(rows)
-    for name, row in from_assets:
+    own: list[bool] = []
+    others: list[bool] = []
+    for name, row in rows.scan(f"blob/{digest}/"):
         what, _, asset = name.removeprefix(f"blob/{digest}/").partition("/")
-        if grants.allows(_readers(rights, what, asset, row, right), organization):
-            return
+        may = grants.allows(_readers(rights, what, asset, row, right), organization)
+        (own if _origin(rights, what, asset, row) == holder else others).append(may)
+    if holder is None:
+        allowed = any(own + others)
+    else:
+        allowed = any(own) if own else bool(others) and all(others)
+    if allowed:
+        return
     raise Refused(
         "P6",
         "this blob is not served to you",
         found=f"{organization} asks for {digest}",
-        expected=f"the right to {right} an asset that names it" if from_assets else "a known blob",
+        expected=f"the right to {right} an asset that names it" if own or others else "known blob",
         remedy="Ask the owner of the asset for the right, or correct the digest.",
     )
+
+
+def _origin(rights: Rights, what: str, asset: str, row: Row) -> str:
+    """The organization whose node has a blob first: the asset's owner, or the task's worker."""
+    of_task = what in ("log", "report", "details", "predictions") or (what == "model" and row)
+    task = rights.rows.get(f"task/{asset}") if of_task else None
+    return str(task["worker"]) if task else asset.partition("/")[0]
 
 
 def may_log(rows: Rows, task: str, organization: str) -> bool:

@@ -436,6 +436,35 @@ def test_an_unknown_blob_is_served_to_nobody(world, digits):
     assert caught.value.rule == "P6"
 
 
+def serves_from(world, holder, blob, organization, right="use"):
+    with suppress(Refused):
+        permissions.may_read_blob(world.rows, blob, organization, right, holder)
+        return True
+    return False
+
+
+@pytest.mark.rule("P6")
+def test_naming_another_s_blob_in_an_asset_of_one_s_own_opens_nothing(world, digits):
+    _, trained = mixture(world, digits)
+    blob = model(world, trained[2])["digest"]
+    thief = {"op": "model.import", "key": world.key(LAB), "origin": "mine", "size": 1}
+    world.submit(LAB, {**thief, "digest": blob, "format": "hdf5", "grants": {"use": "public"}})
+
+    assert not serves_from(world, C, blob, LAB)  # the worker that made it
+    assert not serves_from(world, B, blob, LAB)  # a node that keeps a copy
+    assert serves_from(world, C, blob, B)
+
+
+@pytest.mark.rule("P6")
+def test_a_copy_is_served_to_whom_every_asset_allows_it(world, digits):
+    algo = world.algo(A, grants={"use": [B, C]})
+    blob = world.row(f"algo/{algo}")["archive"]
+
+    assert serves_from(world, B, blob, C)
+    assert not serves_from(world, B, blob, LAB)
+    assert not serves_from(world, B, digest("nothing"), A)
+
+
 @pytest.mark.rule("P6")
 def test_code_is_served_to_those_who_may_run_it(world, digits):
     algo = world.algo(A, grants={"use": [B]})

@@ -51,7 +51,8 @@ class BlobsService(pb_grpc.BlobsServicer):
         self, request: pb.GetBlobRequest, context: Context
     ) -> AsyncIterator[pb.GetBlobResponse]:
         """Stream a blob from `offset`; the first message tells its whole size."""
-        may_read_blob(self._rows, request.digest, caller().organization, "download")
+        asker = caller().organization
+        may_read_blob(self._rows, request.digest, asker, "download", self._organization)
         if not self._vault.has(request.digest):
             await self._blobs.ensure(wanted(self._rows, request.digest, MODEL_BYTES))
         async with aclosing(self._blobs.stream(request.digest, request.offset)) as pieces:

@@ -107,7 +107,7 @@ class Blobs:
         digest, offset, size = _parse(body)
         await self._catch_up(size)
         self._check_known(digest)
-        may_read_blob(self._rows, digest, organization)
+        may_read_blob(self._rows, digest, organization, holder=self._organization)
         async for piece in self.stream(digest, offset):
             yield piece
 
