@@ -1,4 +1,4 @@
-"""The worker's pure choices: what is its own, what is over, what may be closed, who holds a blob."""
+"""The worker's pure choices: what is its own, what is over, what may be closed, who has a blob."""
 
 from typing import Any
 
