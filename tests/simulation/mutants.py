@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from faults import Faults
+
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.blocks import Header, Justification
 from tilth_ledger.genesis import Genesis
@@ -49,3 +53,33 @@ MUTANTS: dict[str, type[VoterRules]] = {
     "no finalize after nullify": FinalizesAfterNullify,
     "no nullify after finalize": NullifiesAfterFinalize,
 }
+
+# One of four lies (or is two), messages are lost and late, nodes crash: made to hurt.
+LIAR = Faults(
+    n=4,
+    q=3,
+    cheap_keys=True,
+    wire=False,
+    delta_ms=100,
+    delay=(1, 40),
+    slow_chance=0.1,
+    slow_ms=3_000,
+    loss=0.2,
+    duplicate=0.1,
+    fifo=False,
+    partition_every_ms=0,
+    crash=0.01,
+    down_ms=(1, 50),
+    torn=True,
+    batch_ms=0,
+    skew_ms=0,
+    leaves=20,
+    gap_ms=200,
+    conditional=0.0,
+    faulty_ms=10_000,
+    traitors=1,
+    liars=True,
+    reset_ms=0,
+    compact_bytes=4_000,
+)
+TWINS = replace(LIAR, liars=False, crash=0.05)

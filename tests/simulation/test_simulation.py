@@ -1,0 +1,61 @@
+"""Hundreds of seeds of the simulator; a failing one prints the command that replays it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faults import of_seed
+from kept_seeds import KEPT_SEEDS
+from soak import replay_command, run_seed
+
+HERE = Path(__file__).resolve().parent
+SEEDS_PER_TEST = 20
+
+
+def check(seeds: range | tuple[int, ...]) -> None:
+    for seed in seeds:
+        _, _, _, error = run_seed(seed)
+        assert not error, f"replay: {replay_command(seed)}\n{error}"
+
+
+@pytest.mark.parametrize("first", range(0, 400, SEEDS_PER_TEST))
+def test_members_agree_and_go_on_under_faults(first: int) -> None:
+    check(range(first, first + SEEDS_PER_TEST))
+
+
+def test_seeds_that_failed_once_pass() -> None:
+    check(KEPT_SEEDS)
+
+
+def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
+    mixes = [of_seed(seed) for seed in range(400)]
+    assert {mix.n for mix in mixes} == {1, 2, 3, 4, 7}
+    assert any(not mix.cheap_keys for mix in mixes)
+    for fault in ("loss", "duplicate", "partition_every_ms", "crash", "slow_chance", "reset_ms"):
+        assert 0 < sum(bool(getattr(mix, fault)) for mix in mixes) < len(mixes), fault
+    assert sum(mix.traitors > 0 for mix in mixes) > 20
+
+
+def test_one_seed_is_one_run() -> None:
+    for seed in range(5):
+        assert run_seed(seed) == run_seed(seed)
+
+
+def test_another_seed_is_another_run() -> None:
+    assert run_seed(1)[1] != run_seed(2)[1]
+
+
+def test_a_run_does_not_depend_on_the_hash_seed_of_the_process() -> None:
+    assert traces("1") == traces("4711")
+
+
+def traces(hash_seed: str) -> str:
+    command = [sys.executable, "soak.py", "--seeds", "0..12", "--jobs", "1", "--traces"]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout.rpartition("12 seeds")[0]
