@@ -52,6 +52,7 @@ class Candidate:
     ids: frozenset[str] = frozenset()
     pending_ids: frozenset[str] = frozenset()  # of it and its ancestors that are not final
     journaled: bool = False
+    reported: bool = False  # its failure, to the operator
 
     @property
     def view(self) -> int:

@@ -164,6 +164,8 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     for block, hashed in zip(blocks, hashes, strict=True):
         voting.check_justification(core, block)
         core.tree.add(block, hashed)
+        if chain.certificate is None:
+            _learn_justification(core, block)
     if chain.certificate is None:
         sync.window += hashes if len(sync.window) < MOST_WINDOW else []
     else:

@@ -82,6 +82,7 @@ class Core:
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
     journal_bytes: int = 0
+    compacted_bytes: int = 0
     _applied: bool = False
 
     @property
@@ -239,10 +240,10 @@ class Core:
             records.append(self.promised)
         bodies = tuple(record.encode() for record in records)
         self.journal_bytes += sum(len(body) + 28 for body in bodies)
-        if stored is None or self.journal_bytes < COMPACT_BYTES:
+        if stored is None or self.journal_bytes < max(COMPACT_BYTES, 2 * self.compacted_bytes):
             return None, bodies
         compact = tuple(record.encode() for record in self.records())
-        self.journal_bytes = sum(len(body) + 28 for body in compact)
+        self.journal_bytes = self.compacted_bytes = sum(len(body) + 28 for body in compact)
         return compact, bodies
 
     def _report_evidence(self) -> None:

@@ -147,7 +147,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator must know: `kind` is evidence, amnesia, repair or peer."""
+    """Something an operator must know: `kind` is evidence, amnesia, repair, diverged
+    or peer."""
 
     kind: str
     message: str

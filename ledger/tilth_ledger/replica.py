@@ -32,7 +32,8 @@ Events: `Start` once; `PeerConnected(member)` and `PeerGone(member)` as connecti
 `Received(member, message)` with what `decode_message` gave (skip None), the member being whom TLS
 proved; `Submitted(leaf)` for each leaf of a client; `Tick`. A leaf is final when it stands in a
 `finalized` block; `refused` names the leaves of this node's clients that will not be. Neither may
-come: the client resubmits the same bytes.
+come: the client resubmits the same bytes. Look for a leaf's row before submitting it: one that is
+final already is not reported again.
 
 Left to others: rules of voting (ballot, voting), repetition (catch_up), what leaves mean
 (execution).

@@ -57,10 +57,9 @@ def consider(core: Core, proposal: Proposal) -> None:
         if core.table.learn(certificate):
             core.certified(certificate, formed=False)
     core.certified(core.table.admit(vote), formed=True)
-    if header.view == core.view or core.table.is_certified(header.view, hashed):
+    first = header.view == core.view and core.proposals.setdefault(header.view, hashed) == hashed
+    if first or core.table.is_certified(header.view, hashed):
         core.tree.add(proposal.block, hashed)
-    if header.view == core.view:
-        core.proposals.setdefault(header.view, hashed)
 
 
 def check_justification(core: Core, block: Block) -> None:
@@ -165,7 +164,9 @@ def _vote_finalize(core: Core) -> bool:
     changed = False
     for certificate in list(core.table.notarized(core.tree.tip.view)):
         candidate = core.tree.get(certificate.block)
-        if candidate is not None and candidate.executed and _may_finalize(core, certificate):
+        if candidate is not None and candidate.failure:
+            _report_divergence(core, candidate)
+        elif candidate is not None and candidate.executed and _may_finalize(core, certificate):
             core.hold(candidate)
             core.cast(FINALIZE, certificate.view, certificate.block)
             changed = True
@@ -345,6 +346,13 @@ def _check_leader(core: Core, proposal: Proposal, hashed: bytes) -> None:
         )
     if core.table.voted(header.view, NOTARIZE, leader) != vote:
         vote.verify(core.genesis)
+
+
+def _report_divergence(core: Core, candidate: Candidate) -> None:
+    """The members notarized what I find wrong: not final yet, but nothing to be silent about."""
+    if not candidate.reported:
+        candidate.reported = True
+        core.alarm("diverged", f"cannot execute the notarized block: {candidate.failure}")
 
 
 def _check_diverged(core: Core, certificate: Certificate) -> None:

@@ -244,7 +244,7 @@ def test_a_full_pool_refuses_with_a_remedy() -> None:
     stage.crash(2)
     for start in range(0, 17_000, 1_000):
         stage.submit(0, *(f"leaf {n}" for n in range(start, start + 1_000)))
-    name, error = stage.refused[0][0]
+    _, error = stage.refused[0][0]
     assert "too many entries" in str(error)
     assert stage.replicas[0].pending == 16_384
 

@@ -1,7 +1,7 @@
 """The rules of voting against a member that breaks them, and each rule's removal caught.
 
-In the attacks member 2 of four lies (q = 3, so that one liar is one too few) and the test speaks for
-it; the three others are real.
+In the attacks member 2 of four lies (q = 3, so that one liar is one too few) and the test speaks
+for it; the three others are real.
 """
 
 from __future__ import annotations

@@ -230,4 +230,3 @@ class Liar:
         if self.random.random() < 0.4:
             return tuple(others)
         return tuple(sorted(self.random.sample(others, self.random.randint(1, len(others)))))
-

@@ -96,9 +96,7 @@ class NumberExecutor:
         taken.add(words[0])
 
     @staticmethod
-    def _after(
-        parent: Numbers, taken: set[str], leaves: Sequence[bytes], time_ms: int
-    ) -> Numbers:
+    def _after(parent: Numbers, taken: set[str], leaves: Sequence[bytes], time_ms: int) -> Numbers:
         if not leaves:
             return replace(parent, time_ms=time_ms)
         root, digest = parent.root, parent.digest
@@ -112,7 +110,7 @@ class NumberExecutor:
 
 @dataclass(frozen=True, slots=True)
 class CheapKey:
-    """Signs and verifies with a keyed hash: unforgeable inside the simulator, where nobody looks."""
+    """Signs and verifies with a keyed hash: good enough where nobody looks at secrets."""
 
     secret: bytes
 

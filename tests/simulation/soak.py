@@ -1,6 +1,6 @@
-"""Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2]`; one seed: `--seeds 7`.
+"""Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2]`.
 
-Prints each failing seed with the command that replays it; exits 1 if there was one.
+One seed is `--seeds 7`. Prints each failing seed with the command that replays it; exits 1 if there was one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent.parent / "ledger"))
 
 from world import World  # noqa: E402
-
 
 MOST_SECONDS = 60  # a seed takes a fraction of one: longer is a loop
 

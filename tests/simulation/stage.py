@@ -1,12 +1,12 @@
 """A stage for scenarios: replicas whose messages a test delivers, holds back or makes up.
 
-    stage = Stage(3)
-    stage.submit(0, "a")
-    stage.settle()                # deliver everything, fire no timer
-    stage.pass_ms(1_000)          # let time go by, firing timers and delivering
-    stage.cut(0, 1); stage.mend() # no messages between 0 and 1; all again, with new connections
-    stage.crash(2); stage.restart(2)
-    stage.play(3, to=0, message=...)  # member 3 is not run (`away`): the test speaks for it
+stage = Stage(3)
+stage.submit(0, "a")
+stage.settle()                # deliver everything, fire no timer
+stage.pass_ms(1_000)          # let time go by, firing timers and delivering
+stage.cut(0, 1); stage.mend() # no messages between 0 and 1; all again, with new connections
+stage.crash(2); stage.restart(2)
+stage.play(3, to=0, message=...)  # member 3 is not run (`away`): the test speaks for it
 """
 
 from __future__ import annotations

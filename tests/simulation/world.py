@@ -448,9 +448,11 @@ class World:
     def _heal(self) -> None:
         self.healed = True
         self._blocked = set()
-        self.view_at_healing = max(n.replica.view for n in self.nodes if n.replica) if any(
-            n.replica for n in self.nodes
-        ) else 0
+        self.view_at_healing = (
+            max(n.replica.view for n in self.nodes if n.replica)
+            if any(n.replica for n in self.nodes)
+            else 0
+        )
         for node in self.nodes:
             if node.replica is None:
                 self._boot(node)
@@ -477,7 +479,9 @@ class World:
         """The trace: equal for equal seeds, whatever the hash seed of the process."""
         kinds = ",".join(type(event).__name__ for event in events)
         sent = ",".join(f"{send.to}{type(send.message).__name__}" for send in effects.send)
-        line = f"{self.now} {node.number} {kinds} {sent} {effects.timer_ms} {len(effects.finalized)}"
+        line = (
+            f"{self.now} {node.number} {kinds} {sent} {effects.timer_ms} {len(effects.finalized)}"
+        )
         self.trace.update(line.encode())
         for body in effects.persist:
             self.trace.update(body)
