@@ -32,7 +32,8 @@ np.left = True
 seen += ['cwd'] if os.getcwd() != '/task' else []
 os.chdir('/tmp')
 seen += ['umask'] if os.umask(0o077) != 0o022 else []
-seen += ['nice'] if os.nice(0) else []
+seen += ['nice'] if os.nice(0) != 5 else []
+os.nice(3)
 seen += ['handler'] if signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL else []
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 import resource
@@ -217,3 +218,26 @@ async def test_outputs_of_a_warm_step_are_its_own(lab):
 
     paths = [Path(r.outputs["out/model"]) / "model.h5" for r in (first, second)]
     assert paths[0].read_bytes() != paths[1].read_bytes()
+
+
+async def test_imports_that_start_threads_are_left_to_each_step(lab):
+    count = "print(len(os.listdir('/proc/self/task')), 'numpy' in sys.modules)\n"
+    head = "import os, sys\n" + count
+    code = lab.algo(count + MODEL)
+    (code / "algorithm.py").write_text(head + (code / "algorithm.py").read_text())
+    lab.sandbox._layout["environment"]["OPENBLAS_NUM_THREADS"] = "2"
+
+    first, second = await lab.run(code), await lab.run(code)
+
+    assert first.log == second.log == b"1 False\n2 True\n"
+    assert second.warm
+
+
+async def test_imports_without_threads_are_shared(lab):
+    code = lab.algo(MODEL)
+    head = "import os, sys\nprint(len(os.listdir('/proc/self/task')), 'numpy' in sys.modules)\n"
+    (code / "algorithm.py").write_text(head + (code / "algorithm.py").read_text())
+
+    result = await lab.run(code)
+
+    assert result.log == b"1 True\n"

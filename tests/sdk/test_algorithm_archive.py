@@ -312,7 +312,7 @@ def test_a_manifest_that_is_wrong_says_how(tmp_path, text, words):
         ("import no_such_library", EnvironmentMissing),
         ("x = 1", WrongShape),
         (
-            "from tilth.algorithm import Algorithm\nclass A(Algorithm): pass\nclass B(Algorithm): pass",
+            "from tilth.algorithm import Algorithm as A\nclass B(A): pass\nclass C(A): pass",
             WrongShape,
         ),
     ],

@@ -26,6 +26,7 @@ from tilth_ledger.canonical import dumps
 from tilth_ledger.frames import Bounds
 from tilth_ledger.steps import EXIT_CODES, Reason
 from tilth_node.runtimes import (
+    Check,
     Environment,
     Handle,
     NodeFault,
@@ -68,6 +69,10 @@ class Sandbox:
         self._pool = Pool(warm_runners)
         self._runs: dict[str, _Run] = {}
         self._layout = hostpython.layout()
+
+    async def stated(self) -> list[Check]:
+        """Nothing: all is tried."""
+        return []
 
     async def offer(self, environment: Environment) -> None:
         """The environment is what this Python has installed."""
@@ -201,7 +206,7 @@ def _reason(facts: Mapping[str, Any], cpu_limit_ms: int) -> Reason | None:
     """Why a step failed; None when it succeeded."""
     if named := facts.get("reason"):
         return Reason(named)
-    status = int(facts["status"])
+    status = facts["status"]
     if status == 0:
         return None
     if status == -9 and facts.get("cpu_ms", 0) >= cpu_limit_ms:

@@ -11,6 +11,7 @@ Invariants
 Left to others: what the answer means for the task (`sandbox`).
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -26,6 +27,8 @@ from tilth_node.runtimes.boundedlog import BoundedLog
 
 _CHUNK: Final = 1 << 18
 _ZYGOTE_LOG_BYTES: Final = 1 << 16
+_TOLD: Final = frozenset({"status", "cpu_ms", "peak_memory_bytes"})
+_NICENESS: Final = 5  # the ledger of the same machine comes first
 
 
 class Supervisor:
@@ -116,11 +119,13 @@ class Zygote:
         self._socket, theirs = socket.socketpair()
         self._log, log_write = os.pipe()
         self._buffer = b""
+        self._words = BoundedLog(_ZYGOTE_LOG_BYTES)
         self.pid = os.fork()
         if not self.pid:
             _become_zygote(facts, theirs, log_write)
         theirs.close()
         os.close(log_write)
+        os.set_blocking(self._log, False)
 
     def run(
         self, facts: dict[str, Any], control: socket.socket, log: BoundedLog, deadline: float
@@ -136,12 +141,14 @@ class Zygote:
         finally:
             os.close(write)
         with selectors.DefaultSelector() as selector:
-            for fd in (self._socket.fileno(), self._step_log, control.fileno()):
+            for fd in (self._socket.fileno(), self._step_log, self._log, control.fileno()):
                 selector.register(fd, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
                     if key.fd == control.fileno():
                         os._exit(0)
+                    if key.fd == self._log:
+                        self._words.add(os.read(self._log, _CHUNK))
                     if key.fd == self._step_log and not self._read_log(log):
                         selector.unregister(self._step_log)
                     if key.fd == self._socket.fileno():
@@ -166,7 +173,10 @@ class Zygote:
             message = json.loads(line)
         except ValueError:
             return None
-        return message if isinstance(message, dict) else None
+        if not isinstance(message, dict):
+            return None
+        # The zygote's libraries may be hostile: numbers under known names, nothing else.
+        return {name: v for name, v in message.items() if name in _TOLD and type(v) is int}
 
     def _read_log(self, log: BoundedLog) -> bool:
         data = os.read(self._step_log, _CHUNK)
@@ -186,6 +196,9 @@ class Zygote:
         """Whether a process besides pid 1 and the zygote lives; unknown counts as yes."""
         if not self._proc:
             return True
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # an orphan that has ended is no one's leftover
         return any(
             name.isdigit() and int(name) not in (1, self.pid) for name in os.listdir("/proc")
         )
@@ -193,7 +206,9 @@ class Zygote:
     def _gone(self, log: BoundedLog) -> dict[str, Any]:
         """The zygote ended by itself: its words are the build log of the environment."""
         _kill_all()
-        log.add(os.read(self._log, _ZYGOTE_LOG_BYTES))
+        with contextlib.suppress(BlockingIOError):
+            self._words.add(os.read(self._log, _CHUNK))
+        log.add(self._words.text())
         return {"reason": "environment", "detail": "the environment's process ended by itself"}
 
 
@@ -205,6 +220,7 @@ def _become_zygote(facts: dict[str, Any], ours: socket.socket, log: int) -> None
     os.closerange(4, 4096)
     os.setsid()
     _be_killed_first()
+    os.nice(_NICENESS)
     kernel.drop_capabilities()
     kernel.no_new_privileges()
     kernel.load_seccomp(seccomp.program(os.uname().machine))

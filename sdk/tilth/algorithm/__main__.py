@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tilth.algorithm import runner, serve
 
-if sys.argv[1:2] == ["--serve"]:
-    serve.serve(Path(sys.argv[2]))
+if len(sys.argv) > 2 and sys.argv[1] in (serve.PREPARED, serve.PLAIN):
+    serve.serve(Path(sys.argv[2]), sys.argv[1])
 else:
     sys.exit(runner.run(Path(sys.argv[1] if len(sys.argv) > 1 else "/task")))

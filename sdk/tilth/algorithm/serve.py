@@ -5,8 +5,8 @@ Invariants
   those that the environment holds, nothing else. What it imported may be as hostile as any library:
   the node trusts it for nothing but to fork, and ends it with the isolation.
 - A child shares no descriptor, no random state and no limit with the next one.
-- It says how many threads it has after importing: a process with threads cannot be forked safely,
-  so the node then uses it once.
+- A process with threads cannot be forked safely: when the imports started any, it begins again
+  without them, and every child imports for itself.
 
 Speaks with the supervisor over descriptor 3: a line of JSON in with the log's descriptor, lines of
 JSON out.
@@ -14,6 +14,7 @@ JSON out.
 
 import ast
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -23,21 +24,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from tilth.algorithm import confine, runner
+from tilth.algorithm import confine, manifest, runner
 
 _CHANNEL: Final = 3
-_ALWAYS: Final = ("numpy", "h5py")
+_ALWAYS: Final = ("numpy.random", "h5py")  # numpy loads its random numbers late
+_SCORING: Final = tuple(f"tilth_metrics.{m}" for m in ("scoring", "confusion", "ranking"))
 _FOLDERS: Final = ("code", "opener", "metric")
 _MOST_MODULES: Final = 100
 
 
-def serve(root: Path) -> None:
-    """Import what the archives below `root` will, then fork a child per request, for ever."""
+PREPARED: Final = "--serve"
+PLAIN: Final = "--serve-plain"
+
+
+def serve(root: Path, mode: str) -> None:
+    """Import what the archives below `root` will (unless `mode` is PLAIN), then fork a child per
+    request, for ever."""
     confine.hide_memory(True)
-    _preload(root)
+    if mode == PREPARED:
+        _preload(root)
+        if _threads() != 1:
+            words = [PLAIN if word == PREPARED else word for word in sys.orig_argv]
+            os.execv(sys.executable, words)  # noqa: S606
     os.chdir("/")  # nothing here may hold on to a step's disk, which the next step must not reach
     channel = socket.socket(fileno=_CHANNEL)
-    _say(channel, {"ready": True, "threads": _threads()})
     while True:
         line, fds, _, _ = socket.recv_fds(channel, 1 << 16, 1)
         if not line:
@@ -81,12 +91,23 @@ def _become_step(root: Path, request: dict[str, Any], log: int) -> NoReturn:
 def _preload(root: Path) -> None:
     """Import the environment's modules that the archives name; a failure shows again in the step,
     where it belongs to someone."""
-    wanted = dict.fromkeys(_ALWAYS)
+    wanted = dict.fromkeys(() if _is_command(root) else _ALWAYS)
+    wanted |= dict.fromkeys(_SCORING if (root / "pred").is_dir() else ())
     for folder in _FOLDERS:
         wanted |= dict.fromkeys(_imports(root / folder))
     for name in list(wanted)[:_MOST_MODULES]:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    # What is loaded by now stays for ever: a child's collector need not walk, and so copy, it.
+    gc.collect()
+    gc.freeze()
+
+
+def _is_command(root: Path) -> bool:
+    """Whether the step's archive runs a program of its own instead of Python."""
+    with contextlib.suppress(Exception):
+        return any(manifest.read(root / folder).commands for folder in _FOLDERS)
+    return False
 
 
 def _imports(folder: Path) -> Iterator[str]:
@@ -112,7 +133,7 @@ def _threads() -> int:
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
-        return 0  # unknown: the node treats it as too many
+        return 0  # without /proc there is no knowing
 
 
 def _say(channel: socket.socket, facts: dict[str, Any]) -> None:
