@@ -1,1 +1,1 @@
-"""The core of Tilth's ledger: pure, sans-IO. It decides; bytes, ticks and rows go in, effects come out."""
+"""The core of the ledger: pure, sans-IO. It decides; bytes, ticks and rows go in, effects come out."""
