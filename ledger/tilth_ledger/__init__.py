@@ -1,1 +1,1 @@
-"""The core of the ledger: pure, sans-IO. It decides; bytes, ticks and rows go in, effects come out."""
+"""The core of the ledger: pure, sans-IO. Bytes, ticks and rows go in, decisions come out."""
