@@ -24,7 +24,7 @@ from typing import Any
 
 from tilth_ledger import canonical, operations, state
 from tilth_ledger.context import Context
-from tilth_ledger.errors import Refused, TilthError
+from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import CERTIFIED_RESULT, Entry, Leaf, verify_author
@@ -174,11 +174,22 @@ class Executor:
             if expected:
                 _check_system_leaf(leaf, expected.pop(0))
             else:
+                self._check_room(block, leaf)
                 expected = self._apply(block, leaf)
             block.append(leaf)
         if expected:
             _check_system_leaf(b"", expected[0])
         return block.state()
+
+    def _check_room(self, block: _Block, leaf: bytes) -> None:
+        if self._full(block, leaf):
+            raise InvalidInput(
+                "the block is larger than the genesis file allows",
+                found=f"a leaf after {len(block.leaves)} leaves, {block.body_bytes} bytes and"
+                f" {len(block.rows.changes)} row writes",
+                expected=f"at most {self.limits.block_leaves} leaves, {self.limits.block_bytes}"
+                f" bytes, {self.limits.block_row_writes} row writes",
+            )
 
     def admit(self, leaf: bytes) -> str:
         """The id of a submitted leaf whose form holds; raises `InvalidInput`."""

@@ -121,6 +121,9 @@ def test_a_block_is_bounded_and_what_does_not_fit_waits(limits):
 
     assert 0 < len(built.leaves) < 5
     assert not built.refused
+    executor.execute(parent, built.leaves, world.time_ms + 1)
+    with pytest.raises(InvalidInput, match="larger than the genesis file allows"):
+        executor.execute(parent, entries, world.time_ms + 1)
 
 
 def test_the_digest_does_not_depend_on_the_hash_seed(told):
