@@ -17,6 +17,7 @@ from tilth_ledger.errors import InvalidInput
 
 FILE = "node.toml"
 RUNTIMES = ("auto", "docker", "sandbox", "process")
+NETWORKS = ("none", "default", "host")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -33,6 +34,10 @@ class Config:
     runtime: str = "auto"
     allow_unisolated: bool = False  # the `process` runtime may run other organizations' code
     slots: int = 1  # tasks at a time
+    engine_address: str = ""  # as DOCKER_HOST; empty: from there
+    engine_base: str = "tilth-task"  # the image that environments are built on
+    engine_wheels: str = ""  # a folder of wheels for builds
+    engine_build_network: str = "none"  # what builds may reach
     log_level: str = "INFO"
     log_lines: str = "text"
 
@@ -47,6 +52,12 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
         "runtime": ("runtime", "runtime"),
         "slots": ("slots", "count"),
         "allow_unisolated": ("allow_unisolated", "true or false"),
+    },
+    "engine": {
+        "address": ("engine_address", "text or empty"),
+        "base": ("engine_base", "text"),
+        "wheels": ("engine_wheels", "text or empty"),
+        "build_network": ("engine_build_network", "network"),
     },
     "log": {"level": ("log_level", "level"), "lines": ("log_lines", "json or text")},
 }
@@ -137,11 +148,16 @@ def _checked(path: Path, label: str, kind: str, value: object) -> Any:
             return value
         case ("runtime", str()) if value in RUNTIMES:
             return value
+        case ("text or empty", str()):
+            return value
+        case ("network", str()) if value in NETWORKS:
+            return value
         case ("level", str()) if value in LEVELS:
             return value
         case ("json or text", "json" | "text"):
             return value
-    expected = {"runtime": " or ".join(RUNTIMES), "level": " or ".join(LEVELS)}.get(kind, kind)
+    choices = {"runtime": RUNTIMES, "level": LEVELS, "network": NETWORKS}
+    expected = " or ".join(choices[kind]) if kind in choices else kind
     raise _mistake(path, label, repr(value), expected)
 
 

@@ -153,6 +153,9 @@ class Runtime(Protocol):
     name: str
     grade: str
 
+    async def stated(self) -> list[Check]:
+        """What is known before anything is tried, such as what an engine says of itself."""
+
     async def offer(self, environment: Environment) -> None:
         """Make sure that steps may run in an environment. Raises EnvironmentMissing."""
 

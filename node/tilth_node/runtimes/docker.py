@@ -10,7 +10,7 @@ Invariants
 - A container and its volume are named after the step before it starts, and the handle says all that
   `collect` needs: a later life of the node can gather the result or end it.
 - What nobody remembers is found by its label and removed before anything new starts.
-- What the engine does not hold is named by `weaknesses` and lowers the grade.
+- What the engine does not hold is named (`stated`, and the self-test) and lowers the grade.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ from tilth_node.runtimes.hardening import (
     host_config,
 )
 from tilth_node.runtimes.images import BuildSettings, Images
-from tilth_node.runtimes.volumes import KIND, NODE, Volumes, remove
+from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, remove
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -74,8 +74,12 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, node: str, settings: EngineSettings, folder: Path) -> None:
+    def __init__(
+        self, node: str, settings: EngineSettings, folder: Path, *, keep: bool = True
+    ) -> None:
+        """`folder` remembers images; `keep`: shared volumes stay for the next life."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._keep = keep
         self.grade = "A"
         self._node = node
         self._settings = settings
@@ -88,8 +92,8 @@ class Docker:
         self._opened = False
         self._opening = asyncio.Lock()
 
-    async def weaknesses(self) -> list[Check]:
-        """What the engine says it can hold; the grade is what is left."""
+    async def stated(self) -> list[Check]:
+        """What the engine says that it can hold."""
         return weaknesses(*await self._engine.run(lambda api: (api.version(), api.info())))
 
     async def offer(self, environment: Environment) -> None:
@@ -175,27 +179,29 @@ class Docker:
         self._running.add(handle.id)
         return handle
 
+    async def forget(self, plan: str) -> None:
+        """No runner outlives its step; volumes of folders that are gone are removed."""
+        if self._opened:
+            with contextlib.suppress(EngineFault):
+                await self._volumes.sweep()
+
     async def close(self) -> None:
-        """End everything that runs here; shared volumes stay for the next life."""
+        """End everything that runs here."""
         await asyncio.gather(*self._removals, return_exceptions=True)
         with contextlib.suppress(EngineFault):
-            await self._engine.run(partial(_end_all, self._node, frozenset()))
+            for kind in ("step",) if self._keep else ("step", "sealed"):
+                await self._engine.run(partial(_end_all, self._node, frozenset(), kind))
         self._engine.close()
-
-    async def purge(self) -> None:
-        """Remove everything of this node from the engine but its images."""
-        await self._engine.run(partial(_end_all, self._node, frozenset()))
-        await self._engine.run(partial(_end_all, self._node, frozenset(), kind="sealed"))
 
     async def _open(self) -> None:
         """Look at the engine and clean up after earlier lives: at first, and after each fault."""
         async with self._opening:
             if self._opened:
                 return
-            checks = await self.weaknesses()
+            checks = await self.stated()
             self.grade = max([c.grade for c in checks if not c.holds], default="A")
             self._images.forget()
-            await self._engine.run(partial(_end_all, self._node, frozenset(self._running)))
+            await self._engine.run(partial(_end_all, self._node, frozenset(self._running), "step"))
             await self._volumes.sweep()
             self._opened = True
 
@@ -339,12 +345,12 @@ def _result(
     )
 
 
-def _end_all(node: str, keep: frozenset[str], api: "APIClient", *, kind: str = "step") -> None:
+def _end_all(node: str, keep: frozenset[str], kind: str, api: "APIClient") -> None:
     """Remove all containers and volumes of a kind that carry this node's label, but `keep`."""
     wanted = {"label": [f"{NODE}={node}", f"{KIND}={kind}"]}
     names = {each["Names"][0].lstrip("/") for each in api.containers(all=True, filters=wanted)}
     for name in names - keep:
-        remove(api, name, name)
+        remove(api, name, name.removesuffix(SEALED))
     volumes = {each["Name"] for each in api.volumes(filters=wanted).get("Volumes") or ()}
     for name in volumes - keep:
         remove(api, "", name)

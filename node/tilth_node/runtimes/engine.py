@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 SOCKET: Final = "unix:///var/run/docker.sock"
 ABSENT, CONFLICT = 404, 409
 _THREADS: Final = 32  # each waiting step holds one
+_PROBE_SECONDS: Final = 5
 _CALL_SECONDS: Final = 300  # of silence, in a call that is no wait
 
 
@@ -44,7 +45,8 @@ class EngineFault(NodeFault):
 class Engine:
     """One engine; `address` as DOCKER_HOST says it, by default from there."""
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", seconds: float = _CALL_SECONDS) -> None:
+        self._seconds = seconds
         self.address = address or os.environ.get("DOCKER_HOST", "") or SOCKET
         self._api: APIClient | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
@@ -62,7 +64,7 @@ class Engine:
 
         try:
             if self._api is None:
-                self._api = _connect(self.address)
+                self._api = _connect(self.address, self._seconds)
             return work(self._api)
         except APIError as error:
             raise _refused(error.status_code or 0, str(error.explanation or error)) from error
@@ -76,12 +78,26 @@ class Engine:
             self._api.close()
 
 
-def _connect(address: str) -> "APIClient":
+def has_image(address: str, image: str) -> bool:
+    """Whether an engine answers at once and has an image. Imports nothing when there is none."""
+    engine = Engine(address, _PROBE_SECONDS)
+    if engine.address.startswith("unix://") and not os.path.exists(engine.address[7:]):
+        return False
+    try:
+        engine.now(lambda api: api.inspect_image(image))  # type: ignore[no-untyped-call]
+    except EngineFault:
+        return False
+    finally:
+        engine.close()
+    return True
+
+
+def _connect(address: str, seconds: float) -> "APIClient":
     from docker import APIClient
     from docker.utils import kwargs_from_env
 
     settings: dict[str, Any] = {**kwargs_from_env(), "base_url": address}
-    return APIClient(version="auto", timeout=_CALL_SECONDS, max_pool_size=_THREADS, **settings)
+    return APIClient(version="auto", timeout=int(seconds), max_pool_size=_THREADS, **settings)
 
 
 def _refused(status: int, words: str) -> EngineFault:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 LABEL: Final = "org.tilth.environment"
 OWN: Final = Environment("own", ("h5py", "numpy"))  # of steps that name no environment
-NETWORKS: Final = ("none", "default", "host")
 _LOG_BYTES: Final = 1 << 18
 _LAST_WORDS: Final = 300
 
@@ -39,7 +38,7 @@ _LAST_WORDS: Final = 300
 class BuildSettings:
     """What the operator allows."""
 
-    base: str = "python:3.11-slim"
+    base: str = "tilth-task"
     network: str = "none"  # of a build: none, default or host
     wheels: Path | None = None
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 NODE, KIND, SOURCE = "org.tilth.node", "org.tilth.kind", "org.tilth.source"
+SEALED, FILLING = "-sealed", "-filling"
 _AT: Final = "/volumes/tree"
 # What runs a step: the packages and, of the node's, only what pid 1 of a container needs.
 _RUNNER: Final[Mapping[str, tuple[str, ...]]] = {
@@ -99,9 +100,9 @@ def runner_files() -> dict[str, bytes]:
 
 
 def _seal(name: str, labels: Mapping[str, str], image: str, files: Any, api: "APIClient") -> None:
-    if _exists(api, f"{name}-sealed"):
+    if _exists(api, f"{name}{SEALED}"):
         return
-    filling = f"{name}-filling"
+    filling = f"{name}{FILLING}"
     remove(api, filling, name)
     mount = _mount(name, labels)
     api.create_container(
@@ -120,7 +121,7 @@ def _seal(name: str, labels: Mapping[str, str], image: str, files: Any, api: "AP
             "a volume does not hold what was sent to it", found=found, expected=expected
         )
     # A crash before this leaves a volume that is filled again.
-    api.rename(filling, f"{name}-sealed")
+    api.rename(filling, f"{name}{SEALED}")
 
 
 def _mount(name: str, labels: Mapping[str, str]) -> Any:
@@ -134,8 +135,8 @@ def _sweep(node: str, api: "APIClient") -> None:
     for container in api.containers(all=True, filters=wanted):
         name = container["Names"][0].lstrip("/")
         source = container["Labels"].get(SOURCE, ".")
-        volume = name.removesuffix("-sealed").removesuffix("-filling")
-        if name.endswith("-filling") or not os.path.exists(source):
+        volume = name.removesuffix(SEALED).removesuffix(FILLING)
+        if name.endswith(FILLING) or not os.path.exists(source):
             remove(api, name, volume)
 
 

@@ -25,14 +25,14 @@ from tilth_ledger.permissions import Rights
 from tilth_ledger.results import read_count, read_score
 from tilth_ledger.rows import Row
 from tilth_ledger.steps import Kind, Source, Step, format_of, steps_of
-from tilth_node.runtimes import Reason, StepResult, StepSpec
-from tilth_node.runtimes.hostpython import missing
+from tilth_node.runtimes import Environment, Reason, StepResult, StepSpec
 from tilth_node.runtimes.unpack import pack
 from tilth_node.storage import walk
 from tilth_node.storage.runs import Run
 from tilth_node.storage.samples import DataChanged
 from tilth_node.storage.vault import Blob
 from tilth_node.worker import outcome
+from tilth_node.worker.environments import environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.holders import wanted
 from tilth_node.worker.patience import patiently
@@ -58,7 +58,7 @@ class Execution:
 
     async def prepare(self) -> None:
         """Fetch what is not here, check the data (rule D2), build what is shared by tasks."""
-        self._check_environments()
+        await self._offer_environments()
         blobs = (self._fetch(digest) for digest in sorted(self._digests()))
         await asyncio.gather(*blobs, self._fetch_reports())
         try:
@@ -81,15 +81,14 @@ class Execution:
     async def _prepare_folders(self) -> None:
         await asyncio.to_thread(self._site.stage.prepare, self._steps, content=self._certifiable)
 
-    def _check_environments(self) -> None:
-        for key in sorted({step.environment for step in self._steps if step.environment}):
-            row = self._site.rows.get(f"environment/{key}") or {"spec": {"requirements": []}}
-            if absent := missing(row["spec"]["requirements"]):
-                raise Failed(
-                    "environment",
-                    "this node cannot offer the environment",
-                    found=f"not installed: {', '.join(absent)}",
-                )
+    async def _offer_environments(self) -> None:
+        for key in sorted({step.environment for step in self._steps}):
+            offer = partial(self._site.runtime.offer, self._environment_of(key))
+            await patiently(offer, self._tell)
+
+    def _environment_of(self, key: str) -> Environment:
+        row = self._site.rows.get(f"environment/{key}") if key else None
+        return Environment() if row is None else environment_of(row, self._site.vault)
 
     async def _fetch(self, digest: str) -> None:
         limit = max(self._site.allowance.output_bytes, ARCHIVE_BYTES)
@@ -140,7 +139,9 @@ class Execution:
         collect.mkdir(parents=True)
         filled = self._site.stage.fill(self._task, step, earlier)
         runtime = self._site.runtime
-        handle = await runtime.stage(StepSpec(step, collect, filled.mounts, filled.files))
+        environment = self._environment_of(step.environment)
+        spec = StepSpec(step, collect, filled.mounts, filled.files, environment)
+        handle = await runtime.stage(spec)
         self._site.desk.runs.put(Run(self._key, self._attempt, step.name, handle.to_json()))
         # A crash from here on leaves a handle that the restart adopts or kills.
         try:

@@ -58,7 +58,7 @@ def _docker(config: Config, *, passing: bool) -> Docker:
 async def prove(runtime: Runtime, *, allow_unisolated: bool) -> None:
     """Find out what the runtime holds and give it that grade. Raises Unavailable when that is
     nothing and the operator has not allowed it."""
-    checks = await selftest.doctor(runtime)
+    checks = await selftest.proof(runtime)
     runtime.grade = selftest.grade_of(checks)
     for check in checks:
         if not check.holds:

@@ -1,0 +1,34 @@
+"""From the row of an environment to what a runtime must offer.
+
+A lock or a Dockerfile is a blob that the row names by digest; one that is not here makes the
+environment impossible, which is said before anything runs.
+"""
+
+from tilth_ledger import archive
+from tilth_ledger.rows import Row
+from tilth_node.runtimes import Environment, EnvironmentMissing
+from tilth_node.storage.vault import Vault
+
+
+def environment_of(row: Row, vault: Vault) -> Environment:
+    """What the row asks for. Raises EnvironmentMissing when a file of it is not on this node."""
+    spec = row["spec"]
+    dockerfile, lock = spec.get("dockerfile"), spec.get("lock")
+    files = archive.read(_load(vault, dockerfile, "Dockerfile")) if dockerfile else ()
+    return Environment(
+        digest=row["digest"],
+        requirements=tuple(spec["requirements"]),
+        base=spec.get("base", ""),
+        lock=_load(vault, lock, "lock") if lock else b"",
+        files={file.path: file.data for file in files},
+    )
+
+
+def _load(vault: Vault, digest: str, what: str) -> bytes:
+    if not vault.has(digest):
+        raise EnvironmentMissing(
+            f"the {what} of an environment is not on this node",
+            found=f"no blob {digest}",
+            remedy="upload it to this node with the SDK, then retry the task",
+        )
+    return vault.load(digest)
