@@ -253,9 +253,13 @@ def _notes(
         yield f"trained at {', '.join(trained)}, which own test data"
     if first["imports"]:
         yield f"descends from imported models: {', '.join(first['imports'])}"
+    named = {"algo": [first["algo_key"]], "dataset": [result["dataset"] for result in results]}
+    for noun, keys in named.items():
+        for key in keys:
+            if (rows.get(f"{noun}/{key}") or {}).get("status") == "withdrawn":
+                yield f"the {noun} {key} was withdrawn"
     for result in results:
-        status = (rows.get(f"sampleset/{result['set']}") or {}).get("status")
-        if status == "retired":
+        if (rows.get(f"sampleset/{result['set']}") or {}).get("status") == "retired":
             yield f"the test set {result['set']} is retired: a sample was withdrawn"
 
 

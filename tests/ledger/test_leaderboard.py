@@ -229,6 +229,19 @@ def test_a_retired_test_set_is_told(contest):
     assert any("retired" in note for note in contest.board().rows[0].notes)
 
 
+@pytest.mark.rule("A4")
+def test_what_depended_on_a_withdrawn_asset_is_marked_and_stays(contest):
+    contest.enter(both("0.8"))
+    digits, world = contest.digits, contest.world
+    world.submit(A, {"op": "algo.withdraw", "key": digits.algo})
+    world.submit(B, {"op": "dataset.withdraw", "key": digits.datasets[B]})
+
+    row = contest.board().rows[0]
+    assert row.rank == 1
+    assert f"the algo {digits.algo} was withdrawn" in row.notes
+    assert f"the dataset {digits.datasets[B]} was withdrawn" in row.notes
+
+
 @pytest.mark.rule("B4")
 def test_an_interval_stays_within_the_metric_s_range():
     contest = Contest(World(), combine="pooled")
