@@ -182,3 +182,36 @@ async def test_a_fault_of_the_machine_is_no_fault_of_the_code(lab):
 
     with pytest.raises(NodeFault, match="doctor"):
         await lab.run_spec(spec)
+
+
+async def test_what_lies_below_tmp_is_still_there_for_the_second_step(lab):
+    """A clone of this project below /tmp: the disk of a step must not hide its Python."""
+    library = lab.folder / "library"
+    library.mkdir(mode=0o755)
+    (library / "kept.txt").write_text("still here")
+    lab.sandbox._layout["binds"] = [*lab.sandbox._layout["binds"], (str(library), "/tmp/a/library")]
+    code = lab.algo(f"print(open('/tmp/a/library/kept.txt').read())\n{MODEL}")
+
+    first, second = await lab.run(code), await lab.run(code)
+
+    assert first.log == second.log == b"still here\n"
+    assert second.warm
+
+
+async def test_what_lies_below_tmp_cannot_be_changed(lab):
+    library = lab.folder / "library"
+    library.mkdir(mode=0o777)
+    lab.sandbox._layout["binds"] = [*lab.sandbox._layout["binds"], (str(library), "/tmp/a/library")]
+
+    result = await lab.run(f"open('/tmp/a/library/new.txt', 'w')\n{MODEL}")
+
+    assert b"Read-only file system" in result.log
+
+
+async def test_an_environment_that_cannot_start_leaves_its_words(lab):
+    lab.sandbox._layout["argv"] = ["python", "-m", "no_such_runner"]
+
+    result = await lab.run(MODEL)
+
+    assert result.reason is Reason.ENVIRONMENT
+    assert b"no_such_runner" in result.log

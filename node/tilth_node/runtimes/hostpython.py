@@ -86,6 +86,7 @@ def _environment() -> dict[str, str]:
         "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",
         "TZ": "UTC",
+        "PYTHONPATH": ":".join(sorted({os.path.dirname(_package_folder(n)) for n in _PACKAGES})),
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         **dict.fromkeys(_THREADS, "1"),

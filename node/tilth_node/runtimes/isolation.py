@@ -50,8 +50,8 @@ def main() -> None:
         _watch(first, control, tell)
     os.close(tell)
     os.read(told, 1)  # nothing is written to the node before the launcher's own message
-    _become_first(facts, root, told)
-    supervisor.Supervisor(control, reader, facts).serve()
+    made = _become_first(facts, root, told)
+    supervisor.Supervisor(control, reader, facts, made).serve()
 
 
 def _watch(first: int, control: socket.socket, tell: int) -> None:
@@ -71,9 +71,9 @@ def _first_message(control: socket.socket, reader: Reader) -> dict[str, Any]:
     sys.exit("the node closed the control socket before it described the isolation")
 
 
-def _become_first(facts: dict[str, Any], root: bool, launcher: int) -> None:
+def _become_first(facts: dict[str, Any], root: bool, launcher: int) -> rootfs.Root:
     """As pid 1: enter the new root, give up what rights there are, arm the dead man's switch."""
-    facts["proc"] = rootfs.enter(facts)
+    made = rootfs.enter(facts)
     if root:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -90,3 +90,4 @@ def _become_first(facts: dict[str, Any], root: bool, launcher: int) -> None:
         os.read(launcher, 1)
         os._exit(1)
     os.close(launcher)
+    return made

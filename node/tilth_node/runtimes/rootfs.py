@@ -3,7 +3,8 @@
     /usr, Python, the packages of Tilth   bound read-only from the host
     /dev                                  null, zero, full, random, urandom; shm of the step
     /proc                                 of the isolation's own processes
-    /volumes/<n>                          the step's folders, bound read-only once
+    /volumes/<n>                          what is bound again into each new disk: the step's
+                                          folders, and what of the host lies below /tmp
     /task, /tmp, /dev/shm                 one memory disk of limited size, new for every step
 
 Invariants
@@ -16,7 +17,7 @@ Runs inside the isolation, before and beside user code but never in its process.
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tilth_node.runtimes import kernel
 
@@ -29,15 +30,24 @@ _SAFE: Final = kernel.MS_NOSUID | kernel.MS_NODEV
 _FILES_PER_DISK: Final = 200_000
 
 
-def enter(facts: dict[str, Any]) -> bool:
-    """Build the root and make it this process's; True when /proc could be mounted.
+class Root(NamedTuple):
+    """What `enter` made."""
+
+    proc: bool  # whether /proc could be mounted
+    again: tuple[tuple[str, str], ...]  # what `renew` binds into each new disk: from, to
+
+
+def enter(facts: dict[str, Any]) -> Root:
+    """Build the root and make it this process's.
 
     `facts`: "binds" and "volumes" as [source, target], "links" as [path, destination].
     Needs to be pid 1 of its namespace, in a mount namespace of its own.
     """
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-    binds = [(source, target) for source, target in facts["binds"]]
-    binds += [(source, f"/volumes/{n}") for n, (source, _) in enumerate(facts["volumes"])]
+    binds = [(source, target) for source, target in facts["binds"] if not _on_disk(target)]
+    hidden = [(source, target) for source, target in facts["binds"] if _on_disk(target)]
+    hidden += [(source, f"/task/{target}") for source, target in facts["volumes"]]
+    binds += [(source, f"/volumes/{n}") for n, (source, _) in enumerate(hidden)]
     # Sources are opened before the stage hides part of the host's tree.
     opened = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in binds]
     devices = [(os.open(f"/dev/{d}", os.O_PATH | os.O_CLOEXEC), f"/dev/{d}") for d in _DEVICES]
@@ -53,7 +63,7 @@ def enter(facts: dict[str, Any]) -> bool:
         os.makedirs(_STAGE + folder, exist_ok=True)
     proc = _mount_proc(_STAGE + "/proc")
     kernel.pivot_root(_STAGE)
-    return proc
+    return Root(proc, tuple((f"/volumes/{n}", target) for n, (_, target) in enumerate(hidden)))
 
 
 def seal() -> None:
@@ -61,9 +71,9 @@ def seal() -> None:
     kernel.restrict_mounts("/", _READ_ONLY, recursive=False)
 
 
-def renew(size_bytes: int, volumes: Sequence[Sequence[str]], first: bool) -> None:
-    """A new disk for the next step, with the volumes back in their places below /task."""
-    if not first:
+def renew(size_bytes: int, again: Sequence[tuple[str, str]], steps: int) -> None:
+    """A new disk for the next step, with all that lies below it back in its place."""
+    if steps:
         for path in (*(target for _, target in _SCRATCH_FOLDERS), _SCRATCH):
             kernel.unmount(path)
     options = f"mode=0700,size={size_bytes},nr_inodes={_FILES_PER_DISK}"
@@ -71,9 +81,9 @@ def renew(size_bytes: int, volumes: Sequence[Sequence[str]], first: bool) -> Non
     for name, target in _SCRATCH_FOLDERS:
         os.mkdir(f"{_SCRATCH}/{name}", 0o700)
         kernel.mount(f"{_SCRATCH}/{name}", target, flags=kernel.MS_BIND)
-    for n, (_, target) in enumerate(volumes):
-        _place(f"/volumes/{n}", f"/task/{target}")
-        kernel.mount(f"/volumes/{n}", f"/task/{target}", flags=kernel.MS_BIND | kernel.MS_REC)
+    for source, target in again:
+        _place(source, target)
+        kernel.mount(source, target, flags=kernel.MS_BIND | kernel.MS_REC)
 
 
 def freeze(folder: str) -> None:
@@ -81,6 +91,11 @@ def freeze(folder: str) -> None:
     if os.path.isdir(folder):
         kernel.mount(folder, folder, flags=kernel.MS_BIND | kernel.MS_REC)
         kernel.restrict_mounts(folder, _READ_ONLY)
+
+
+def _on_disk(target: str) -> bool:
+    """Whether a path lies where the disk of a step goes: a Python below /tmp, for example."""
+    return any(target.startswith(f"{folder}/") for _, folder in _SCRATCH_FOLDERS)
 
 
 def _bind(fd: int, target: str, attributes: int) -> None:

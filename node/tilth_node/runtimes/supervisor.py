@@ -35,14 +35,19 @@ class Supervisor:
     """Serves steps until the control socket closes."""
 
     def __init__(
-        self, control: socket.socket, reader: frames.Reader, facts: dict[str, Any]
+        self,
+        control: socket.socket,
+        reader: frames.Reader,
+        facts: dict[str, Any],
+        root: rootfs.Root,
     ) -> None:
         self._control = control
         self._reader = reader
-        self._facts = facts
+        self._scratch_bytes = facts["scratch_bytes"]
+        self._root = root
         self._steps = 0
         self._renew()
-        self._zygote = Zygote(facts)
+        self._zygote = Zygote(facts, root.proc)
 
     def serve(self) -> None:
         """Run steps; returns never."""
@@ -55,7 +60,7 @@ class Supervisor:
             self._renew()
 
     def _renew(self) -> None:
-        rootfs.renew(self._facts["scratch_bytes"], self._facts["volumes"], first=not self._steps)
+        rootfs.renew(self._scratch_bytes, self._root.again, self._steps)
         self._steps += 1
         os.chdir("/")
 
@@ -114,8 +119,8 @@ class Supervisor:
 class Zygote:
     """The process that holds the imported environment and forks one child per step."""
 
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self._proc = facts["proc"]
+    def __init__(self, facts: dict[str, Any], proc: bool) -> None:
+        self._proc = proc
         self._socket, theirs = socket.socketpair()
         self._log, log_write = os.pipe()
         self._buffer = b""
@@ -161,7 +166,10 @@ class Zygote:
 
     def _read_message(self) -> dict[str, Any] | None:
         """The next whole line; {} while it is not whole, None when the zygote ended."""
-        data = self._socket.recv(_CHUNK)
+        try:
+            data = self._socket.recv(_CHUNK)
+        except ConnectionResetError:  # it ended before it read the request
+            return None
         if not data or len(self._buffer) > _CHUNK:
             return None
         self._buffer += data
