@@ -181,7 +181,7 @@ def _check_tail(data: bytes, at: int, sequence: int) -> None:
         found = data.find(needle, at)
         while found != -1:
             start = found - 4
-            if start > at and _record_at(data, start, later) is not None:
+            if start >= at and _record_at(data, start, later) is not None:
                 raise Fatal(
                     "the journal is damaged in its middle",
                     found=f"a bad record at byte {at} and a good one at byte {start}",
