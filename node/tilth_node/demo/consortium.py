@@ -57,7 +57,7 @@ def create(folder: Path) -> None:
             data_roots=(folder / name / "data",),
         )
         founding.init(folder / name, site, Clock())
-        _use_sandbox(folder / name)
+        _configure(folder / name, runtime="sandbox")
     files = [folder / name / "member.json" for name in ORGANIZATIONS]
     genesis = founding.new_network(NAME, files, (), q=None, k=None)
     write_file(folder / "genesis.json", genesis.bytes)
@@ -74,6 +74,14 @@ def start(folder: Path) -> list[Running]:
         return [_ready(folder / name, process) for name, process in begun]
 
 
+def restart_unisolated(folder: Path) -> list[Running]:
+    """Starts the nodes again with plain processes as runtime: grade D, for code one trusts."""
+    stop(folder)
+    for name in ORGANIZATIONS:
+        _configure(folder / name, runtime="process", allow_unisolated=True)
+    return start(folder)
+
+
 def stop(folder: Path) -> None:
     """Ends the nodes that `start` left running; quiet when they are gone already."""
     try:
@@ -86,9 +94,10 @@ def stop(folder: Path) -> None:
     (folder / NODES).unlink()
 
 
-def _use_sandbox(folder: Path) -> None:
-    """The demo shows what works everywhere, also where a container engine would be found."""
-    settings = replace(config.load(folder), runtime="sandbox")
+def _configure(folder: Path, *, runtime: str, allow_unisolated: bool = False) -> None:
+    """A stated runtime, also where a container engine would be found: the demo is the same
+    everywhere."""
+    settings = replace(config.load(folder), runtime=runtime, allow_unisolated=allow_unisolated)
     write_file(folder / config.FILE, config.write(settings).encode())
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from tilth_node.demo import consortium, screen
 from tilth_node.runtimes import Check
 from tilth_node.runtimes.sandbox import Sandbox
 from tilth_node.runtimes.selftest import doctor, grade_of
+from tilth_node.worker.isolation import NO_ISOLATION
 
 SESSION = Path(__file__).parent / "user-code" / "session.py"
 
@@ -95,19 +96,30 @@ def _network(options: Options, out: screen.Screen) -> tuple[list[consortium.Runn
     """The running nodes, and the grade of their isolation, which is tried while they start."""
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(_create_and_start, options.folder)
-        sandbox = Sandbox()
-        checks = asyncio.run(_self_test(sandbox))
+        checks = asyncio.run(_self_test())
         running = started.result()
+    grade = grade_of(checks)
+    if grade == NO_ISOLATION:
+        running = consortium.restart_unisolated(options.folder)
     for each in running:
         out.say(f"{each.organization}  node at {each.client_address}, process {each.pid}")
     out.say("The demo made all keys itself. Real sites make their own: tilth node init")
     out.say("They speak mutual TLS 1.3 and vote on one ledger, each with its own copy.")
-    held, grade = sum(check.holds for check in checks), grade_of(checks)
-    out.say(
-        f"Tasks run in the {sandbox.name}. Its grade here is {grade}: of {len(checks)} attempts"
-    )
-    out.say(f"to break out or to misbehave it held {held}, a moment ago.")
+    for line in _words(checks, grade):
+        out.say(line)
     return running, grade
+
+
+def _words(checks: Sequence[Check], grade: str) -> Iterator[str]:
+    """What isolates the tasks of the demo, and how it is known."""
+    held = sum(check.holds for check in checks)
+    if grade == NO_ISOLATION:
+        broken = next(check for check in checks if not check.holds)
+        yield "This machine cannot isolate tasks: they run as plain processes, grade D, which is"
+        yield f"enough for the demo's own code only. What failed: {broken.name}: {broken.detail}"
+        return
+    yield f"Tasks run in the sandbox. Its grade here is {grade}: of {len(checks)} attempts"
+    yield f"to break out or to misbehave it held {held}, a moment ago."
 
 
 def _create_and_start(folder: Path) -> list[consortium.Running]:
@@ -115,8 +127,9 @@ def _create_and_start(folder: Path) -> list[consortium.Running]:
     return consortium.start(folder)
 
 
-async def _self_test(sandbox: Sandbox) -> list[Check]:
+async def _self_test() -> list[Check]:
     """What `tilth node doctor` tries."""
+    sandbox = Sandbox()
     try:
         return await doctor(sandbox)
     finally:
