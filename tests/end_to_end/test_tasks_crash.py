@@ -88,11 +88,11 @@ def test_a_holder_killed_in_the_middle_of_a_blob_transfer_is_waited_for(field: F
 
 
 def arriving(field: Field, site: int) -> Path:
-    """Wait until a blob begins to arrive at a site."""
+    """Wait until a large blob begins to arrive at a site."""
     folder = field.nodes.sites[site].folder / "vault" / "partial"
     while True:
         for path in folder.iterdir():
-            if size_of(path):
+            if size_of(path) > 1 << 20:
                 return path
 
 
