@@ -1,6 +1,7 @@
 """Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2]`.
 
-One seed is `--seeds 7`. Prints each failing seed with the command that replays it; exits 1 if there was one.
+One seed is `--seeds 7`. Prints each failing seed with the command that replays it; exits 1 if there
+was one.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class World:
             self.at(self.random.randint(0, f.reset_ms), self._reset)
         self._drain(f.faulty_ms)
         self._heal()
-        for _ in range(4):
+        for _ in range(20):  # leaves that need one another take a round each
             self._drain(self.now + HEALED_MS)
             if self._queue:
                 raise Violation("the network does not fall silent")
