@@ -34,6 +34,8 @@ class Config:
     runtime: str = "auto"
     allow_unisolated: bool = False  # the `process` runtime may run other organizations' code
     slots: int = 1  # tasks at a time
+    task_memory_mb: int = 2_048  # of one process of a task
+    task_seconds: int = 600  # of one step, at most
     engine_address: str = ""  # as DOCKER_HOST; empty: from there
     engine_base: str = "tilth-task"  # the image that environments are built on
     engine_wheels: str = ""  # a folder of wheels for builds
@@ -51,6 +53,8 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
     "worker": {
         "runtime": ("runtime", "runtime"),
         "slots": ("slots", "count"),
+        "task_memory_mb": ("task_memory_mb", "count"),
+        "task_seconds": ("task_seconds", "count"),
         "allow_unisolated": ("allow_unisolated", "true or false"),
     },
     "engine": {

@@ -24,6 +24,11 @@ def environment_of(row: Row, vault: Vault) -> Environment:
     )
 
 
+def blobs_of(row: Row) -> set[str]:
+    """Digests of the files that an environment is built from."""
+    return {row["spec"][name] for name in ("dockerfile", "lock") if name in row["spec"]}
+
+
 def _load(vault: Vault, digest: str, what: str) -> bytes:
     if not vault.has(digest):
         raise EnvironmentMissing(

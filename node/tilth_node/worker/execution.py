@@ -32,7 +32,7 @@ from tilth_node.storage.runs import Run
 from tilth_node.storage.samples import DataChanged
 from tilth_node.storage.vault import Blob
 from tilth_node.worker import outcome
-from tilth_node.worker.environments import environment_of
+from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.holders import wanted
 from tilth_node.worker.patience import patiently
@@ -58,9 +58,9 @@ class Execution:
 
     async def prepare(self) -> None:
         """Fetch what is not here, check the data (rule D2), build what is shared by tasks."""
-        await self._offer_environments()
         blobs = (self._fetch(digest) for digest in sorted(self._digests()))
         await asyncio.gather(*blobs, self._fetch_reports())
+        await self._offer_environments()
         try:
             for key in self._sets():
                 self._site.stage.members(key)
@@ -275,7 +275,11 @@ class Execution:
 
     def _digests(self) -> set[str]:
         folders = [folder for step in self._steps for folder in step.folders]
-        return {folder.digest for folder in folders if folder.digest}
+        found = {folder.digest for folder in folders if folder.digest}
+        for key in {step.environment for step in self._steps if step.environment}:
+            row = self._site.rows.get(f"environment/{key}")
+            found |= set() if row is None else blobs_of(row)
+        return found
 
     def _reports(self) -> set[str]:
         folders = [f for step in self._steps for f in step.folders if f.source is Source.MODEL]

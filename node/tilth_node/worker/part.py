@@ -13,6 +13,7 @@ from typing import Any
 from tilth_ledger.canonical import dumps
 from tilth_ledger.limits import Limits
 from tilth_ledger.steps import StepLimits
+from tilth_node.config import Config
 from tilth_node.folder import Folder
 from tilth_node.node import Node, Part
 from tilth_node.rpc.blobs import BlobsService
@@ -73,7 +74,7 @@ class WorkerPart:
             stage=stage,
             blobs=self._blobs,
             runtime=runtime,
-            allowance=StepLimits(),
+            allowance=allowance(node.config),
             scratch=home / "work",
             features=home / "features",
         )
@@ -111,6 +112,16 @@ class WorkerPart:
         await self._worker.stop()
         await self._blobs.stop()
         self._desk.close()
+
+
+def allowance(config: Config) -> StepLimits:
+    """What one step may use at most on this node; tasks and datasets may ask for less."""
+    seconds = config.task_seconds
+    return StepLimits(
+        wall_ms=1_000 * seconds,
+        cpu_ms=2_000 * seconds,
+        memory_bytes=config.task_memory_mb << 20,
+    )
 
 
 def show_waiting(folder: Folder, waiting: Mapping[str, str]) -> None:
