@@ -34,7 +34,7 @@ class HiddenLayer(Algorithm):
     """One hidden layer of 48 tanh units, trained by small steps over shuffled batches."""
 
     parameters = [
-        Parameter("rate", float, 0.3, low=0, high=10),
+        Parameter("rate", float, 0.1, low=0, high=10),
         Parameter("passes", int, 8, low=1),
     ]
 
