@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     path
     for path in sorted(ROOT.rglob("*.md"))
-    if not {".venv", ".git", "node_modules"} & set(path.relative_to(ROOT).parts)
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (tilth|make) .*$", re.MULTILINE)
