@@ -86,7 +86,7 @@ class Checker:
     def finish(self, submitted: dict[str, str], taken: frozenset[str]) -> None:
         """All is healed and still: every leaf is final, or cannot be."""
         for text, name in submitted.items():
-            if name in self.ids or _cannot_be(text, taken):
+            if name in self.ids or cannot_be(text, taken):
                 continue
             raise Violation(f"leaf {text!r} is neither final nor refused")
         for name in self.acknowledged:
@@ -157,7 +157,7 @@ class Checker:
             raise Violation(f"view {view} has a final block that is not its notarized one")
 
 
-def _cannot_be(text: str, taken: frozenset[str]) -> bool:
+def cannot_be(text: str, taken: frozenset[str]) -> bool:
     for word in text.split():
         kind, _, what = word.partition(":")
         if kind == "bad" or (kind == "claim" and what in taken):

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 from typing import Any
 
-from checker import Checker, Violation, name_of
+from checker import Checker, Violation, cannot_be, name_of
 from faults import Faults, of_seed
 from liar import Liar
+from network import Network, Node
 from number_ledger import (
     Consortium,
-    MemoryArchive,
     NumberExecutor,
     Numbers,
     consortium,
@@ -33,38 +32,16 @@ from tilth_ledger.blocks import Certificate
 from tilth_ledger.effects import (
     Effects,
     Event,
-    PeerConnected,
-    PeerGone,
-    Received,
-    Send,
     Start,
     Submitted,
     Tick,
 )
 from tilth_ledger.journal_records import frame, read_journal
-from tilth_ledger.messages import Status, decode_message
+from tilth_ledger.pool import leaf_id
 from tilth_ledger.replica import Replica, Restored
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
 WALL_MS = 1_700_000_000_000
-
-
-@dataclass
-class Node:
-    """One instance of a member: a twin of a traitor has a number of its own."""
-
-    number: int
-    member: int
-    archive: MemoryArchive = field(default_factory=MemoryArchive)
-    journal: bytes = b""
-    sequence: int = 0
-    replica: Replica | Liar | None = None
-    inbox: list[Event] = field(default_factory=list)
-    timer: int = 0  # generation
-    incarnation: int = 0
-    skew_ms: int = 0
-    offset_ms: int = 0
-    rules: VoterRules | None = None
 
 
 class World:
@@ -100,11 +77,9 @@ class World:
             node.offset_ms = self.random.randint(0, 10**9)
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
-        self._links: dict[tuple[int, int], int] = {}  # connection's generation, both directions
-        self._blocked: set[tuple[int, int]] = set()
-        self._last: dict[tuple[int, int], int] = {}
+        self.network = Network(self, f, self.random)
         self.submitted: dict[str, str] = {}
-        self._wanted: dict[str, set[int]] = {}
+        self._at_healing = (0, 0)
 
     def run(self) -> World:
         """The whole run; raises `Violation`."""
@@ -125,9 +100,9 @@ class World:
             at += self.random.randint(0, 2 * f.gap_ms)
             self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
         if f.partition_every_ms:
-            self.at(self.random.randint(0, f.partition_every_ms), self._partition)
+            self.at(self.random.randint(0, f.partition_every_ms), self.network.partition)
         if f.reset_ms:
-            self.at(self.random.randint(0, f.reset_ms), self._reset)
+            self.at(self.random.randint(0, f.reset_ms), self.network.reset)
         self._drain(f.faulty_ms)
         self._heal()
         for _ in range(20):  # leaves that need one another take a round each
@@ -162,10 +137,12 @@ class World:
             node.replica = self._restore(node)
         node.inbox = []
         node.incarnation += 1
-        self._step(node, [Start()])
+        self.step(node, [Start()])
         for other in self.nodes:
             if other.member != node.member:
-                self.at(self.random.randint(0, 50), self._connect, node, other, node.incarnation)
+                self.at(
+                    self.random.randint(0, 50), self.network.connect, node, other, node.incarnation
+                )
 
     def _restore(self, node: Node) -> Replica:
         found = read_journal(node.journal)
@@ -197,11 +174,11 @@ class World:
         node.replica = None
         node.timer += 1
         for other in self.nodes:
-            self._disconnect(node, other)
+            self.network.disconnect(node, other)
         if not self.healed:
             self.at(self.random.randint(*self.faults.down_ms), self._boot, node)
 
-    def _step(self, node: Node, events: list[Event]) -> None:
+    def step(self, node: Node, events: list[Event]) -> None:
         replica = node.replica
         if replica is None:
             return
@@ -253,7 +230,7 @@ class World:
         if point == 4:
             sends = sends[: self.random.randint(0, len(sends))]
         for send in sends:
-            self._send(node, send)
+            self.network.send(node, send)
         if point == 4:
             return self._crash(node)
         if effects.timer_ms is not None:
@@ -282,89 +259,15 @@ class World:
         if node.member in self.checker.honest:
             for offset, final in enumerate(effects.finalized):
                 for leaf in final.block.leaves:
-                    self.checker.acknowledge(_id(leaf), first + offset)
+                    self.checker.acknowledge(leaf_id(leaf), first + offset)
 
     def _tick(self, node: Node, generation: int) -> None:
         if node.timer == generation:
-            self._step(node, [Tick()])
+            self.step(node, [Tick()])
 
-    # The network.
-
-    def _connect(self, a: Node, b: Node, incarnation: int | None = None) -> None:
-        if a.replica is None or b.replica is None:
-            return
-        if incarnation is not None and a.incarnation != incarnation:
-            return
-        self._disconnect(a, b)
-        pair = _pair(a, b)
-        self._links[pair] = abs(self._links.get(pair, 0)) + 1
-        self._step(a, [PeerConnected(b.member)])
-        self._step(b, [PeerConnected(a.member)])
-
-    def _disconnect(self, a: Node, b: Node) -> None:
-        pair = _pair(a, b)
-        generation = self._links.get(pair, 0)
-        if generation <= 0:
-            return
-        self._links[pair] = -generation
-        for node, other in ((a, b), (b, a)):
-            if not self._is_connected(node, other.member):
-                self._step(node, [PeerGone(other.member)])
-
-    def _is_connected(self, node: Node, member: int) -> bool:
-        """Whether any instance of a member is connected."""
-        return any(self._links.get(_pair(node, o), 0) > 0 for o in self.instances[member])
-
-    def _send(self, node: Node, send: Send) -> None:
-        message = send.message
-        self.checker.released(node.member, message)
-        if self.faults.wire:
-            decoded = decode_message(message.encode())
-            if decoded != message:
-                raise Violation(f"{message} decodes to something else")
-        for member in send.to:
-            for target in self.instances[member]:
-                self._post(node, target, message)
-
-    def _post(self, node: Node, target: Node, message: Any) -> None:
-        pair = _pair(node, target)
-        generation = self._links.get(pair, 0)
-        if generation <= 0:
-            return
-        if len(self.instances[target.member]) > 1 and isinstance(message, Status):
-            message = _without_votes(message)  # twins must not notice each other
-        copies = 1
-        if not self.healed:
-            if (node.number, target.number) in self._blocked:
-                return
-            if self.random.random() < self.faults.loss:
-                return
-            copies += self.random.random() < self.faults.duplicate
-        for _ in range(copies):
-            delay = self._delay()
-            direction = (node.number, target.number)
-            if self.faults.fifo:
-                arrival = max(self.now + delay, self._last.get(direction, 0))
-                self._last[direction] = arrival
-                delay = arrival - self.now
-            event = Received(node.member, message)
-            self.at(delay, self._deliver, target, pair, generation, event)
-
-    def _delay(self) -> int:
-        if self.healed:
-            return self.random.randint(0, self.faults.delta_ms // 10)
-        if self.random.random() < self.faults.slow_chance:
-            return self.random.randint(0, self.faults.slow_ms)
-        return self.random.randint(*self.faults.delay)
-
-    def _deliver(self, node: Node, pair: tuple[int, int], generation: int, event: Event) -> None:
-        if self._links.get(pair) != generation or node.replica is None:
-            return
-        self._hand(node, event)
-
-    def _hand(self, node: Node, event: Event) -> None:
+    def hand(self, node: Node, event: Event) -> None:
         if not self.faults.batch_ms:
-            return self._step(node, [event])
+            return self.step(node, [event])
         if not node.inbox:
             wait = self.random.randint(0, self.faults.batch_ms)
             self.at(wait, self._flush, node, node.incarnation)
@@ -374,46 +277,7 @@ class World:
     def _flush(self, node: Node, incarnation: int) -> None:
         if node.incarnation == incarnation and node.inbox:
             events, node.inbox = node.inbox, []
-            self._step(node, events)
-
-    def _partition(self) -> None:
-        """Cut the nodes in two, or one direction of one link, or nothing, for a while."""
-        if self.healed:
-            return
-        f = self.faults
-        numbers = [node.number for node in self.nodes]
-        kind = self.random.choice(("halves", "halves", "one way", "alone", "none"))
-        self._blocked = set()
-        side = set(self.random.sample(numbers, self.random.randint(0, len(numbers))))
-        if kind == "alone":
-            side = {self.random.choice(numbers)}
-        if kind in ("halves", "alone"):
-            self._blocked = {(a, b) for a in numbers for b in numbers if (a in side) != (b in side)}
-        if kind == "one way":
-            self._blocked = {(a, b) for a in side for b in numbers if b not in side}
-        if self.random.random() < 0.5:
-            for a, b in sorted(self._blocked):
-                self._disconnect(self.nodes[a], self.nodes[b])
-        self.at(self.random.randint(1, 2 * f.partition_every_ms), self._partition_ends)
-
-    def _partition_ends(self) -> None:
-        if self.healed:
-            return
-        self._blocked = set()
-        for a in self.nodes:
-            for b in self.nodes:
-                if a.number < b.number and a.member != b.member:
-                    self._connect(a, b)
-        self.at(self.random.randint(1, 2 * self.faults.partition_every_ms), self._partition)
-
-    def _reset(self) -> None:
-        if self.healed:
-            return
-        a, b = self.random.choice(self.nodes), self.random.choice(self.nodes)
-        if a.member != b.member:
-            self._disconnect(a, b)
-            self.at(self.random.randint(0, self.faults.reset_ms), self._connect, a, b)
-        self.at(self.random.randint(1, 2 * self.faults.reset_ms), self._reset)
+            self.step(node, events)
 
     # Clients.
 
@@ -431,36 +295,43 @@ class World:
         self.submitted[text] = name_of(text)
         ready = [node for node in self.nodes if node.replica is not None]
         if ready:
-            self._hand(self.random.choice(ready), Submitted(write_leaf(text)))
+            self.hand(self.random.choice(ready), Submitted(write_leaf(text)))
 
     def _resubmit(self) -> bool:
         """Every client that still waits sends the same bytes again; whether there is one."""
         waiting = [text for text, name in self.submitted.items() if name not in self.checker.ids]
         taken = self._final_state().taken
-        waiting = [text for text in waiting if not _refusable(text, taken)]
+        waiting = [text for text in waiting if not cannot_be(text, taken)]
         for text in waiting:
             honest = [node for node in self.nodes if node.member in self.checker.honest]
-            self._hand(self.random.choice(honest), Submitted(write_leaf(text)))
+            self.hand(self.random.choice(honest), Submitted(write_leaf(text)))
         return bool(waiting)
 
     # The end.
 
     def _heal(self) -> None:
         self.healed = True
-        self._blocked = set()
-        self.view_at_healing = (
-            max(n.replica.view for n in self.nodes if n.replica)
-            if any(n.replica for n in self.nodes)
-            else 0
-        )
+        self.network.heal()
         for node in self.nodes:
             if node.replica is None:
                 self._boot(node)
+        self._at_healing = self._furthest()
         for a in self.nodes:
             for b in self.nodes:
                 if a.number < b.number and a.member != b.member:
-                    self.at(self.random.randint(50, 100), self._connect, a, b)
+                    self.at(self.random.randint(50, 100), self.network.connect, a, b)
         self.at(200, self._resubmit)
+
+    def _furthest(self) -> tuple[int, int]:
+        """The highest view and height of any honest node."""
+        honest = [node for node in self.nodes if node.member in self.checker.honest]
+        views = [node.replica.view for node in honest if node.replica is not None]
+        return max(views, default=0), max(len(node.archive.blocks) for node in honest)
+
+    def lost_views(self) -> int:
+        """Views since the healing that brought no final block."""
+        view, height = self._furthest()
+        return view - self._at_healing[0] - (height - self._at_healing[1])
 
     def _final_state(self) -> Numbers:
         honest = [node for node in self.nodes if node.member in self.checker.honest]
@@ -474,6 +345,8 @@ class World:
         if len({node.archive.state for node in honest}) != 1:
             raise Violation("nodes end in different states")
         self.checker.finish(self.submitted, honest[0].archive.state.taken)
+        if not self.faults.traitors and self.lost_views() > self.faults.n + 3:
+            raise Violation(f"{self.lost_views()} views were lost after the healing")
 
     def _note(self, node: Node, events: list[Event], effects: Effects) -> None:
         """The trace: equal for equal seeds, whatever the hash seed of the process."""
@@ -485,25 +358,3 @@ class World:
         self.trace.update(line.encode())
         for body in effects.persist:
             self.trace.update(body)
-
-
-def _pair(a: Node, b: Node) -> tuple[int, int]:
-    return (min(a.number, b.number), max(a.number, b.number))
-
-
-def _id(leaf: bytes) -> str:
-    from tilth_ledger.pool import leaf_id
-
-    return leaf_id(leaf)
-
-
-def _without_votes(message: Status) -> Status:
-    from dataclasses import replace
-
-    return replace(message, yours=())
-
-
-def _refusable(text: str, taken: frozenset[str]) -> bool:
-    from checker import _cannot_be
-
-    return _cannot_be(text, taken)
