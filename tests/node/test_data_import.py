@@ -13,6 +13,7 @@ from tilth_node.storage.samples import DataChanged, check_hash, check_metadata
 from tilth_node.storage.sets import Sets
 from tilth_node.storage.vault import Vault
 from tilth_node.worker.data import Imported, Importer, Progress, Request
+from tilth_node.worker.staging import check
 
 
 class Site:
@@ -188,6 +189,18 @@ def test_a_change_that_hides_from_the_cheap_check_is_seen_by_the_full_one(site: 
     check_metadata(taken.sample)
     with pytest.raises(DataChanged, match="other bytes"):
         check_hash(taken.sample)
+
+
+@pytest.mark.rule("D2")
+def test_a_file_that_was_restored_with_the_same_bytes_passes(site: Site) -> None:
+    file = site.put("train/one.png", "1")
+    (taken,) = site.take("train", in_place=True)
+    file.unlink()
+    site.put("train/one.png", "1")
+    check(taken.sample, content=False)
+    site.put("train/one.png", "2")
+    with pytest.raises(DataChanged):
+        check(taken.sample, content=False)
 
 
 @pytest.mark.rule("D2")

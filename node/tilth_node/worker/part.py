@@ -81,7 +81,7 @@ class WorkerPart:
         proof = partial(prove, runtime, allow_unisolated=node.config.allow_unisolated)
         self._worker = Worker(site, node.subscribe, node.config.slots, proof)
         self._residue = Residue(
-            node.rows, self._vault, self._folders, node.clock, self._worker.forget
+            node.rows, self._vault, self._folders, stage, node.clock, self._worker.forget
         )
         self._worker.settled = self._residue.settled
         self._worker.show = partial(show_waiting, node.folder)

@@ -19,7 +19,11 @@ FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 5.0
 
 
-async def patiently(work: Callable[[], Awaitable[Result]], tell: Callable[[str], None]) -> Result:
+async def patiently(
+    work: Callable[[], Awaitable[Result]],
+    tell: Callable[[str], None],
+    longest_seconds: float = LONGEST_SECONDS,
+) -> Result:
     """The result of `work`, tried until the node can; `tell` hears what it waits for."""
     pause = FIRST_SECONDS
     while True:
@@ -28,7 +32,7 @@ async def patiently(work: Callable[[], Awaitable[Result]], tell: Callable[[str],
         except NODE_FAULTS as error:
             tell(str(error) or type(error).__name__)
             await wait(pause)
-            pause = min(2 * pause, LONGEST_SECONDS)
+            pause = min(4 * pause, longest_seconds)
         else:
             tell("")
             return result

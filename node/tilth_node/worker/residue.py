@@ -21,6 +21,7 @@ from tilth_node.feed import Changes
 from tilth_node.storage.folders import Folders
 from tilth_node.storage.vault import Vault
 from tilth_node.worker.holders import namings
+from tilth_node.worker.staging import Stage
 
 OVER = ("closed", "stopped", "canceled")
 
@@ -33,11 +34,12 @@ class Residue:
         rows: Rows,
         vault: Vault,
         folders: Folders,
+        stage: Stage,
         clock: Clock,
         forget: Callable[[str], None],
     ) -> None:
         self._rows, self._vault, self._folders = rows, vault, folders
-        self._clock, self._forget = clock, forget
+        self._stage, self._clock, self._forget = stage, clock, forget
 
     async def run(self, subscribe: Callable[[Sequence[str]], AsyncIterator[Changes]]) -> None:
         """Follow the ledger until cancelled."""
@@ -73,6 +75,7 @@ class Residue:
     def _remove_if_over(self, digest: str) -> None:
         if self._vault.has(digest) and digest_is_over(self._rows, digest):
             self._vault.remove(digest)
+            self._stage.forget(digest)
 
 
 def parents(task: Row | None) -> list[str]:

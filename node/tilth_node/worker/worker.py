@@ -31,6 +31,7 @@ from tilth_node.worker.patience import patiently
 from tilth_node.worker.scheduler import Candidate, choose
 from tilth_node.worker.site import Site
 
+PROVE_AGAIN_SECONDS = 600.0  # a machine that isolates nothing is tried again, now and then
 Subscribe = Callable[[Sequence[str]], AsyncIterator[Changes]]
 
 
@@ -167,7 +168,8 @@ class Worker:
     def _proven(self) -> bool:
         """Whether tasks may begin; the first that comes has it found out."""
         if self._proof is None:
-            proving = patiently(self.prove, partial(self._wait_for, "isolation"))
+            tell = partial(self._wait_for, "isolation")
+            proving = patiently(self.prove, tell, longest_seconds=PROVE_AGAIN_SECONDS)
             self._proof = self._background(proving, "prove isolation")
             self._proof.add_done_callback(lambda _: self._begin_some())
         return self._proof.done() and not self._proof.cancelled()
