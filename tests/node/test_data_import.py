@@ -213,9 +213,9 @@ def test_a_file_that_went_or_came_is_seen(site: Site, damage: str) -> None:
         file.unlink()
     else:
         site.put("train/s/c", "3")
-    for check in (check_metadata, check_hash):
+    for look in (check_metadata, check_hash):
         with pytest.raises(DataChanged):
-            check(taken.sample)
+            look(taken.sample)
 
 
 @pytest.mark.parametrize("in_place", [True, False])
