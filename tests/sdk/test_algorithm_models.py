@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from tilth.algorithm import Algorithm, mean, weights
 from tilth.algorithm.errors import WrongShape
+from tilth.algorithm.opener import read_rows
 from tilth_ledger.canonical import sha256_hex
 
 
@@ -125,3 +127,45 @@ def test_a_file_is_written_where_the_contract_says(tmp_path):
     weights.save({"w": np.ones(1)}, tmp_path)
 
     assert [p.name for p in Path(tmp_path).iterdir()] == ["model.h5"]
+
+
+def external(path, elsewhere):
+    """An array whose bytes HDF5 reads out of another file: labels where a test is scored."""
+    elsewhere.write_bytes(np.arange(3).tobytes())
+    with h5py.File(path, "w") as file:
+        storage = [(str(elsewhere), 0, 24)]
+        file.create_dataset("y", shape=(3,), dtype="i8", external=storage)
+
+
+def virtual(path, elsewhere):
+    """An array that is a view of an array in another file."""
+    with h5py.File(elsewhere, "w") as file:
+        file["y"] = np.arange(3)
+    layout = h5py.VirtualLayout(shape=(3,), dtype="i8")
+    layout[:] = h5py.VirtualSource(str(elsewhere), "y", shape=(3,))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("y", layout)
+
+
+@pytest.mark.parametrize("write", [external, virtual])
+def test_a_file_that_takes_its_arrays_from_another_file_is_refused(write, tmp_path):
+    for name in ("model.h5", "predictions.h5"):
+        write(tmp_path / name, tmp_path / "labels")
+    with pytest.raises(WrongShape, match="another file"):
+        weights.load(tmp_path)
+    with pytest.raises(WrongShape, match="another file"):
+        read_rows(tmp_path, "predictions")
+
+
+def test_links_out_of_a_file_are_not_followed(tmp_path):
+    weights.save({"y": np.arange(3)}, tmp_path)
+    with h5py.File(tmp_path / "predictions.h5", "w") as file:
+        file["y"] = h5py.ExternalLink(str(tmp_path / "model.h5"), "y")
+    assert read_rows(tmp_path, "predictions") == {}
+
+
+def test_a_file_of_anything_but_numbers_is_refused(tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file["words"] = ["a", "b"]
+    with pytest.raises(WrongShape, match="numbers"):
+        weights.load(tmp_path)

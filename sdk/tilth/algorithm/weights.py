@@ -4,6 +4,9 @@ Invariants
 - Equal arrays give equal bytes, whatever the order of the keys and whenever they are written: no
   times, sorted names, contiguous storage, a fixed file format version.
 - Nothing is executed on reading: arrays of numbers and booleans only, no pickles.
+- A file speaks for itself: HDF5 can take an array's bytes from other files (external storage,
+  virtual datasets). Predictions could so read the labels where they are scored, and a model the
+  data where it is trained on; such a file is refused, and links out of it are not followed.
 """
 
 import io
@@ -14,6 +17,7 @@ from typing import Any
 from tilth.algorithm.errors import WrongShape
 
 FILE = "model.h5"
+KINDS = "biufc"  # of arrays: numbers and booleans
 
 
 def write(arrays: Mapping[str, Any]) -> bytes:
@@ -25,7 +29,7 @@ def write(arrays: Mapping[str, Any]) -> bytes:
     with h5py.File(buffer, "w", libver=("earliest", "v110"), track_order=False) as file:
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name]).reshape(np.shape(arrays[name]))
-            if array.dtype.kind not in "biufc":
+            if array.dtype.kind not in KINDS:
                 raise WrongShape(
                     "a model holds something else than numbers",
                     found=f"{name}: {array.dtype}",
@@ -44,11 +48,28 @@ def read(path: Path) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            _check_own(name, item)
             arrays[name] = item[()]
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return arrays
+
+
+def _check_own(name: str, item: Any) -> None:
+    """Raise WrongShape unless the array's numbers lie in the file itself."""
+    if item.external or item.is_virtual:
+        raise WrongShape(
+            "an array that takes its bytes from another file",
+            found=name,
+            expected="arrays stored in the file itself",
+        )
+    if item.dtype.kind not in KINDS:
+        raise WrongShape(
+            "a file holds something else than numbers",
+            found=f"{name}: {item.dtype}",
+            expected="arrays of numbers or booleans",
+        )
 
 
 def save(model: Any, folder: Path) -> None:
