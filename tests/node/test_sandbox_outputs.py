@@ -86,3 +86,20 @@ async def test_a_process_left_behind_cannot_change_outputs_after_the_end(lab):
     assert result.reason in (None, Reason.TOO_LARGE)  # frozen at some moment, read as it then was
     if result.reason is None:
         assert (result.outputs["out/model"] / "x").read_text() in ("good", "changed", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ("os.makedirs('/task/report.json/x')\nopen('/task/report.json/x/y', 'w')", "report.json"),
+        ("os.makedirs('/task/perf.json')\nopen('/task/perf.json/y', 'w')", "perf.json"),
+        ("os.mkdir('/task/out')\nopen('/task/out/model', 'w').write('1')", "out/model"),
+        ("open('/task/local', 'w').write('1')", "local"),
+        ("open('/task/pred', 'w').write('1')", "pred"),
+    ],
+)
+async def test_a_folder_in_place_of_a_file_and_the_reverse_have_the_wrong_shape(lab, body, path):
+    result = await lab.run(body + DONE, declared=(Output(path, True, 1_000),))
+
+    assert result.reason is Reason.WRONG_SHAPE
+    assert result.outputs == {}

@@ -2,7 +2,8 @@
 
 Invariants
 - Only declared outputs are seen, only regular files in plain folders count; a link, a device or a
-  pipe makes the output wrong, and none is ever followed or opened.
+  pipe makes the output wrong, and none is ever followed or opened. So does a folder where the
+  contract has a file, and the reverse: whoever reads outputs may rely on their kind.
 - Sizes are compared with their bounds before a byte is read; a sparse file counts in full.
 
 Runs as pid 1 of the isolation, when no process that could change the folder is left.
@@ -72,10 +73,19 @@ def _one(root: str, output: dict[str, Any], max_files: int) -> list[OutputFile]:
     found = _walk(root, path, max_files)
     if not found and output["required"]:
         raise _WrongError("missing_output", f"{path} was not written")
+    _check_kind(path, found)
     total = sum(file.size for file in found)
     if total > limit:
         raise _WrongError("too_large", f"{path} has {total} bytes, at most {limit} are allowed")
     return found
+
+
+def _check_kind(path: str, found: Sequence[OutputFile]) -> None:
+    """The contract's single files are its .json ones; all other outputs are folders."""
+    wanted, is_file = path.endswith(".json"), any(file.path == path for file in found)
+    if found and wanted != is_file:
+        kinds = ("a folder", "a file")
+        raise _WrongError("wrong_shape", f"{path} is {kinds[is_file]}, not {kinds[wanted]}")
 
 
 def _walk(root: str, path: str, max_files: int) -> list[OutputFile]:
