@@ -176,3 +176,21 @@ async def test_usage_is_measured(lab):
     assert result.usage.wall_ms >= 290
     assert result.usage.peak_memory_bytes > 10 * MIB
     assert result.usage.output_bytes > 0
+
+
+@pytest.mark.parametrize("sizes", [[70 * MIB], [MIB] * 70])
+async def test_inputs_that_do_not_fit_the_disk_are_too_large(lab, sizes):
+    files = {f"in/model/{n}.bin": bytes(size) for n, size in enumerate(sizes)}
+
+    result = await lab.run(MODEL, limits=SMALL, files=files)
+
+    assert result.reason is Reason.TOO_LARGE
+    assert "inputs" in result.detail
+
+
+async def test_inputs_that_fit_are_all_there(lab):
+    files = {f"in/model/{n}.bin": bytes(MIB) for n in range(40)}
+
+    result = await lab.run(f"print(len(os.listdir('/task/in/model')))\n{MODEL}", files=files)
+
+    assert (result.reason, result.log) == (None, b"40\n")

@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import Any, Final
 
-from tilth_ledger.frames import Message, Reader, message
+from tilth_ledger.frames import Bounds, Message, Reader, message
 from tilth_node.runtimes import kernel, rootfs, supervisor
 
 _WORLD: Final = (
@@ -28,13 +28,15 @@ _WORLD: Final = (
     | kernel.CLONE_NEWUTS
     | kernel.CLONE_NEWPID
 )
+# What the node sends is as large as the node wants; the disk of the step is the bound.
+_TRUSTED: Final = Bounds(message_bytes=1 << 26, files=1 << 20, total_bytes=1 << 60)
 NOBODY: Final = 65534
 
 
 def main() -> None:
     """Build the isolation that the first message describes, then serve steps in it."""
     control = socket.socket(fileno=0)
-    reader = Reader()
+    reader = Reader(_TRUSTED)
     facts = _first_message(control, reader)
     kernel.die_with_parent()
     if os.getppid() != facts["parent"]:

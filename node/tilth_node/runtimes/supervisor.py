@@ -12,6 +12,7 @@ Left to others: what the answer means for the task (`sandbox`).
 """
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -28,6 +29,7 @@ from tilth_node.runtimes.boundedlog import BoundedLog
 _CHUNK: Final = 1 << 18
 _ZYGOTE_LOG_BYTES: Final = 1 << 16
 _TOLD: Final = frozenset({"status", "cpu_ms", "peak_memory_bytes"})
+_TOO_MUCH: Final = {"reason": "too_large", "detail": "the inputs do not fit the disk of the step"}
 _NICENESS: Final = 5  # the ledger of the same machine comes first
 
 
@@ -52,10 +54,11 @@ class Supervisor:
     def serve(self) -> None:
         """Run steps; returns never."""
         while True:
-            limits = self._receive_step()
+            facts, fits = self._receive_step()
             rootfs.freeze("/task/in")
-            reusable = self._run(limits)
-            if not reusable:
+            if not fits:
+                self._control.sendall(frames.message("ended", _TOO_MUCH))
+            if not (fits and self._run(facts)):
                 os._exit(0)
             self._renew()
 
@@ -64,20 +67,15 @@ class Supervisor:
         self._steps += 1
         os.chdir("/")
 
-    def _receive_step(self) -> dict[str, Any]:
-        """Write the files of the next step below /task; returns the step's facts."""
-        file = -1
+    def _receive_step(self) -> tuple[dict[str, Any], bool]:
+        """Write the files of the next step below /task; returns the step's facts and whether all
+        of them found room."""
+        incoming = _Incoming()
         while data := self._control.recv(_CHUNK):
             for event in self._reader.feed(data):
-                match event:
-                    case frames.FileStart(path, executable, _):
-                        file = _create(path, executable)
-                    case frames.FileChunk(content, last):
-                        _write(file, content)
-                        if last:
-                            os.close(file)
-                    case frames.Message(_, facts):
-                        return facts
+                if isinstance(event, frames.Message):
+                    return event.facts, not incoming.full
+                incoming.take(event)
         os._exit(0)  # the node is gone or done with this isolation
 
     def _run(self, facts: dict[str, Any]) -> bool:
@@ -257,6 +255,28 @@ def _kill_all() -> None:
             os.waitpid(-1, 0)
     except (ProcessLookupError, ChildProcessError):
         pass  # none is left
+
+
+class _Incoming:
+    """The files of a step as they come from the node; once the disk is full, they are dropped."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self._fd = -1
+
+    def take(self, event: frames.FileStart | frames.FileChunk) -> None:
+        try:
+            if isinstance(event, frames.FileStart):
+                self._fd = _create(event.path, event.executable)
+            elif not self.full:
+                _write(self._fd, event.data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self.full = True
+        if isinstance(event, frames.FileChunk) and event.last and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def _create(path: str, executable: bool) -> int:
