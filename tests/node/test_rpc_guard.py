@@ -19,6 +19,7 @@ from tilth_node import config, founding, keystore
 from tilth_node.assemble import build
 from tilth_node.clock import Clock
 from tilth_node.node import Node
+from tilth_node.rpc import interceptors
 from tilth_node.rpc.interceptors import ERROR_METADATA
 from tilth_node.rpc.server import CLIENT_OPTIONS, listen
 from tilth_protos import ledger_pb2 as pb
@@ -180,6 +181,59 @@ async def test_a_stream_of_requests_is_refused_at_its_first_message(node: Node) 
         await put.write(b"first")
         with pytest.raises(grpc.aio.AioRpcError, match="signature does not verify"):
             await put
+
+
+async def test_a_stream_of_requests_that_does_not_begin_is_ended(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "FIRST_MESSAGE_SECONDS", 0.05)
+    async with dialled(node) as channel, asyncio.timeout(10):
+        silent = channel.stream_unary(PUT)()
+        with pytest.raises(grpc.aio.AioRpcError, match="does not begin"):
+            await silent
+        empty = channel.stream_unary(PUT)()
+        await empty.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError, match="does not begin"):
+            await empty
+
+
+@pytest.mark.rule("P4")
+async def test_a_watch_ends_when_its_key_is_revoked(node: Node) -> None:
+    key = SigningKey.from_seed(b"\x05" * 32)
+    operations: list[dict[str, Any]] = [
+        {"op": "identity.add", "public": key.public.hex, "roles": ["auditor"]},
+        {"op": "identity.revoke", "identity": key.key_id},
+    ]
+    leaves = [
+        write_entry(node.genesis.net, "hospital-a", admin(node), f"{n:032x}", [operation]).encode()
+        for n, operation in enumerate(operations)
+    ]
+    await node.submit(leaves[0])
+    body = pb.WatchRowsRequest(prefixes=["identity/"]).SerializeToString()
+    async with dialled(node) as channel, asyncio.timeout(10):
+        metadata = [(METADATA, token(node, WATCH, body, key=key))]
+        watch = channel.unary_stream(WATCH)(body, metadata=metadata)
+        while not pb.RowChanges.FromString(await watch.read()).live:
+            pass
+        await node.submit(leaves[1])
+        with pytest.raises(grpc.aio.AioRpcError, match="no longer valid"):
+            await watch.read()
+
+
+async def test_a_watch_of_too_many_prefixes_is_refused(node: Node) -> None:
+    body = pb.WatchRowsRequest(prefixes=[""] * 65).SerializeToString()
+    async with dialled(node) as channel, asyncio.timeout(10):
+        call = channel.unary_stream(WATCH)(body, metadata=[(METADATA, token(node, WATCH, body))])
+        with pytest.raises(grpc.aio.AioRpcError, match="too many prefixes"):
+            await call.read()
+
+
+async def test_a_fault_of_the_machine_is_told_without_its_words(node: Node) -> None:
+    leaves = "/tilth.v1.Ledger/GetLeaves"
+    body = pb.GetLeavesRequest(start=2**64 - 1).SerializeToString()
+    code, facts = await fails(node, leaves, body)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert facts["message"] == "this node cannot answer now"
 
 
 async def test_a_watch_of_nothing_is_refused(node: Node) -> None:

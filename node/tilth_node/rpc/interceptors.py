@@ -3,13 +3,16 @@
 - grpcio sets no minimum TLS version, so each call looks at its connection's and refuses any but
   1.3.
 - A call reaches a service only with the token of an active identity for exactly this method and
-  body.
+  body. A stream of requests must begin soon; a stream of answers ends when the identity does.
 - Services raise errors of the one tree; here they become a gRPC status, with their facts beside it.
+  An error of this machine (a disk, a number that no row has) is told without its words, which may
+  name paths of the host.
 
 Leaves to others: what the caller may do (permissions), and the peers' port (peers).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -24,11 +27,13 @@ from tilth_ledger.rows import Rows
 from tilth_ledger.token import METADATA, Asked, Token
 from tilth_node.clock import Clock
 from tilth_node.errors import Unauthenticated
+from tilth_node.logs import logger
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 ERROR_METADATA = "tilth-error-bin"
 TLS = b"TLSv1.3"
+FIRST_MESSAGE_SECONDS = 10.0
 
 # The first class that fits gives the status; the rest of the tree is the caller's fault.
 STATUS: tuple[tuple[type[TilthError], grpc.StatusCode], ...] = (
@@ -40,6 +45,10 @@ STATUS: tuple[tuple[type[TilthError], grpc.StatusCode], ...] = (
     (Fatal, grpc.StatusCode.INTERNAL),
     (TilthError, grpc.StatusCode.UNKNOWN),
 )
+
+
+# What a service may raise: errors of the tree, and those of this machine.
+FAULTS = (TilthError, OSError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,15 @@ async def abort(context: Context, error: TilthError) -> NoReturn:
     await context.abort(code, str(error)[:1000], facts)
 
 
+async def fail(context: Context, method: str, error: Exception) -> NoReturn:
+    """End the call: with the facts of an error of the tree, else without any."""
+    if isinstance(error, TilthError):
+        await abort(context, error)
+    logger("rpc").error("call failed", method=method, error=repr(error))
+    words = "this node cannot answer now"
+    await abort(context, Unavailable(words, remedy="ask its operator to look into its log"))
+
+
 class Tokens:
     """Checks the token of a call against the identities on the ledger."""
 
@@ -111,6 +129,10 @@ class Tokens:
                 remedy=error.remedy,
             ) from error
         return Caller(token.key_id, row["organization"], tuple(row["roles"]))
+
+    def still(self, who: Caller) -> None:
+        """Raise Unauthenticated when the identity is no longer active."""
+        self._active(who.key_id, self._clock.wall_ms())
 
     def _active(self, key_id: str, now_ms: int) -> dict[str, Any]:
         row = self._rows.get(f"identity/{key_id}")
@@ -184,38 +206,52 @@ class _Guarded:
                 "the request cannot be read", found=f"{len(raw)} bytes", expected=self.method
             ) from error
 
-    async def requests(self, raws: AsyncIterator[bytes], context: Context) -> Any:
-        admitted = False
+    async def requests(
+        self, raws: AsyncIterator[bytes], context: Context
+    ) -> AsyncGenerator[Any, None]:
+        first = await self.first(raws)
+        self.admit(context, first)
+        yield self.parse(first)
         async for raw in raws:
-            if not admitted:
-                self.admit(context, raw)
-                admitted = True
             yield self.parse(raw)
+
+    async def first(self, raws: AsyncIterator[bytes]) -> bytes:
+        """The message that the token binds; nobody waits for it without a bound."""
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                return await anext(raws)
+        except (StopAsyncIteration, TimeoutError) as error:
+            raise Unauthenticated(
+                "a stream of requests does not begin",
+                found="no message",
+                expected=f"the first within {FIRST_MESSAGE_SECONDS:g} s",
+            ) from error
 
     async def unary_unary(self, raw: bytes, context: Context) -> Any:
         try:
             self.admit(context, raw)
             return await self.handler.unary_unary(self.parse(raw), context)
-        except TilthError as error:
-            await abort(context, error)
+        except FAULTS as error:
+            await fail(context, self.method, error)
 
     async def unary_stream(self, raw: bytes, context: Context) -> Any:
         try:
             self.admit(context, raw)
             async for answer in self.handler.unary_stream(self.parse(raw), context):
+                self.tokens.still(caller())
                 yield answer
-        except TilthError as error:
-            await abort(context, error)
+        except FAULTS as error:
+            await fail(context, self.method, error)
 
     async def stream_unary(self, raws: AsyncIterator[bytes], context: Context) -> Any:
         try:
             return await self.handler.stream_unary(self.requests(raws, context), context)
-        except TilthError as error:
-            await abort(context, error)
+        except FAULTS as error:
+            await fail(context, self.method, error)
 
     async def stream_stream(self, raws: AsyncIterator[bytes], context: Context) -> Any:
         try:
             async for answer in self.handler.stream_stream(self.requests(raws, context), context):
                 yield answer
-        except TilthError as error:
-            await abort(context, error)
+        except FAULTS as error:
+            await fail(context, self.method, error)

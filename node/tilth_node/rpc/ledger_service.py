@@ -27,6 +27,7 @@ MAX_LEAVES = 1_000
 MAX_SUBMITTED = 256
 MAX_BYTES = 2 << 20  # of rows or leaves in one answer
 MAX_KEY = 1_000
+MAX_PREFIXES = 64  # of one watch: each is a scan of its own
 
 Check = Callable[[Caller, list[dict[str, object]]], list[TilthError]]
 Prove = Callable[[int, tuple[int, ...]], bytes]
@@ -115,6 +116,12 @@ class LedgerService(pb_grpc.LedgerServicer):
     ) -> AsyncIterator[pb.RowChanges]:
         if not request.prefixes:
             raise InvalidInput("a watch names no prefix", expected='at least one; "" is all rows')
+        if len(request.prefixes) > MAX_PREFIXES:
+            raise InvalidInput(
+                "a watch names too many prefixes",
+                found=len(request.prefixes),
+                expected=f"at most {MAX_PREFIXES}",
+            )
         for prefix in request.prefixes:
             _check_key(prefix)
         news = self._feed.subscribe(request.prefixes, snapshot=not request.skip_snapshot)

@@ -19,6 +19,7 @@ from tilth_node.config import address
 from tilth_node.keystore import Keys
 
 MAX_REQUEST_BYTES = 4 << 20  # of a client
+MAX_STREAMS = 256  # at once on one connection of a client
 MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (1 << 20)  # of a peer: one message of the replica fits
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
@@ -37,7 +38,11 @@ PEER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
     ("grpc.max_send_message_length", MAX_FRAME_BYTES),
 ]
-CLIENT_OPTIONS = [*KEEPALIVE, ("grpc.max_receive_message_length", MAX_REQUEST_BYTES)]
+CLIENT_OPTIONS = [
+    *KEEPALIVE,
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+]
 
 
 class Certificates:
