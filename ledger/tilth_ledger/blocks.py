@@ -235,6 +235,13 @@ class Certificate:
 
     def verify(self, genesis: Genesis) -> None:
         """Raise `InvalidInput` unless at least q distinct members of `genesis` cast these votes."""
+        self.check_form(genesis)
+        text = vote_bytes(genesis.net_bytes, self.kind, self.epoch, self.view, self.block)
+        for member, signature in zip(self.members, self.signatures, strict=True):
+            _vote_key(genesis, member).verify(signature, text)
+
+    def check_form(self, genesis: Genesis) -> None:
+        """All of `verify` but the signatures, for one who has verified these votes before."""
         _check_epoch(self.epoch, genesis)
         _check_block(self.kind, self.block)
         if self.width != len(genesis.members):
@@ -253,9 +260,6 @@ class Certificate:
                 found=f"{len(self.signatures)} signatures of {len(self.members)} members",
                 expected=f"at least {genesis.q} of {self.width}",
             )
-        text = vote_bytes(genesis.net_bytes, self.kind, self.epoch, self.view, self.block)
-        for member, signature in zip(self.members, self.signatures, strict=True):
-            _vote_key(genesis, member).verify(signature, text)
 
 
 @dataclass(frozen=True, slots=True)

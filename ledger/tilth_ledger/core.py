@@ -135,7 +135,7 @@ class Core:
         self.ballot.record(vote)
         self.persist(OwnVote(vote))
         self.out.votes.append(vote)
-        self.certified(self.table.count_own(vote), formed=True)
+        self.certified(self.table.count(vote), formed=True)
         return vote
 
     def certified(self, certificate: Certificate | None, *, formed: bool) -> None:

@@ -103,7 +103,7 @@ def _take(core: Core, record: Record) -> None:
         case OwnVote(vote):
             if vote.view > core.tree.tip.view:
                 core.ballot.record(vote)
-                _take_own_certificate(core, core.table.count_own(vote))
+                _take_own_certificate(core, core.table.count(vote))
                 if vote.kind is NOTARIZE and core.genesis.leader(vote.view) == core.me:
                     core.proposals[vote.view] = vote.block
 

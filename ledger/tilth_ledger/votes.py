@@ -32,6 +32,7 @@ class ViewVotes:
     certificates: dict[tuple[Kind, bytes], Certificate] = field(default_factory=dict)
     accused: set[int] = field(default_factory=set)
     heard: set[tuple[Kind, int]] = field(default_factory=set)
+    verified: set[tuple[Kind, int]] = field(default_factory=set)  # keys of `votes`
 
     def of_kind(self, kind: Kind) -> Certificate | None:
         """The first certificate of this kind."""
@@ -44,6 +45,9 @@ class ViewVotes:
             for (kind, _), other in self.votes.items()
             if kind is vote.kind and other.block == vote.block
         ]
+
+
+_NOTHING = ViewVotes()
 
 
 def conflict(first: Vote, second: Vote) -> bool:
@@ -78,13 +82,14 @@ class VoteTable:
         held = known.votes.get((vote.kind, vote.member))
         if held == vote:
             return None
-        if held is not None or (vote.kind, vote.block) not in known.certificates:
+        needed = held is not None or (vote.kind, vote.block) not in known.certificates
+        if needed:
             vote.verify(self._genesis)
-        return self._count(known, vote)
+        return self._count(known, vote, verified=needed)
 
-    def count_own(self, vote: Vote) -> Certificate | None:
-        """Count a vote that I signed."""
-        return self._count(self._view(vote.view), vote)
+    def count(self, vote: Vote) -> Certificate | None:
+        """Count a vote that I signed or verified."""
+        return self._count(self._view(vote.view), vote, verified=True)
 
     def learn(self, certificate: Certificate) -> bool:
         """Verify and keep a certificate; whether it is new. Raises `InvalidInput` if it is bad."""
@@ -92,19 +97,24 @@ class VoteTable:
         key = (certificate.kind, certificate.block)
         if known is not None and key in known.certificates:
             return False
-        certificate.verify(self._genesis)
+        self.verify(certificate)
         known = self._view(certificate.view)
         known.certificates[key] = certificate
         for vote in certificate.votes():
-            self._note(known, vote)
+            self._note(known, vote, verified=True)
         return True
 
     def verify(self, certificate: Certificate) -> None:
-        """Raise `InvalidInput` unless these very bytes are a good certificate."""
-        known = self._views.get(certificate.view)
-        key = (certificate.kind, certificate.block)
-        if known is None or known.certificates.get(key) != certificate:
-            certificate.verify(self._genesis)
+        """Raise `InvalidInput` unless these very bytes are a good certificate; a signature that was
+        verified before is not verified again."""
+        known = self._views.get(certificate.view, _NOTHING)
+        if known.certificates.get((certificate.kind, certificate.block)) == certificate:
+            return
+        certificate.check_form(self._genesis)
+        for vote in certificate.votes():
+            key = (vote.kind, vote.member)
+            if key not in known.verified or known.votes[key] != vote:
+                vote.verify(self._genesis)
 
     def notarization(self, view: int) -> Certificate | None:
         return self._of_kind(view, NOTARIZE)
@@ -168,6 +178,7 @@ class VoteTable:
             else:
                 self._views[past].votes.clear()
                 self._views[past].heard.clear()
+                self._views[past].verified.clear()
         self._forgotten = max(self._forgotten, min(oldest, finalized_view) - 1)
 
     def __len__(self) -> int:
@@ -189,8 +200,8 @@ class VoteTable:
             return [view for view in range(above + 1, below) if view in self._views]
         return [view for view in self._views if above < view < below]
 
-    def _count(self, known: ViewVotes, vote: Vote) -> Certificate | None:
-        self._note(known, vote)
+    def _count(self, known: ViewVotes, vote: Vote, *, verified: bool) -> Certificate | None:
+        self._note(known, vote, verified=verified)
         key = (vote.kind, vote.block)
         if key in known.certificates:
             return None
@@ -201,10 +212,12 @@ class VoteTable:
         known.certificates[key] = certificate
         return certificate
 
-    def _note(self, known: ViewVotes, vote: Vote) -> None:
-        """Keep a verified vote as its member's, unless the member said something before."""
+    def _note(self, known: ViewVotes, vote: Vote, *, verified: bool) -> None:
+        """Keep a vote as its member's, unless the member said something before."""
         self._accuse(known, vote)
-        known.votes.setdefault((vote.kind, vote.member), vote)
+        key = (vote.kind, vote.member)
+        if known.votes.setdefault(key, vote) == vote and verified:
+            known.verified.add(key)
         latest = self._latest.get(vote.member, ())
         if not latest or latest[0].view < vote.view:
             self._latest[vote.member] = (vote,)

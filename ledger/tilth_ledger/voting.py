@@ -56,7 +56,7 @@ def consider(core: Core, proposal: Proposal) -> None:
     for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
         if core.table.learn(certificate):
             core.certified(certificate, formed=False)
-    core.certified(core.table.admit(vote), formed=True)
+    core.certified(core.table.count(vote), formed=True)
     first = header.view == core.view and core.proposals.setdefault(header.view, hashed) == hashed
     if first or core.table.is_certified(header.view, hashed):
         core.tree.add(proposal.block, hashed)

@@ -130,7 +130,7 @@ class Liar:
             kinds = (NULLIFY,) if block == ZERO_HASH else (NOTARIZE, FINALIZE, NULLIFY)
             votes = [self._sign(k, view, block) for k in kinds if self.random.random() < 0.7]
             for vote in votes:
-                certificate = self._table.count_own(vote)
+                certificate = self._table.count(vote)
                 to = self._some()
                 if certificate is not None and self.random.random() < 0.5:
                     sends.append(Send(to, Certificates((certificate,))))
@@ -150,7 +150,7 @@ class Liar:
             if block is not None:
                 self._keep(block)
                 vote = self._sign(NOTARIZE, view, block.hash)
-                self._table.count_own(vote)
+                self._table.count(vote)
                 sends.append(Send(self._some(), Proposal(vote, block)))
         return sends
 
