@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tilth.client import Network, connect
     from tilth.errors import InvalidInput, Refused, TilthError, Unknown, Unreachable
+    from tilth.local_consortium import local
     from tilth.plan import Plan, Task
     from tilth.verification import verify
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Unknown": "tilth.errors",
     "Unreachable": "tilth.errors",
     "connect": "tilth.client",
+    "local": "tilth.local_consortium",
     "verify": "tilth.verification",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "Unreachable",
     "__version__",
     "connect",
+    "local",
     "verify",
 ]
 

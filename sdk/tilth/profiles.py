@@ -70,30 +70,31 @@ def add(
     genesis: Path,
     key: Path | None = None,
     tls_authority: Path | None = None,
+    place: Path | None = None,
 ) -> Profile:
     """Makes or replaces a profile. Without `key` a new one is made; without `tls_authority` it is
-    taken from the genesis file."""
-    _file(name)
-    place = home() / "profiles"
+    taken from the genesis file; without `place` it is among the others of this machine."""
+    place = place or home()
+    file = _file(name, place)
     if tls_authority is None:
-        tls_authority = place / f"{name}.ca.pem"
-        place.mkdir(parents=True, exist_ok=True)
+        tls_authority = file.with_suffix(".ca.pem")
+        file.parent.mkdir(parents=True, exist_ok=True)
         tls_authority.write_text(_authority(genesis, organization), encoding="ascii")
     if key is None:
-        key = home() / "keys" / f"{name}.key"
+        key = place / "keys" / f"{name}.key"
         write_key(key)
     else:
         read_key(key)
     made = Profile(
         name, address, organization, key.absolute(), tls_authority.absolute(), genesis.absolute()
     )
-    save(made)
+    save(made, place)
     return made
 
 
-def save(profile: Profile) -> Path:
+def save(profile: Profile, place: Path | None = None) -> Path:
     """Writes the profile's file; a crash leaves the old one."""
-    file = _file(profile.name)
+    file = _file(profile.name, place)
     file.parent.mkdir(parents=True, exist_ok=True)
     facts = {name: str(value) for name, value in asdict(profile).items()}
     for path in ("key", "tls_authority", "genesis"):
@@ -152,14 +153,14 @@ def write_key(file: Path) -> SigningKey:
     return SigningKey.from_seed(seed)
 
 
-def _file(name: str) -> Path:
+def _file(name: str, place: Path | None = None) -> Path:
     if not NAME.fullmatch(name):
         raise InvalidInput(
             "this is not a profile name",
             found=repr(name),
             expected="small letters, digits, dot, dash, underscore; at most 63",
         )
-    return home() / "profiles" / f"{name}.json"
+    return (place or home()) / "profiles" / f"{name}.json"
 
 
 def _authority(genesis: Path, organization: str) -> str:

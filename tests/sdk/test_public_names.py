@@ -18,6 +18,7 @@ NAMES = [
     "Unreachable",
     "__version__",
     "connect",
+    "local",
     "verify",
 ]
 HEAVY = ("grpc", "google.protobuf", "numpy", "h5py", "cryptography", "tilth_ledger")

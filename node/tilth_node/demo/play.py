@@ -6,7 +6,6 @@ row verified and its changed copy did not.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
@@ -15,20 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tilth_ledger.errors import InvalidInput, TilthError
-from tilth_node.demo import consortium, screen
-from tilth_node.runtimes import Check
-from tilth_node.runtimes.sandbox import Sandbox
-from tilth_node.runtimes.selftest import doctor, grade_of
+from tilth_node import consortium
+from tilth_node.demo import screen
 from tilth_node.worker.isolation import NO_ISOLATION
 
+NAME = "tilth-demo"
+ORGANIZATIONS = ("hospital-a", "hospital-b", "hospital-c")
 SESSION = Path(__file__).parent / "user-code" / "session.py"
 
 
@@ -76,10 +74,10 @@ def _demo(options: Options) -> dict[str, Any]:
     out.title("Three hospitals train, certify and rank a model. Nothing leaves this machine.")
     with _session(options) as session:
         with out.chapter("A consortium of three"):
-            running, grade = _network(options, out)
+            begun = _network(options, out)
         orders = {
-            "addresses": {each.organization: each.client_address for each in running},
-            "grade": grade,
+            "addresses": {each.organization: each.client_address for each in begun.running},
+            "grade": begun.grade,
         }
         _tell(session, orders)
         if session.wait() != 0:
@@ -92,48 +90,28 @@ def _demo(options: Options) -> dict[str, Any]:
     return result
 
 
-def _network(options: Options, out: screen.Screen) -> tuple[list[consortium.Running], str]:
-    """The running nodes, and the grade of their isolation, which is tried while they start."""
-    with ThreadPoolExecutor(1) as pool:
-        started = pool.submit(_create_and_start, options.folder)
-        checks = asyncio.run(_self_test())
-        running = started.result()
-    grade = grade_of(checks)
-    if grade == NO_ISOLATION:
-        running = consortium.restart_unisolated(options.folder)
-    for each in running:
+def _network(options: Options, out: screen.Screen) -> consortium.Begun:
+    """The running nodes, and a word about each."""
+    begun = consortium.begin(options.folder, NAME, ORGANIZATIONS)
+    for each in begun.running:
         out.say(f"{each.organization}  node at {each.client_address}, process {each.pid}")
     out.say("The demo made all keys itself. Real sites make their own: tilth node init")
     out.say("They speak mutual TLS 1.3 and vote on one ledger, each with its own copy.")
-    for line in _words(checks, grade):
+    for line in _words(begun):
         out.say(line)
-    return running, grade
+    return begun
 
 
-def _words(checks: Sequence[Check], grade: str) -> Iterator[str]:
+def _words(begun: consortium.Begun) -> Iterator[str]:
     """What isolates the tasks of the demo, and how it is known."""
-    held = sum(check.holds for check in checks)
-    if grade == NO_ISOLATION:
-        broken = next(check for check in checks if not check.holds)
+    held = sum(check.holds for check in begun.checks)
+    if begun.grade == NO_ISOLATION:
+        broken = next(check for check in begun.checks if not check.holds)
         yield "This machine cannot isolate tasks: they run as plain processes, grade D, which is"
         yield f"enough for the demo's own code only. What failed: {broken.name}: {broken.detail}"
         return
-    yield f"Tasks run in the sandbox. Its grade here is {grade}: of {len(checks)} attempts"
-    yield f"to break out or to misbehave it held {held}, a moment ago."
-
-
-def _create_and_start(folder: Path) -> list[consortium.Running]:
-    consortium.create(folder)
-    return consortium.start(folder)
-
-
-async def _self_test() -> list[Check]:
-    """What `tilth node doctor` tries."""
-    sandbox = Sandbox()
-    try:
-        return await doctor(sandbox)
-    finally:
-        await sandbox.close()
+    yield f"Tasks run in the sandbox. Its grade here is {begun.grade}: of {len(begun.checks)}"
+    yield f"attempts to break out or to misbehave it held {held}, a moment ago."
 
 
 @contextmanager

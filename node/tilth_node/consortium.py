@@ -1,4 +1,4 @@
-"""Three organizations on this machine: keys, genesis, and their node processes.
+"""A consortium on this machine: keys, genesis, node processes, and how well they isolate tasks.
 
 Invariants
 - Everything lies below one folder: FOLDER/<organization> is a node's folder, FOLDER/genesis.json
@@ -7,9 +7,11 @@ Invariants
 - Whoever starts the nodes stops them: `stop` ends exactly the processes whose ids stand in
   FOLDER/nodes.json, also from another process, later.
 
-Making all keys in one place is what a demo does; real sites run `tilth node init` on their own.
+Used by `tilth demo` and by the engine of `tilth.local()`. Making all keys in one place is what
+these two do; real sites run `tilth node init` on their own.
 """
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,19 +20,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilth_ledger.errors import TilthError
+from tilth_ledger.genesis import Genesis
 from tilth_node import config, founding
 from tilth_node.clock import Clock
 from tilth_node.folder import Folder, write_file
+from tilth_node.runtimes import Check
+from tilth_node.runtimes.sandbox import Sandbox
+from tilth_node.runtimes.selftest import doctor, grade_of
+from tilth_node.worker.isolation import NO_ISOLATION
 
-ORGANIZATIONS = ("hospital-a", "hospital-b", "hospital-c")
-NAME = "tilth-demo"
+GENESIS = "genesis.json"
 NODES = "nodes.json"
 STOP_SECONDS = 10
 TILTH = (sys.executable, "-m", "tilth.cli")
@@ -45,45 +51,90 @@ class Running:
     client_address: str
 
 
-def create(folder: Path) -> None:
-    """Keys and folders of three nodes, and their genesis: what `tilth node init`, `tilth network
-    new` and `tilth node join` do."""
-    for name, port in zip(ORGANIZATIONS, _free_ports(len(ORGANIZATIONS)), strict=True):
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A consortium that runs, and what its self-test found."""
+
+    running: tuple[Running, ...]
+    checks: tuple[Check, ...]
+    grade: str
+
+
+def begin(
+    folder: Path, name: str, organizations: Sequence[str], *, data_root: Path | None = None
+) -> Begun:
+    """Makes and starts a consortium. How well this machine isolates tasks is tried meanwhile; where
+    nothing does, tasks run as plain processes, grade D."""
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(_create_and_start, folder, name, organizations, data_root)
+        checks = asyncio.run(_self_test())
+        running = started.result()
+    grade = grade_of(checks)
+    if grade == NO_ISOLATION:
+        running = _restart_unisolated(folder)
+    return Begun(tuple(running), tuple(checks), grade)
+
+
+def _create_and_start(
+    folder: Path, name: str, organizations: Sequence[str], data_root: Path | None
+) -> list[Running]:
+    _create(folder, name, organizations, data_root)
+    return _start(folder)
+
+
+def _create(folder: Path, name: str, organizations: Sequence[str], data_root: Path | None) -> None:
+    """Keys and folders of the nodes, and their genesis: what `tilth node init`, `tilth network new`
+    and `tilth node join` do. Without `data_root` a node reads samples below its own data/."""
+    for each, port in zip(organizations, _free_ports(len(organizations)), strict=True):
         site = founding.Site(
-            organization=name,
-            name=name.replace("-", " ").title(),
+            organization=each,
+            name=each.replace("-", " ").title(),
             peer_port=port,
             aggregates=True,
-            data_roots=(folder / name / "data",),
+            data_roots=(data_root or folder / each / "data",),
         )
-        founding.init(folder / name, site, Clock())
-        _configure(folder / name, runtime="sandbox")
-    files = [folder / name / "member.json" for name in ORGANIZATIONS]
-    genesis = founding.new_network(NAME, files, (), q=None, k=None)
-    write_file(folder / "genesis.json", genesis.bytes)
-    for name in ORGANIZATIONS:
-        founding.join(folder / name, folder / "genesis.json")
+        founding.init(folder / each, site, Clock())
+        _configure(folder / each, runtime="sandbox")
+    files = [folder / each / "member.json" for each in organizations]
+    genesis = founding.new_network(name, files, (), q=None, k=None)
+    write_file(folder / GENESIS, genesis.bytes)
+    for each in organizations:
+        founding.join(folder / each, folder / GENESIS)
 
 
-def start(folder: Path) -> list[Running]:
-    """Starts the three nodes; returns when all have said that they are ready."""
+def _start(folder: Path) -> list[Running]:
+    """Starts the nodes; returns when all have said that they are ready."""
     with ExitStack() as opened:
-        begun = [(name, opened.enter_context(_launched(folder / name))) for name in ORGANIZATIONS]
+        begun = [(name, opened.enter_context(_launched(folder / name))) for name in _names(folder)]
         pids = {name: process.pid for name, process in begun}
         (folder / NODES).write_text(json.dumps({"pids": pids}), encoding="utf-8")
         return [_ready(folder / name, process) for name, process in begun]
 
 
-def restart_unisolated(folder: Path) -> list[Running]:
+async def _self_test() -> list[Check]:
+    """What `tilth node doctor` tries."""
+    sandbox = Sandbox()
+    try:
+        return await doctor(sandbox)
+    finally:
+        await sandbox.close()
+
+
+def _restart_unisolated(folder: Path) -> list[Running]:
     """Starts the nodes again with plain processes as runtime: grade D, for code one trusts."""
     stop(folder)
-    for name in ORGANIZATIONS:
+    for name in _names(folder):
         _configure(folder / name, runtime="process", allow_unisolated=True)
-    return start(folder)
+    return _start(folder)
+
+
+def _names(folder: Path) -> list[str]:
+    members = Genesis.parse((folder / GENESIS).read_bytes()).members
+    return [member.organization for member in members]
 
 
 def stop(folder: Path) -> None:
-    """Ends the nodes that `start` left running; quiet when they are gone already."""
+    """Ends the nodes that `begin` left running; quiet when they are gone already."""
     try:
         pids = json.loads((folder / NODES).read_bytes())["pids"]
     except FileNotFoundError:
@@ -95,8 +146,7 @@ def stop(folder: Path) -> None:
 
 
 def _configure(folder: Path, *, runtime: str, allow_unisolated: bool = False) -> None:
-    """A stated runtime, also where a container engine would be found: the demo is the same
-    everywhere."""
+    """A stated runtime, also where a container engine would be found: the same everywhere."""
     settings = replace(config.load(folder), runtime=runtime, allow_unisolated=allow_unisolated)
     write_file(folder / config.FILE, config.write(settings).encode())
 
