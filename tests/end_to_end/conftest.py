@@ -1,11 +1,13 @@
 """Fixtures of tests that run real nodes."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine import Engine, Missing
 from network import Network
 
 
@@ -20,3 +22,22 @@ def networks(tmp_path: Path) -> Iterator[Callable[..., Network]]:
             return stack.enter_context(Network(folder, members, **more))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A private container engine with the images that tests need; skips where there can be none.
+
+    With TILTH_ENGINE=required a missing engine is a failure."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(Engine())
+            made.start()
+            made.make_images()
+        except Missing as missing:
+            if os.environ.get("TILTH_ENGINE") == "required":
+                raise
+            pytest.skip(f"no container engine: {missing}")
+        made.clear()
+        yield made
+        made.clear()

@@ -89,7 +89,7 @@ class Docker:
         self._running: set[str] = set()
         self._canceled: set[str] = set()
         self._removals: set[asyncio.Task[None]] = set()
-        self._opened = False
+        self._opened = self._closed = False
         self._opening = asyncio.Lock()
 
     async def stated(self) -> list[Check]:
@@ -187,6 +187,9 @@ class Docker:
 
     async def close(self) -> None:
         """End everything that runs here."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(*self._removals, return_exceptions=True)
         with contextlib.suppress(EngineFault):
             for kind in ("step",) if self._keep else ("step", "sealed"):

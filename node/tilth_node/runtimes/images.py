@@ -12,6 +12,7 @@ Invariants
 import asyncio
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ LABEL: Final = "org.tilth.environment"
 OWN: Final = Environment("own", ("h5py", "numpy"))  # of steps that name no environment
 _LOG_BYTES: Final = 1 << 18
 _LAST_WORDS: Final = 300
+_COLOURS: Final = re.compile("\x1b\\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ class Images:
 
     def _build(self, environment: Environment, tag: str, api: "APIClient") -> dict[str, Any]:
         base = environment.base or self._settings.base
-        _check_base(base, _inspect(api, base), own=not environment.base)
+        dockerfile = environment.files.get("Dockerfile", b"").decode(errors="replace")
+        for each in _bases(dockerfile) if dockerfile else [base]:
+            _check_base(each, _inspect(api, each), own=each == self._settings.base)
         log = BoundedLog(_LOG_BYTES)
         events = api.build(
             fileobj=io.BytesIO(self._context(environment, base)),
@@ -156,6 +160,18 @@ def _dockerfile(environment: Environment, base: str, wheels: bool, network: str)
     return "\n".join(lines).encode()
 
 
+def _bases(dockerfile: str) -> list[str]:
+    """The images that a Dockerfile starts from; an engine would pull those that it lacks."""
+    stages: set[str] = {"scratch"}
+    bases = []
+    for words in (line.split() for line in dockerfile.splitlines()):
+        if len(words) > 1 and words[0].upper() == "FROM":
+            named = [word for word in words[1:] if not word.startswith("--")]
+            bases += [named[0]] if named[0] not in stages else []
+            stages |= set(named[2:3])  # FROM image AS stage
+    return bases
+
+
 def _inspect(api: "APIClient", name: str) -> dict[str, Any] | None:
     from docker.errors import NotFound
 
@@ -191,7 +207,7 @@ def _follow(events: Iterator[dict[str, Any]], log: BoundedLog) -> str:
     """Read a build to its end; what went wrong, or nothing."""
     problem = ""
     for event in events:
-        log.add(str(event.get("stream", "")).encode())
+        log.add(_COLOURS.sub("", str(event.get("stream", ""))).encode())
         problem = str(event.get("error", "")) or problem
     return problem
 

@@ -1,0 +1,180 @@
+"""A private container engine for tests: its own socket, data and processes, stopped at the end.
+
+    with Engine() as engine:        # or the fixture `engine`
+        engine.start()
+        os.environ["DOCKER_HOST"] = engine.address
+
+Images (the stand-in for python:3.11-slim, and tilth-task on top of it) are made once and kept in a
+data folder below ~/.cache/tilth (or $TILTH_CACHE), named by the content they are made from; two
+runs never use it at once. `python3 engine.py` only makes them. Standard library only, because CI
+runs it before anything is installed.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BASE, TASK = "python:3.11-slim", "tilth-task"
+MAKERS = (ROOT / ".ci" / "base-image", ROOT / "deploy" / "task.Dockerfile")
+PROGRAMS = ("dockerd", "containerd", "docker", "mmdebstrap")
+READY = "API listen on"
+STOP_SECONDS = 30
+
+
+class Missing(Exception):
+    """This machine cannot run an engine; the message says why."""
+
+
+def why_not() -> str:
+    """Why this machine cannot run an engine, in plain words; empty when it can."""
+    if os.geteuid() != 0:
+        return "an engine of its own needs root"
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+def cache() -> Path:
+    """Where engines keep their images: one folder per content."""
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in MAKERS)).hexdigest()[:12]
+    home = os.environ.get("TILTH_CACHE") or Path.home() / ".cache" / "tilth"
+    return Path(home) / f"engine-{content}"
+
+
+class Engine:
+    """One engine. It may be killed and started again."""
+
+    def __init__(self, data: Path | None = None) -> None:
+        if reason := why_not():
+            raise Missing(reason)
+        self.folder = Path(tempfile.mkdtemp(prefix="tilth-engine-"))
+        self.data = data or cache()
+        self.address = f"unix://{self.folder}/docker.sock"
+        self.environment = {**os.environ, "DOCKER_HOST": self.address, "DOCKER_BUILDKIT": "0"}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.data / "lock").open("w")
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._lock.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Return when it answers."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        log = self.folder / "log"
+        read, write = os.pipe()
+        self.process = subprocess.Popen(
+            [
+                "dockerd",
+                *("--host", self.address, "--data-root", str(self.data / "data")),
+                *("--exec-root", str(self.folder / "exec")),
+                *("--pidfile", str(self.folder / "pid")),
+                # The host's firewall and bridges are not touched.
+                *("--iptables=false", "--ip6tables=false", "--bridge=none"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=write,
+            start_new_session=True,
+        )
+        os.close(write)
+        with open(read, "rb") as said, log.open("ab") as kept:
+            for line in said:
+                kept.write(line)
+                if READY.encode() in line:
+                    break
+            else:
+                kept.flush()
+                raise Missing(f"dockerd does not start: {log.read_text()[-1500:]}")
+            # From here on nobody reads: hand the pipe to a process that throws it away.
+            self._drain = subprocess.Popen(["cat"], stdin=said, stdout=kept)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash does; its containers are ended by the next start."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        """End it and everything that it started."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self.process = None
+        self._end_containerd()
+
+    def docker(self, *words: str, **more: object) -> str:
+        """Run the docker command; what it printed."""
+        done = subprocess.run(
+            ["docker", *words], env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def has(self, image: str) -> bool:
+        """Whether an image is here."""
+        return bool(self.docker("image", "ls", "-q", image))
+
+    def make_images(self) -> None:
+        """The stand-in for the base image, and the image of tasks; nothing when they are there."""
+        if not self.has(BASE):
+            self._run(str(MAKERS[0]), BASE)
+        if not self.has(TASK):
+            self.build(TASK, "deploy/task.Dockerfile", "deploy")
+
+    def build(self, tag: str, file: str, context: str = ".") -> None:
+        """Build an image of the repository."""
+        self._run("docker", "build", "--network=host", "-t", tag, "-f", file, context)
+
+    def forget(self, image: str) -> None:
+        """Remove an image, if it is here."""
+        if self.has(image):
+            self.docker("image", "rm", "-f", image)
+
+    def clear(self) -> None:
+        """Remove all containers and volumes; images stay."""
+        for name in self.docker("ps", "-aq").split():
+            self.docker("rm", "-f", name)
+        for name in self.docker("volume", "ls", "-q").split():
+            self.docker("volume", "rm", name)
+
+    def _run(self, *words: str) -> None:
+        done = subprocess.run(
+            words, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise Missing(f"{' '.join(words)}: {(done.stdout + done.stderr)[-1500:]}")
+
+    def _end_containerd(self) -> None:
+        """A killed engine leaves the process that it started for its containers."""
+        pid = self.folder / "exec" / "containerd" / "containerd.pid"
+        if pid.exists():
+            number = int(pid.read_text())
+            words = Path(f"/proc/{number}/cmdline")
+            if words.exists() and str(self.folder).encode() in words.read_bytes():
+                os.kill(number, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    try:
+        with Engine() as made:
+            made.start()
+            made.make_images()
+            sys.stdout.write(f"{BASE} and {TASK} are in {made.data}\n")
+    except Missing as missing:
+        sys.exit(f"no engine: {missing}")

@@ -1,0 +1,278 @@
+"""Steps in real containers: what they see, how they end, what is left of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from container_steps import begin, run, runtime, spec
+from engine import Engine
+
+from tilth_node.runtimes import Environment, EnvironmentMissing, NodeFault, Reason, selftest
+from tilth_node.runtimes.docker import Docker
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+async def docker(engine: Engine, tmp_path: Path) -> AsyncIterator[Docker]:
+    made = runtime(engine, tmp_path)
+    yield made
+    await made.close()
+
+
+def containers(engine: Engine, label: str) -> list[str]:
+    return engine.docker("ps", "-aq", "--filter", f"label={label}").split()
+
+
+@pytest.mark.slow
+async def test_every_attempt_to_escape_is_stopped_and_the_grade_is_a(docker: Docker) -> None:
+    checks = await selftest.doctor(docker)
+    assert [check for check in checks if not check.holds] == []
+    assert selftest.grade_of(checks) == "A"
+
+
+async def test_a_step_s_output_and_log_come_back(docker: Docker, tmp_path: Path) -> None:
+    code = "os.makedirs('out/model'); open('out/model/w', 'w').write('42'); print('hello')"
+    result = await run(docker, spec(tmp_path, code))
+    assert (result.reason, result.exit, result.grade) == (None, 0, "A")
+    assert (result.outputs["out/model"] / "w").read_text() == "42"
+    assert result.log == b"hello\n"
+    assert result.image.startswith("sha256:")
+
+
+async def test_a_step_sees_no_network_and_no_socket_of_the_engine(
+    docker: Docker, tmp_path: Path
+) -> None:
+    code = (
+        "print(os.listdir('/sys/class/net'), os.path.exists('/var/run/docker.sock'), os.getuid())"
+    )
+    result = await run(docker, spec(tmp_path, code))
+    assert result.log.decode().split() == ["['lo']", "False", "65534"]
+
+
+async def test_its_code_is_read_only_and_its_disk_is_bounded(
+    docker: Docker, tmp_path: Path
+) -> None:
+    code = """
+for path in ('code/x', '/volumes/step/out/x', '/volumes/step/x', '/x', '/usr/x'):
+    try:
+        open(path, 'w')
+        print('wrote', path)
+    except OSError:
+        pass
+try:
+    for n in range(10):
+        open(f'fill{n}', 'wb').write(bytes(4 << 20))
+except OSError as error:
+    print(error.strerror)
+"""
+    result = await run(docker, spec(tmp_path, code))
+    assert result.log == b"No space left on device\n"
+
+
+async def test_processes_that_fill_memory_together_are_out_of_memory(
+    docker: Docker, tmp_path: Path
+) -> None:
+    code = """
+for _ in range(3):
+    if not os.fork():
+        hoard = bytearray(os.urandom(1 << 20)) * 250
+        __import__('time').sleep(60)
+_, status = os.wait()
+os.killpg(os.getpgrp(), 9)
+"""
+    result = await run(docker, spec(tmp_path, code))
+    assert result.reason is Reason.OUT_OF_MEMORY
+
+
+async def test_a_killed_helper_does_not_fail_a_step_that_ends_well(
+    docker: Docker, tmp_path: Path
+) -> None:
+    code = """
+children = []
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        hoard = bytearray(os.urandom(1 << 20)) * 300
+        __import__('time').sleep(60)
+    children.append(child)
+pid, status = os.wait()
+os.kill(({*children} - {pid}).pop(), 9)
+print('a helper died of', status & 127)
+"""
+    result = await run(docker, spec(tmp_path, code))
+    assert (result.reason, result.log) == (None, b"a helper died of 9\n")
+
+
+async def test_a_step_is_ended_at_its_time_limit_and_by_a_cancel(
+    docker: Docker, tmp_path: Path
+) -> None:
+    forever = "print('here', flush=True)\n__import__('time').sleep(600)"
+    late = await run(docker, spec(tmp_path, forever, "late", wall_ms=1_500))
+    assert (late.reason, late.log) == (Reason.TIME, b"here\n")
+    handle = await begin(docker, spec(tmp_path, forever, "unwanted"))
+    collecting = asyncio.create_task(docker.collect(handle))
+    await docker.cancel(handle)
+    assert (await collecting).reason is Reason.CANCELED
+
+
+async def test_nothing_of_a_step_is_left_on_the_engine(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    await run(docker, spec(tmp_path, "pass"))
+    await docker.close()
+    assert containers(engine, "org.tilth.kind=step") == []
+    assert engine.docker("volume", "ls", "-q", "--filter", "label=org.tilth.kind=step") == ""
+
+
+async def test_the_next_life_of_a_node_collects_what_ran_on(engine: Engine, tmp_path: Path) -> None:
+    first, second = runtime(engine, tmp_path), runtime(engine, tmp_path)
+    code = "__import__('time').sleep(1); os.makedirs('out/model'); open('out/model/w', 'w')"
+    journaled = (await begin(first, spec(tmp_path, code))).to_json()
+    handle = await second.attach(journaled)
+    assert handle is not None
+    result = await second.collect(handle)
+    assert (result.reason, list(result.outputs)) == (None, ["out/model"])
+    await second.close()
+
+
+async def test_what_a_crash_left_is_removed_and_other_nodes_steps_are_not(
+    engine: Engine, tmp_path: Path
+) -> None:
+    crashed, other = runtime(engine, tmp_path), runtime(engine, tmp_path, "tilth-other")
+    sleep = "__import__('time').sleep(600)"
+    await begin(crashed, spec(tmp_path, sleep, "forgotten"))
+    await crashed.stage(spec(tmp_path, sleep, "never-started"))
+    theirs = await begin(other, spec(tmp_path, sleep, "theirs"))
+    again = runtime(engine, tmp_path)
+    await run(again, spec(tmp_path, "pass", "next"))
+    await again.close()
+    assert containers(engine, "org.tilth.node=tilth-other") != []
+    mine = ("ps", "-q", "--filter", "label=org.tilth.node=tilth-test")
+    assert engine.docker(*mine) == ""
+    await other.cancel(theirs)
+    await other.close()
+
+
+async def test_a_killed_container_is_this_machine_s_fault_and_not_the_code_s(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    handle = await begin(docker, spec(tmp_path, "__import__('time').sleep(600)"))
+    collecting = asyncio.create_task(docker.collect(handle))
+    engine.docker("kill", handle.id)
+    with pytest.raises(NodeFault, match="ended without an answer"):
+        await collecting
+
+
+async def test_a_folder_becomes_one_volume_for_all_steps(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    wanted = spec(tmp_path, "print(open('code/code.py').read()[:6])")
+    assert (await run(docker, wanted)).log == (await run(docker, wanted)).log
+    trees = containers(engine, "org.tilth.source=" + str(wanted.mounts[0].source))
+    assert len(trees) == 1
+
+
+async def test_a_volume_that_was_not_sealed_is_filled_again(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    wanted = spec(tmp_path, "print('whole')")
+    await run(docker, wanted)
+    source = f"org.tilth.source={wanted.mounts[0].source}"
+    (sealed,) = engine.docker(
+        "ps", "-a", "--filter", f"label={source}", "--format", "{{.Names}}"
+    ).split()
+    # As a crash in the middle of filling leaves it: the volume is there, its seal is not.
+    engine.docker("rename", sealed, sealed.replace("-sealed", "-filling"))
+    again = runtime(engine, tmp_path)
+    assert (await run(again, wanted)).log == b"whole\n"
+    await again.close()
+
+
+# -- environments
+
+
+async def test_a_base_image_that_is_not_here_is_named_with_its_remedy(
+    engine: Engine, tmp_path: Path
+) -> None:
+    docker = runtime(engine, tmp_path, base="no-such-image:1")
+    with pytest.raises(NodeFault, match=r"docker pull no-such-image:1"):
+        await docker.offer(Environment("a" * 64, ("numpy",)))
+    with pytest.raises(EnvironmentMissing, match="is not on this engine"):
+        await docker.offer(Environment("b" * 64, base="theirs:2"))
+    await docker.close()
+
+
+async def test_requirements_that_need_the_network_where_it_is_forbidden_fail_with_the_log(
+    docker: Docker,
+) -> None:
+    wanted = Environment("c" * 64, ("a-package-that-is-not-there==1",))
+    with pytest.raises(EnvironmentMissing, match=r"(?s)without network.*build_network") as failure:
+        await docker.offer(wanted)
+    assert b"a-package-that-is-not-there" in failure.value.log
+
+
+async def test_a_dockerfile_that_reaches_for_the_network_fails(docker: Docker) -> None:
+    fetch = "import urllib.request as u; u.urlopen('http://example.org', timeout=2)"
+    dockerfile = f'FROM tilth-task\nRUN python -c "{fetch}"\n'
+    wanted = Environment("d" * 64, files={"Dockerfile": dockerfile.encode()})
+    with pytest.raises(EnvironmentMissing, match="without network"):
+        await docker.offer(wanted)
+
+
+async def test_a_dockerfile_on_an_image_that_is_not_here_is_not_pulled(docker: Docker) -> None:
+    wanted = Environment("e" * 64, files={"Dockerfile": b"FROM somebody/elses:image\n"})
+    with pytest.raises(EnvironmentMissing, match=r"docker pull somebody/elses:image"):
+        await docker.offer(wanted)
+
+
+async def test_wheels_of_the_operator_are_enough_without_network(
+    engine: Engine, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    write_wheel(wheels / "quern-1.0-py3-none-any.whl")
+    docker = runtime(engine, tmp_path, wheels=wheels)
+    wanted = Environment("f" * 64, ("quern==1.0",))
+    engine.forget(f"tilth-environment:{'f' * 32}")
+    await docker.offer(wanted)
+    with_code = spec(tmp_path, "import quern; print(quern.WORD)")
+    step = type(with_code)(
+        with_code.step, with_code.collect, with_code.mounts, {}, environment=wanted
+    )
+    assert (await run(docker, step)).log == b"ground\n"
+    await docker.close()
+
+
+async def test_an_image_that_changed_since_it_was_built_is_refused(
+    engine: Engine, tmp_path: Path
+) -> None:
+    environment = Environment("9" * 64, ("numpy",))
+    tag = f"tilth-environment:{'9' * 32}"
+    first = runtime(engine, tmp_path)
+    await first.offer(environment)
+    await first.close()
+    agreed = json.loads((tmp_path / "engine" / "images.json").read_bytes())["9" * 64]
+    engine.docker("image", "rm", "-f", agreed)
+    engine.docker("tag", "tilth-task", tag)
+    second = runtime(engine, tmp_path)
+    with pytest.raises(EnvironmentMissing, match="not the one that was built for it"):
+        await second.offer(environment)
+    await second.close()
+    engine.docker("image", "rm", tag)
+
+
+def write_wheel(path: Path) -> None:
+    """A wheel with one module."""
+    import zipfile
+
+    info = "quern-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("quern.py", "WORD = 'ground'\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: quern\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"quern.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
