@@ -30,7 +30,6 @@ _CHUNK: Final = 1 << 18
 _ZYGOTE_LOG_BYTES: Final = 1 << 16
 _TOLD: Final = frozenset({"status", "cpu_ms", "peak_memory_bytes"})
 _TOO_MUCH: Final = {"reason": "too_large", "detail": "the inputs do not fit the disk of the step"}
-_NICENESS: Final = 5  # the ledger of the same machine comes first
 
 
 class Supervisor:
@@ -226,7 +225,6 @@ def _become_zygote(facts: dict[str, Any], ours: socket.socket, log: int) -> None
     os.closerange(4, 4096)
     os.setsid()
     _be_killed_first()
-    os.nice(_NICENESS)
     kernel.drop_capabilities()
     kernel.no_new_privileges()
     kernel.load_seccomp(seccomp.program(os.uname().machine))
