@@ -54,15 +54,15 @@ class Attempt:
             check(operation)
             leaf = self._site.sign(operation)
         except Failed as failure:
-            operation = self._failed(number, failure)
+            operation = self._failed(task, number, failure)
             leaf = self._site.sign(operation)
         except EnvironmentMissing as error:
-            operation = self._failed(number, Failed("environment", str(error), log=error.log))
+            operation = self._failed(task, number, Failed("environment", str(error), log=error.log))
             leaf = self._site.sign(operation)
         except InvalidInput as error:
             # User code made the statement itself impossible: odd names, too many statistics.
             reason = "score" if task["kind"] == "test" else "wrong_shape"
-            operation = self._failed(number, Failed(reason, str(error)))
+            operation = self._failed(task, number, Failed(reason, str(error)))
             leaf = self._site.sign(operation)
         done = operation["op"] == "task.done"
         return self._site.desk.settle(Statement(self._key, number, leaf, done))
@@ -105,10 +105,20 @@ class Attempt:
             raise Dropped("the task has moved on", found=state, expected=" or ".join(wanted))
         return task, state
 
-    def _failed(self, number: int, failure: Failed) -> Mapping[str, Any]:
+    def _failed(self, task: Row, number: int, failure: Failed) -> Mapping[str, Any]:
         self._log.warning("task failed", task=self._key, reason=failure.reason)
-        text = words(failure, failure.log, self._site.allowance.log_bytes)
-        return outcome.failed(self._key, number, failure.reason, self._site.vault.write(text))
+        text = words(failure, failure.log, self._log_bytes(task))
+        log = self._site.vault.write(text) if text else None
+        return outcome.failed(self._key, number, failure.reason, log)
+
+    def _log_bytes(self, task: Row) -> int:
+        """How much of a log may leave: what the node allows, cut to what the data's owner does."""
+        data = task.get("data")
+        dataset = self._site.rows.get(f"dataset/{data['dataset']}") if data else None
+        stated = (
+            self._site.allowance.log_bytes if dataset is None else dataset["limits"]["log_bytes"]
+        )
+        return int(min(self._site.allowance.log_bytes, stated))
 
 
 def check_own(rows: Rows, organization: str, task: Row) -> None:
