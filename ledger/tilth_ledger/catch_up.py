@@ -47,6 +47,7 @@ class CatchUp:
     """What this member is waiting to be told."""
 
     asked: int | None = None  # the member asked for final blocks
+    claims: dict[int, int] = field(default_factory=dict)  # member -> height that it says it has
     missing: dict[bytes, int] = field(default_factory=dict)  # block -> how often asked
     window: list[bytes] = field(default_factory=list)  # hashes above the tip, not yet proven final
 
@@ -83,8 +84,7 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     core.confirmed.add(member)
     if told.view < core.view or told.unproven < _unproven(core):
         _give_certificates(core, member, told)
-    if told.height > core.tree.tip.height:
-        ask_chain(core, sync, member)
+    sync.claims[member] = told.height
     if told.asks:
         core.send((member,), status(core, member, asks=False))
 
@@ -128,11 +128,25 @@ def give_chain(core: Core, member: int, height: int) -> None:
     core.send((member,), Chain(tuple(blocks), None))
 
 
-def ask_chain(core: Core, sync: CatchUp, member: int) -> None:
-    """Ask for the final blocks that I lack, unless somebody is asked already."""
-    if sync.asked is None and member in core.connected:
-        sync.asked = member
-        core.send((member,), FetchChain(core.tree.tip.height + 1 + len(sync.window)))
+def ask_chain(core: Core, sync: CatchUp) -> None:
+    """Ask one who says that it has them for the final blocks that I lack. One who does not answer,
+    or has nothing, is not believed again before it says more."""
+    if sync.asked is not None:
+        return
+    height = core.tree.tip.height
+    for member in sorted(core.connected, key=lambda m: (m - core.me) % 256):
+        if sync.claims.get(member, 0) > height:
+            sync.asked = member
+            core.send((member,), FetchChain(height + 1 + len(sync.window)))
+            return
+
+
+def lose_peer(sync: CatchUp, member: int) -> None:
+    """A connection is gone, and with it any answer."""
+    sync.claims.pop(member, None)
+    if sync.asked == member:
+        sync.asked = None
+        sync.window = []
 
 
 def take_body(core: Core, sync: CatchUp, block: Block) -> None:
@@ -151,6 +165,7 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     if sync.asked != member:
         return
     sync.asked = None
+    claim = sync.claims.pop(member, 0)
     tip = core.tree.tip
     blocks = [Block.decode(data) for data in chain.blocks]
     blocks = [block for block in blocks if block.header.height > tip.height + len(sync.window)]
@@ -173,11 +188,13 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
         if core.table.learn(chain.certificate):
             core.certified(chain.certificate, formed=False)
     voting.drive(core)
-    ask_chain(core, sync, member)
+    sync.claims[member] = claim
 
 
 def look_for_missing(core: Core, sync: CatchUp) -> None:
-    """Ask for blocks that are certified, or proposed, and whose bodies or ancestors I lack."""
+    """Ask for final blocks, and for blocks that are certified or proposed and whose bodies or
+    ancestors I lack."""
+    ask_chain(core, sync)
     needed: set[bytes] = set()
     for certificate in core.table.notarized(core.tree.tip.view):
         _need(core, needed, certificate.block, certificate)
@@ -222,13 +239,12 @@ def retry(core: Core, sync: CatchUp) -> None:
 
 def _ask_again(core: Core, sync: CatchUp) -> None:
     """Whoever was asked for final blocks did not answer: ask the next."""
-    if sync.asked is None and not _final_unapplied(core):
-        return
-    here = sorted(core.connected)
-    sync.asked = None
-    sync.window = []
-    if here:
-        ask_chain(core, sync, here[core.pace.attempt % len(here)])
+    if sync.asked is not None:
+        lose_peer(sync, sync.asked)
+    elif core.connected and _final_unapplied(core):
+        here = sorted(core.connected)
+        sync.claims[here[core.pace.attempt % len(here)]] = core.tree.tip.height + 1
+    ask_chain(core, sync)
 
 
 def _final_unapplied(core: Core) -> bool:

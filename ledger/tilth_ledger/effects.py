@@ -147,8 +147,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator must know: `kind` is evidence, amnesia, repair, diverged
-    or peer."""
+    """Something an operator must know: `kind` is evidence, amnesia, repair, diverged,
+    clock or peer."""
 
     kind: str
     message: str

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 MOST_DELTA_MS = 30_000
 MOST_RETRY_MS = 10_000
 SILENT_MS = 10_000
+HASTY_ROUNDS = 4
 
 
 @dataclass(slots=True)
@@ -107,7 +108,14 @@ class Pacemaker:
         start = max(self.entered_ms, self.work_since_ms)
         patient = start + 2 * self.delta_ms
         hint = self._vain_from_ms(leader)
-        return patient if hint is None else min(patient, max(start, hint))
+        return patient if hint is None else min(patient, max(start, hint, self.haste_ms()))
+
+    def haste_ms(self) -> int:
+        """From when on a view may be given up that is known to be hopeless. Without this, members
+        that refuse one another's blocks would run through views as fast as the network lets them,
+        and every skipped view must be proven."""
+        hasty = self.nullified < HASTY_ROUNDS * self.members
+        return self.entered_ms if hasty else self.entered_ms + self.delta_ms
 
     def advance_ms(self) -> int | None:
         """When to give up waiting for the view's certificate; None without work."""

@@ -174,8 +174,7 @@ class Replica:
             case PeerGone(member):
                 core.connected.discard(member)
                 core.pace.gone(member, core.now)
-                if self._sync.asked == member:
-                    self._sync.asked = None
+                catch_up.lose_peer(self._sync, member)
             case Received(member, message):
                 self._receive(member, message)
             case Submitted(leaf):
@@ -246,7 +245,7 @@ class Replica:
         if certificate.kind is FINALIZE and certificate.view > core.tree.tip.view:
             voting.drive(core)
             if certificate.view > core.tree.tip.view:
-                catch_up.ask_chain(core, self._sync, member)
+                self._sync.claims[member] = core.tree.tip.height + 1
 
     def _retry_when_stuck(self) -> None:
         core, sync = self._core, self._sync
@@ -274,6 +273,8 @@ class Replica:
         times = [core.pace.retry_ms, voting.tip_due_ms(core)]
         if core.may_vote and core.ballot.vote(core.view, NULLIFY) is None:
             times.append(core.pace.advance_ms())
+            if voting.is_hopeless(core):
+                times.append(core.pace.haste_ms())
             if core.ballot.vote(core.view, NOTARIZE) is None:
                 times.append(core.pace.leader_ms(core.genesis.leader(core.view)))
         ahead = [time for time in times if time is not None and time > core.now]

@@ -132,6 +132,12 @@ def has_work(core: Core) -> bool:
     return (due is not None and core.now >= due) or pool_has_work(core)
 
 
+def is_hopeless(core: Core) -> bool:
+    """Whether this view's leader proposed what I cannot accept, or gave the view up itself."""
+    leader = core.genesis.leader(core.view)
+    return core.view in core.invalid or core.table.voted(core.view, NULLIFY, leader) is not None
+
+
 def judge_pool(core: Core) -> None:
     """Drop what does not execute, so that nobody waits for a leader to propose it."""
     found = best_parent(core)
@@ -189,7 +195,11 @@ def _vote_notarize(core: Core) -> bool:
     candidate = core.tree.get(hashed) if hashed else None
     if candidate is None or not core.may_vote or core.view in core.invalid:
         return False
-    if candidate.failure or candidate.block.header.time_ms > core.clock + MOST_AHEAD_MS:
+    ahead = candidate.block.header.time_ms - core.clock
+    if candidate.failure or ahead > MOST_AHEAD_MS:
+        if not candidate.failure:
+            name = core.genesis.members[candidate.block.header.proposer].organization
+            core.alarm("clock", f"{name}'s proposal is {ahead} ms ahead of this node's clock")
         core.invalid.add(core.view)
         return True
     if not candidate.executed or core.ballot.block(core.view, NOTARIZE) == candidate.hash:
@@ -248,9 +258,8 @@ MOVES: tuple[Callable[[Core], bool], ...] = (
 
 
 def _gives_up(core: Core) -> bool:
-    leader = core.genesis.leader(core.view)
-    if core.view in core.invalid or core.table.voted(core.view, NULLIFY, leader) is not None:
-        return True
+    if is_hopeless(core):
+        return core.now >= core.pace.haste_ms()
     if not _is_late(core):
         return False
     judge_pool(core)

@@ -285,3 +285,47 @@ def test_a_late_timer_is_harmless() -> None:
     stage.submit(0, "a")
     stage.settle()
     assert stage.step(0, [Tick()]).send == ()
+
+
+@pytest.mark.parametrize(
+    ("n", "cuts"), [(3, [(0, 2)]), (4, [(0, 2), (1, 3)]), (7, [(0, 3), (1, 4)])]
+)
+def test_members_without_a_link_between_them_go_on_through_the_others(
+    n: int, cuts: list[tuple[int, int]]
+) -> None:
+    stage = Stage(n)
+    for a, b in cuts:
+        stage.cut(a, b)
+    for number in range(2 * n):
+        stage.submit(number % n, f"leaf {number}")
+        stage.pass_ms(20_000)
+    assert [len(stage.texts(member)) for member in range(n)] == [2 * n] * n
+    assert stage.is_silent()
+
+
+def test_one_who_was_being_helped_to_catch_up_asks_the_next_when_the_helper_dies() -> None:
+    stage = Stage(3)
+    stage.crash(2)
+    stage.pass_ms(1_000)
+    stage.submit(0, "a")
+    stage.settle()
+    stage.restart(2)
+    while not any(to == 0 and isinstance(m, FetchChain) for _, to, m in stage.sent):
+        stage.deliver_one()
+    stage.crash(0)
+    stage.settle()
+    assert stage.texts(2) == ["a"]
+
+
+def test_a_member_does_not_run_through_views_that_are_given_up_one_after_the_other() -> None:
+    stage = Stage(3, away=[0, 1])
+    for view in range(1, 200):
+        leader = stage.genesis.leader(view)
+        for member in (0, 1) if leader == 2 else (leader,):
+            stage.play(member, 2, Votes((stage.vote(member, NULLIFY, view),)))
+        if stage.replicas[2].view == view:
+            break
+    hasty = len(stage.signed(2, NULLIFY))
+    assert 6 < hasty <= 12
+    stage.pass_ms(60_000)
+    assert len(stage.signed(2, NULLIFY)) == hasty + 1

@@ -91,10 +91,14 @@ class Stage:
         for _ in range(most):
             if not self._wire:
                 return
-            sender, to, message = self._wire.popleft()
-            if to in self.replicas and (sender, to) not in self._cut:
-                self.step(to, [Received(sender, message)])
+            self.deliver_one()
         raise AssertionError("the replicas never stop talking")
+
+    def deliver_one(self) -> None:
+        """Deliver the oldest message."""
+        sender, to, message = self._wire.popleft()
+        if to in self.replicas and (sender, to) not in self._cut:
+            self.step(to, [Received(sender, message)])
 
     def pass_ms(self, duration: int) -> None:
         end = self.now + duration

@@ -199,7 +199,7 @@ class World:
     def _check_alarm(self, node: Node, alarm: Any) -> None:
         if alarm.kind == "evidence" and alarm.evidence.first.member not in self.checker.honest:
             return
-        if alarm.kind == "peer" and self.faults.traitors:
+        if alarm.kind in ("peer", "clock") and self.faults.traitors:
             return
         if node.member in self.checker.honest:
             raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
