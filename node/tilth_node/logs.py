@@ -1,16 +1,30 @@
 """Structured logs of the node on standard error: JSON lines, or a short text for people.
 
 - An event is a fixed phrase, its facts are keyword arguments; no secret is ever one of them.
+- A node does not stop because nobody reads its log any more.
 - User content (model bytes, a task's own log) never comes here.
 """
 
 import logging
 import sys
-from typing import cast
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
+
+
+class _StandardError:
+    """Standard error as it is when a line is written; lines that it does not take are lost."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure(*, level: str, lines: str) -> None:
@@ -29,7 +43,7 @@ def configure(*, level: str, lines: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _StandardError())),
         cache_logger_on_first_use=False,
     )
 

@@ -171,8 +171,8 @@ class Peers(pb_grpc.PeerServicer):
             hello = await self._greet(control, organization, number)
             await self._greet(bulk, organization, number)
             link = self._link(hello, dialler=self.me.organization)
-            await self._admit(link)
             try:
+                await self._admit(link)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(link.carry_control(control))
                     group.create_task(link.carry_bulk(bulk))
@@ -194,15 +194,15 @@ class Peers(pb_grpc.PeerServicer):
         try:
             hello = await self._greeted(context)
             link = self._link(hello, dialler=hello.organization)
-            await self._admit(link)
+            try:
+                await self._admit(link)
+                await context.write(self._hello(hello.connection))
+                await link.carry_control(context)
+            finally:
+                self._drop(link)
         except TilthError as error:
             self._log.warning("connection refused", peer=context.peer(), error=str(error))
             await abort(context, error)
-        try:
-            await context.write(self._hello(hello.connection))
-            await link.carry_control(context)
-        finally:
-            self._drop(link)
 
     async def Bulk(  # type: ignore[override]  # noqa: N802
         self, request_iterator: object, context: Context
