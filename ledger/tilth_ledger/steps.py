@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 Get = Callable[[str], Row | None]
 MIB = 1 << 20
 CONTRACT = "tilth-task-1"
-PERF_BYTES = 64 * MIB  # holds per-sample values; they stay on the node unless `details` is granted
+PERF_BYTES = 8 * MIB  # holds per-sample values; they stay on the node unless `details` is granted
 
 
 class Kind(StrEnum):

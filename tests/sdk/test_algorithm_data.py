@@ -139,6 +139,23 @@ def test_features_and_predictions_survive_their_files(tmp_path, rows):
             assert found.tolist() == (rows.tolist() if hasattr(rows, "tolist") else rows)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [np.arange(3.0), np.arange(5.0), np.zeros((2, 2))],
+        [[1, 2], [3]],
+        [np.ones(n % 3) for n in range(12)],
+    ],
+)
+def test_rows_of_different_lengths_survive_their_files(tmp_path, rows):
+    opener = Opener()
+
+    opener.export(rows, tmp_path)
+
+    found = opener.get_features(tmp_path)
+    assert [np.asarray(row).tolist() for row in rows] == [row.tolist() for row in found]
+
+
 def test_objects_are_never_pickled(tmp_path):
     with pytest.raises(WrongShape, match="neither numbers nor text"):
         Opener().export([object()], tmp_path)

@@ -290,6 +290,33 @@ def test_a_composite_returns_its_outputs_by_name(bench):
     assert bench.model("trunk")["t"] == 2
 
 
+def test_a_composite_gets_its_models_by_name(bench):
+    text = ALGO.replace(
+        'return {"w": model["w"] + data.X.sum(axis=0) + data.y.sum()}',
+        'return {"head": model["trunk"], "trunk": model["head"]}',
+    )
+    inputs = [{**INPUT[0], "name": name} for name in ("head", "trunk")]
+    for n, name in enumerate(("head", "trunk")):
+        bench.put(f"in/{name}/model.h5", weights.write({"w": np.full(1, n)}))
+
+    code = (
+        bench.samples()
+        .put("code/algorithm.py", text)
+        .run("train", inputs=inputs, outputs=["head", "trunk"])
+    )
+
+    assert code == 0
+    assert (bench.model("head")["w"], bench.model("trunk")["w"]) == (1, 0)
+
+
+def test_outputs_under_other_names_have_the_wrong_shape(bench):
+    text = ALGO.replace('return {"w": np.zeros(2)}', 'return {"head": {"h": 1}}')
+
+    code = bench.put("code/algorithm.py", text).run("init", outputs=["head", "trunk"])
+
+    assert code == EXIT_CODES[Reason.WRONG_SHAPE]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

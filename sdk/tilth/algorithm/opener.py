@@ -7,7 +7,7 @@ Invariants
 - `get_X` reads nothing that the dataset's target patterns match: in a test those files are not
   there. A dataset without such patterns is exported first, by `export`, in a process that sees the
   labels and none of the algo's code.
-- Predictions are files without pickles: .npy, or HDF5 for dicts.
+- Features and predictions are files without pickles: .npy, or HDF5 for dicts and ragged lists.
 """
 
 from collections.abc import Sequence
@@ -58,32 +58,50 @@ class Opener:
 
 
 def write_rows(rows: Any, folder: Path, name: str) -> None:
-    """Arrays and lists as .npy, dicts of arrays as HDF5; raises WrongShape for anything else."""
+    """Arrays and lists as .npy, dicts of arrays and lists of arrays as HDF5; raises WrongShape."""
     import numpy as np
 
     if isinstance(rows, dict):
         (folder / f"{name}.h5").write_bytes(weights.write(rows))
-        return
-    array = np.asarray(rows)
-    if array.dtype.kind == "O":
-        raise WrongShape(
-            f"{name} that are neither numbers nor text",
-            found=type(rows).__name__,
-            expected="an array, a list of numbers or text, or a dict of arrays",
-            remedy="define export and get_features, or save_predictions and get_predictions",
-        )
-    np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    elif _is_ragged(rows):
+        numbered = {f"{n:09}": row for n, row in enumerate(rows)}
+        (folder / f"{name}.rows.h5").write_bytes(weights.write(numbered))
+    else:
+        array = np.asarray(rows)
+        if array.dtype.kind == "O":
+            raise WrongShape(
+                f"{name} that are neither numbers nor text",
+                found=type(rows).__name__,
+                expected="an array, a list of numbers, texts or arrays, or a dict of arrays",
+                remedy="define export and get_features, or save_predictions and get_predictions",
+            )
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
 def read_rows(folder: Path, name: str) -> Any:
-    """What `write_rows` wrote."""
+    """What `write_rows` wrote: an array, a dict of arrays, or a list of arrays."""
     import numpy as np
 
     if (folder / f"{name}.h5").is_file():
         return weights.read(folder / f"{name}.h5")
+    if (folder / f"{name}.rows.h5").is_file():
+        numbered = weights.read(folder / f"{name}.rows.h5")
+        return [numbered[key] for key in sorted(numbered)]
     try:
         return np.load(folder / f"{name}.npy", allow_pickle=False)
     except FileNotFoundError:
         raise WrongShape(f"a sample without {name}", found=folder.name) from None
     except (ValueError, EOFError) as error:
         raise WrongShape(f"{name} that cannot be read", found=f"{folder.name}: {error}") from None
+
+
+def _is_ragged(rows: Any) -> bool:
+    """A list of arrays of different shapes: signals of different length, images of any size."""
+    if not isinstance(rows, (list, tuple)):
+        return False
+    shapes = {getattr(row, "shape", None) or (len(row) if _is_list(row) else ()) for row in rows}
+    return len(shapes) > 1
+
+
+def _is_list(row: Any) -> bool:
+    return isinstance(row, (list, tuple))

@@ -17,6 +17,9 @@ from tilth.algorithm.opener import Opener
 from tilth.algorithm.selection import cut, rows_of
 
 
+MOST_SAMPLES = 50_000
+
+
 def aligned(
     opener: Opener,
     samples: Sequence[Path],
@@ -55,7 +58,9 @@ def builtin(name: str, y_true: Any, y_pred: Any, samples: list[tuple[str, int]])
     import tilth_metrics
 
     try:
-        return tilth_metrics.score(name, y_true, y_pred, samples=samples)
+        # Values of very many samples would not fit perf.json; the score itself always does.
+        few = samples if len(samples) <= MOST_SAMPLES else None
+        return tilth_metrics.score(name, y_true, y_pred, samples=few)
     except tilth_metrics.Undefined as undefined:
         print(undefined)  # noqa: T201  the log of the step is where people look
         return {"all": "nan", "count": rows.count(y_true)}
