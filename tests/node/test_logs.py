@@ -30,7 +30,7 @@ def test_an_event_is_one_json_line_with_its_facts(monkeypatch: pytest.MonkeyPatc
 
 def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
-    out.close()
     monkeypatch.setattr(sys, "stderr", out)
     logs.configure(level="INFO", lines="text")
+    out.close()
     logs.logger("peers").info("connected")
