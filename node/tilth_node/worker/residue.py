@@ -91,11 +91,12 @@ def outputs(rows: Rows, task: str) -> Iterator[str]:
 
 def digest_is_over(rows: Rows, digest: str) -> bool:
     """Whether nothing on the ledger will ask for this blob again."""
-    named = list(namings(rows, digest))
-    return bool(named) and all(
-        what == "model" and "output" in row and model_is_over(rows, asset)
-        for what, asset, row in named
-    )
+    named = False
+    for what, asset, row in namings(rows, digest):
+        named = True
+        if what != "model" or "output" not in row or not model_is_over(rows, asset):
+            return False
+    return named
 
 
 def model_is_over(rows: Rows, task_key: str) -> bool:

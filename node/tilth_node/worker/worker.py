@@ -31,6 +31,7 @@ from tilth_node.worker.patience import patiently
 from tilth_node.worker.scheduler import Candidate, choose
 from tilth_node.worker.site import Site
 
+TIDY_SECONDS = 0.5
 PROVE_AGAIN_SECONDS = 600.0  # a machine that isolates nothing is tried again, now and then
 Subscribe = Callable[[Sequence[str]], AsyncIterator[Changes]]
 
@@ -190,7 +191,12 @@ class Worker:
         self._begin_some()
         if statement is not None:
             await deliver(self.site, statement, tell)
-            self.settled(candidate.task)
+            # What it used may go now, but the tasks that waited for it go first.
+            asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy, candidate.task)
+
+    def _tidy(self, key: str) -> None:
+        if not self._stopping:
+            self.settled(key)
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
         active = self._active.pop(key)
