@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tilth.algorithm import Algorithm, mean, weights
+from tilth.algorithm import Algorithm, Opener, mean, weights
 from tilth.algorithm.errors import WrongShape
 from tilth.algorithm.opener import read_rows
 from tilth_ledger.canonical import sha256_hex
@@ -157,15 +157,96 @@ def test_a_file_that_takes_its_arrays_from_another_file_is_refused(write, tmp_pa
         read_rows(tmp_path, "predictions")
 
 
-def test_links_out_of_a_file_are_not_followed(tmp_path):
-    weights.save({"y": np.arange(3)}, tmp_path)
-    with h5py.File(tmp_path / "predictions.h5", "w") as file:
-        file["y"] = h5py.ExternalLink(str(tmp_path / "model.h5"), "y")
-    assert read_rows(tmp_path, "predictions") == {}
-
-
 def test_a_file_of_anything_but_numbers_is_refused(tmp_path):
     with h5py.File(tmp_path / "model.h5", "w") as file:
         file["words"] = ["a", "b"]
     with pytest.raises(WrongShape, match="numbers"):
         weights.load(tmp_path)
+
+
+# Files made by hostile code: a predict step that wants the score step to read the labels for it.
+
+
+def crafted(tmp_path, make):
+    """An HDF5 file made by hand, beside a file of labels."""
+    labels = tmp_path / "y.bin"
+    labels.write_bytes(np.arange(4, dtype=np.int64).tobytes())
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file["x"] = np.arange(4)
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        make(file, tmp_path)
+    return tmp_path
+
+
+def external_storage(file, folder):
+    storage = [(str(folder / "y.bin"), 0, 32)]
+    file.create_dataset("x", (4,), np.int64, external=storage)
+
+
+def virtual_dataset(file, folder):
+    layout = h5py.VirtualLayout((4,), np.int64)
+    layout[:] = h5py.VirtualSource(str(folder / "labels.h5"), "x", (4,))
+    file.create_virtual_dataset("x", layout)
+
+
+def external_link(file, folder):
+    file["x"] = h5py.ExternalLink(str(folder / "labels.h5"), "x")
+
+
+def soft_link(file, folder):
+    file["y"] = np.ones(1)
+    file["x"] = h5py.SoftLink("/y")
+
+
+def nested_external_link(file, folder):
+    file.create_group("a/b")["x"] = h5py.ExternalLink(str(folder / "labels.h5"), "x")
+
+
+def text(file, folder):
+    file["x"] = "text"
+
+
+def references(file, folder):
+    file["y"] = np.ones(1)
+    file.create_dataset("x", data=file["y"].ref, dtype=h5py.ref_dtype)
+
+
+def a_loop(file, folder):
+    file.create_group("a")["again"] = file["/"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(external_storage, virtual_dataset, external_link, soft_link, nested_external_link),
+        *(text, references, a_loop),
+    ],
+)
+def test_a_file_that_refers_to_anything_else_is_refused(tmp_path, make):
+    folder = crafted(tmp_path, make)
+
+    with pytest.raises(WrongShape):
+        weights.load(folder)
+
+
+@pytest.mark.parametrize("make", [external_storage, virtual_dataset, external_link])
+def test_predictions_cannot_read_the_labels_in_the_score_step(tmp_path, make):
+    (crafted(tmp_path, make) / "model.h5").rename(tmp_path / "predictions.h5")
+
+    with pytest.raises(WrongShape):
+        Opener().get_predictions(tmp_path)
+
+
+def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
+    (tmp_path / "model.h5").write_bytes(b"not at all")
+
+    with pytest.raises(WrongShape, match="no HDF5"):
+        weights.load(tmp_path)
+
+
+def test_predictions_in_an_archive_of_numpy_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.ones(3))
+    (tmp_path / "x.npz").rename(tmp_path / "predictions.npy")
+
+    with pytest.raises(WrongShape, match="cannot be read"):
+        Opener().get_predictions(tmp_path)

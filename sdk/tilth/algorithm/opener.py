@@ -88,7 +88,8 @@ def read_rows(folder: Path, name: str) -> Any:
         numbered = weights.read(folder / f"{name}.rows.h5")
         return [numbered[key] for key in sorted(numbered)]
     try:
-        return np.load(folder / f"{name}.npy", allow_pickle=False)
+        with open(folder / f"{name}.npy", "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise WrongShape(f"a sample without {name}", found=folder.name) from None
     except (ValueError, EOFError) as error:

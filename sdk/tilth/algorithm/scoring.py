@@ -16,7 +16,6 @@ from tilth.algorithm.errors import WrongShape
 from tilth.algorithm.opener import Opener
 from tilth.algorithm.selection import cut, rows_of
 
-
 MOST_SAMPLES = 50_000
 
 

@@ -45,15 +45,27 @@ def read(path: Path) -> dict[str, Any]:
     import h5py
 
     arrays: dict[str, Any] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            _check_own(name, item)
-            arrays[name] = item[()]
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
+    try:
+        with h5py.File(path, "r") as file:
+            _collect(file, "", arrays)
+    except (OSError, RuntimeError, RecursionError) as error:
+        raise WrongShape("a file that is no HDF5", found=f"{path.name}: {error}") from None
     return arrays
+
+
+def _collect(group: Any, prefix: str, arrays: dict[str, Any]) -> None:
+    """Add the arrays of a group and its groups; raises WrongShape for a link to anywhere."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise WrongShape("a file with a link in it", found=prefix + name)
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            _check_own(prefix + name, item)
+            arrays[prefix + name] = item[()]
+        else:
+            _collect(item, f"{prefix}{name}/", arrays)
 
 
 def _check_own(name: str, item: Any) -> None:
