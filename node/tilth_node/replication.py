@@ -43,6 +43,8 @@ from tilth_node.storage.ledger_store import LedgerStore
 
 BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
+PASSING = frozenset(("peer", "clock"))  # alarms about others that nobody has to act on
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -69,7 +71,7 @@ class Replication:
         clock: Clock,
     ) -> None:
         self.replica = replica
-        self.alarm = ""
+        self._alarms: dict[str, str] = {}
         self.told: dict[str, int] = {}  # the size that each peer told when it last said
         self._genesis = genesis
         self._executor = executor
@@ -148,6 +150,13 @@ class Replication:
         """How many entries clients of this node wait for."""
         return len(self._waiting)
 
+    @property
+    def alarm(self) -> str:
+        """What an operator must know, in words; empty when all is well."""
+        if self.replica.votes:
+            self._alarms.pop("repair", None)  # the others gave back what was lost
+        return "; ".join(self._alarms.values())
+
     # -- events
 
     def _put(self, event: Event) -> None:
@@ -222,8 +231,11 @@ class Replication:
             else:
                 self._reject(name, refusal)
         for alarm in effects.alarms:
-            self.alarm = alarm.message
-            self._log.error("alarm", kind=alarm.kind, message=alarm.message)
+            if alarm.kind in PASSING:
+                self._log.warning("notice", kind=alarm.kind, message=alarm.message)
+            else:
+                self._alarms[alarm.kind] = alarm.message
+                self._log.error("alarm", kind=alarm.kind, message=alarm.message)
         if effects.finalized:
             self._feed.publish(self._store.size, [each.state.changes for each in effects.finalized])
 
