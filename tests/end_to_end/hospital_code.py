@@ -126,6 +126,17 @@ class ReadsPasswd(Mean):
         return model
 
 
+class Copies(Mean):
+    """Takes whatever files an input holds for its model."""
+
+    def load(self, folder):
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        return {"loot": np.frombuffer(b"".join(p.read_bytes() for p in files), np.uint8)}
+
+    def train(self, data, model, task):
+        return model
+
+
 class LooksForLabels(Mean):
     def predict(self, features, model, task):
         found = [p for root in ("/task", "/data") for p in Path(root).rglob("y.npy")]

@@ -6,7 +6,7 @@ import hospital_code
 import pytest
 from field import Field
 
-from tilth.plan import Plan
+from tilth.plan import Model, Plan
 from tilth_ledger import archive
 from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.errors import InvalidInput, Refused
@@ -78,6 +78,30 @@ def test_predictions_are_for_the_data_s_owner_unless_the_dataset_exports(field: 
     assert b"".join(field.nets[1].transport.get_blob(digests[1]))
     with pytest.raises(Refused):
         list(field.net.transport.get_blob(digests[1]))
+
+
+@pytest.mark.rule("P6")
+def test_who_names_a_blob_without_having_it_gets_it_into_no_task(field: Field) -> None:
+    """Digests are public: hospital-a imports hospital-b's predictions as a model of its own."""
+    algo = field.algo(hospital_code.Mean)
+    plan = Plan("predict at hospital-b")
+    plan.predict(algo, plan.init(algo, at="hospital-a"), field.sites[1], label="test")
+    run = field.wait(field.submit(plan))
+    made = field.net.rows.get(f"task/{field.task(run, 'predict')}") or {}
+    stolen = {
+        "op": "model.import",
+        "key": field.net.new_key(),
+        "digest": made["receipt"]["predictions"],
+        "size": 4_096,
+        "format": "archive",
+        "origin": "found it",
+    }
+    field.net.record(stolen)
+    theft = Plan("theft")
+    theft.train(field.algo(hospital_code.Copies), field.sites[1], Model(stolen["key"]))
+    run = field.wait(field.submit(theft))
+    task = field.net.rows.get(f"task/{field.task(run, 'train')}") or {}
+    assert (task["state"], task.get("reason")) == ("failed", "rights"), run.logs()
 
 
 def test_bytes_without_their_digest_are_not_stored(field: Field) -> None:

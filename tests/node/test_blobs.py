@@ -257,3 +257,31 @@ async def test_a_negative_offset_is_refused(maker: Node) -> None:
             "user", dumps({"digest": DIGEST, "offset": -1, "size": 0})
         ):
             pass
+
+
+@pytest.mark.rule("P6")
+async def test_who_has_a_blob_can_show_it_and_nothing_is_kept(user: Node) -> None:
+    await user.blobs.shown(DIGEST, "maker", GIB)
+    assert not user.vault.has(DIGEST)
+
+
+@pytest.mark.rule("P6")
+async def test_who_has_other_bytes_shows_nothing(user: Node, wire: Wire) -> None:
+    async def liar(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield len(MODEL).to_bytes(8) + bytes(len(MODEL))
+
+    wire.handlers["maker"] = liar
+    with pytest.raises(Refused, match="does not have it"):
+        await user.blobs.shown(DIGEST, "maker", GIB)
+
+
+@pytest.mark.rule("P6")
+async def test_an_endless_show_is_ended_at_the_largest_size(user: Node, wire: Wire) -> None:
+    async def endless(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield len(MODEL).to_bytes(8)
+        while True:
+            yield MODEL
+
+    wire.handlers["maker"] = endless
+    with pytest.raises(Refused, match="does not have it"):
+        await user.blobs.shown(DIGEST, "maker", 4 * len(MODEL))

@@ -17,6 +17,7 @@ Leaves to others: which connection carries it (`tilth_node.rpc.peers`), what to 
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -89,6 +90,29 @@ class Blobs:
             self._under_way[wanted.digest] = task
             task.add_done_callback(lambda done: self._ended(wanted.digest, done))
         await asyncio.shield(task)
+
+    async def shown(self, digest: str, holder: str, max_bytes: int) -> None:
+        """Return when `holder` has shown the blob's bytes; nothing of them is kept. Raises Refused
+        when it has others or may not give them, Unavailable when it cannot answer now."""
+        body = canonical.dumps({"digest": digest, "offset": 0, "size": self._ledger.size})
+        found, left = hashlib.sha256(), max_bytes
+        async with aclosing(
+            _exact_head(self._peers.request(holder, METHOD, body), holder)
+        ) as pieces:
+            await anext(pieces)
+            async for piece in pieces:
+                found.update(piece)
+                left -= len(piece)
+                if left < 0:
+                    break
+        if found.hexdigest() != digest:
+            raise Refused(
+                "P6",
+                f"{holder} names a blob of another organization and does not have it",
+                found=f"other bytes, or more than {max_bytes}",
+                expected=f"the bytes of {digest}",
+                remedy="use a model or an algo that is the organization's own",
+            )
 
     def _ended(self, digest: str, task: asyncio.Task[None]) -> None:
         del self._under_way[digest]

@@ -31,7 +31,7 @@ from tilth_node.storage import walk
 from tilth_node.storage.runs import Run
 from tilth_node.storage.samples import DataChanged
 from tilth_node.storage.vault import Blob
-from tilth_node.worker import outcome
+from tilth_node.worker import claims, outcome
 from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.holders import wanted
@@ -40,6 +40,7 @@ from tilth_node.worker.site import Site
 from tilth_node.worker.staging import report_of
 
 ARCHIVE_BYTES = 64 << 20
+CLAIM_SECONDS = 10.0  # for a claimant in doubt: it must not hold a slot by saying nothing
 PERF, REPORT = "perf.json", "report.json"
 
 
@@ -58,6 +59,7 @@ class Execution:
 
     async def prepare(self) -> None:
         """Fetch what is not here, check the data (rule D2), build what is shared by tasks."""
+        await self._check_claims()
         blobs = (self._fetch(digest) for digest in sorted(self._digests()))
         await asyncio.gather(*blobs, self._fetch_reports())
         await self._offer_environments()
@@ -69,6 +71,19 @@ class Execution:
             raise Failed("data", str(error)) from error
         except InvalidInput as error:
             raise Failed("input", str(error)) from error
+
+    async def _check_claims(self) -> None:
+        """What is named by whom need not be theirs: in doubt they show that they have it."""
+        rows, site = self._site.rows, self._site
+        for digest, claimant in sorted(claims.of_steps(rows, self._task, self._steps)):
+            if claims.doubtful(rows, site.organization, digest, claimant):
+                show = partial(site.blobs.shown, digest, claimant, self._largest)
+                try:
+                    async with asyncio.timeout(CLAIM_SECONDS):
+                        await patiently(show, self._tell)
+                except (Refused, InvalidInput, TimeoutError) as error:
+                    found = str(error) or f"{claimant} names {digest} and does not show it"
+                    raise Failed("rights", found) from error
 
     async def _fetch_reports(self) -> None:
         """Reports lie beside models; one that this node may not have is gone without."""
@@ -91,10 +106,8 @@ class Execution:
         return Environment() if row is None else environment_of(row, self._site.vault)
 
     async def _fetch(self, digest: str) -> None:
-        limit = max(self._site.allowance.output_bytes, ARCHIVE_BYTES)
-
         async def fetch() -> None:
-            await self._site.blobs.ensure(wanted(self._site.rows, digest, limit))
+            await self._site.blobs.ensure(wanted(self._site.rows, digest, self._largest))
 
         if not self._site.vault.has(digest):
             try:
@@ -264,6 +277,11 @@ class Execution:
         return b"".join(parts)
 
     # -- facts
+
+    @property
+    def _largest(self) -> int:
+        """Bytes of the largest blob that is taken in."""
+        return max(self._site.allowance.output_bytes, ARCHIVE_BYTES)
 
     @property
     def _certifiable(self) -> bool:
