@@ -66,7 +66,6 @@ ORDINARY = {
     "execve": (59, 221),
     "exit_group": (231, 94),
     "wait4": (61, 260),
-    "kill": (62, 129),
     "memfd_create": (319, 279),
     "getrandom": (318, 278),
     "landlock_restrict_self": (446, 446),
@@ -140,6 +139,16 @@ def test_input_cannot_be_typed_into_a_terminal(machine):
     assert verdict(machine, number, 0, 0x5401) == ALLOW
     assert verdict(machine, number, 0, 0x5412) == "EPERM"
     assert verdict(machine, number, 0, 0x541C) == "EPERM"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_file_cannot_be_made_to_signal_another_process(machine):
+    fcntl, ioctl = of(machine, (72, 25)), of(machine, (16, 29))
+
+    assert verdict(machine, fcntl, 0, 4) == ALLOW  # F_SETFL
+    assert verdict(machine, fcntl, 0, 8) == "EPERM"  # F_SETOWN
+    assert verdict(machine, fcntl, 0, 15) == "EPERM"  # F_SETOWN_EX
+    assert verdict(machine, ioctl, 0, 0x8901) == "EPERM"  # FIOSETOWN
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -19,6 +19,23 @@ async def test_the_sandbox_holds_everything_it_claims(lab):
     assert grade_of(checks) == "B"
 
 
+WITHOUT_LANDLOCK = """
+from pathlib import Path
+from tilth.algorithm import confine, serve
+confine.landlock = lambda: 0
+serve.serve(Path("/task"), serve.PREPARED)
+"""
+
+
+async def test_a_kernel_without_landlock_holds_the_same(lab):
+    python = lab.sandbox._layout["python"]
+    lab.sandbox._layout["argv"] = [python, "-s", "-P", "-u", "-c", WITHOUT_LANDLOCK]
+
+    checks = await doctor(lab.sandbox)
+
+    assert [c for c in checks if not c.holds] == []
+
+
 async def test_a_sandbox_that_shows_too_much_is_found_out(lab):
     leaky = Sandbox()
     leaky._layout["binds"] = [*leaky._layout["binds"], ("/etc", "/etc")]

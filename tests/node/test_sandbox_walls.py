@@ -22,6 +22,12 @@ MODEL = "return {'w': np.zeros(3)}"
         ("open('/usr/mine', 'w')", b"Error"),
         ("open('/task/code/algorithm.py', 'a')", b"Error"),
         ("os.kill(1, 9)", b"Operation not permitted"),
+        ("os.kill(1, signal.SIGINT)", b"Operation not permitted"),
+        ("os.kill(-1, 9)", b"Operation not permitted"),
+        ("os.killpg(os.getpgid(os.getppid()), 9)", b"Operation not permitted"),
+        ("signal.pidfd_send_signal(os.pidfd_open(os.getpid()), 0)", b"Operation not permitted"),
+        ("os.pidfd_open(os.getppid())", b"Operation not permitted"),
+        ("import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())", b"Errno 1"),
         ("os.kill(os.getppid(), 9)", b"Operation not permitted"),
         ("open(f'/proc/{os.getppid()}/mem', 'r+b')", b"Permission denied"),
         ("open('/proc/1/environ')", b"Permission denied"),
@@ -57,6 +63,9 @@ async def test_a_wall_stops_and_the_step_fails(lab, body, words):
         "import tempfile; tempfile.TemporaryFile().write(b'x')",
         "assert os.urandom(4) and open('/dev/null', 'w').write('x')",
         "assert os.getpid() < 20 and os.getuid() != 0",
+        "c = os.fork() or time.sleep(60)\nos.kill(c, 9); assert os.waitpid(c, 0)[1] == 9",
+        "import subprocess as s; p = s.Popen(['/bin/sleep', '60']); p.terminate(); p.wait()",
+        "signal.signal(signal.SIGUSR1, print); os.kill(0, signal.SIGUSR1)",
     ],
 )
 async def test_what_honest_code_needs_is_there(lab, body):

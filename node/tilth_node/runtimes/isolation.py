@@ -14,6 +14,7 @@ Started by `sandbox` as `python -I -S`, with the control socket as standard inpu
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 from typing import Any, Final
@@ -85,6 +86,8 @@ def _become_first(facts: dict[str, Any], root: bool, launcher: int) -> rootfs.Ro
         kernel.map_ids(NOBODY, NOBODY, NOBODY)
     rootfs.seal()
     kernel.hide_memory(True)
+    # Pid 1 gets from inside only signals that it handles; Python would handle this one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # A change of user clears it, so it comes last; the pipe tells whether it comes too late.
     kernel.die_with_parent()
     os.set_blocking(launcher, False)

@@ -27,6 +27,7 @@ DENIED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "pidfd_getfd": (438, 438),
     "process_madvise": (440, 440),
     "process_mrelease": (448, 448),
+    "pidfd_send_signal": (424, 424),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     # namespaces, mounts, roots
@@ -136,7 +137,9 @@ _PERSONALITY: Final = (135, 92)
 _NAMESPACE_FLAGS: Final = 0x7E020000
 _X32_BIT: Final = 0x40000000
 _AF_UNIX: Final = 1
-_TERMINAL_INJECTION: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_FCNTL: Final = (72, 25)
+_REFUSED_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)  # TIOCSTI TIOCLINUX FIOSETOWN SIOCSPGRP
+_REFUSED_FCNTLS: Final = (8, 15)  # F_SETOWN F_SETOWN_EX: a signal to any process, by way of a file
 _PERSONALITIES: Final = (0, 0xFFFFFFFF, 0x40000)  # default, query, no address randomization
 
 _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -194,7 +197,8 @@ def program(machine: str) -> bytes:
     parts.append(_argument(_SOCKET[index], _ARG0, (_AF_UNIX,)))
     parts.append(_argument(_SOCKETPAIR[index], _ARG0, (_AF_UNIX,)))
     parts.append(_argument(_PERSONALITY[index], _ARG0, _PERSONALITIES))
-    parts.append(_refused_argument(_IOCTL[index], _ARG1, _TERMINAL_INJECTION))
+    parts.append(_refused_argument(_IOCTL[index], _ARG1, _REFUSED_IOCTLS))
+    parts.append(_refused_argument(_FCNTL[index], _ARG1, _REFUSED_FCNTLS))
     parts.append(_own_priority_only(_SETPRIORITY[index]))
     parts += [_argument(numbers[index], _ARG0, (0,)) for numbers in SELF_ONLY.values()]
     for numbers in DENIED.values():

@@ -81,6 +81,7 @@ def _become_step(root: Path, request: dict[str, Any], log: int) -> NoReturn:
         confine.hide_memory(False)
         confine.limit(request["limits"])
         confine.landlock()
+        confine.spare((1, os.getppid()))
         code = runner.run(root) & 0xFF
         sys.stdout.flush()
         sys.stderr.flush()
