@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from tilth.terminal import harmless
+
 BAR = 24
 
 
@@ -39,14 +41,14 @@ class Line:
 
     def update(self, done: int, total: int, text: str = "") -> None:
         width = shutil.get_terminal_size().columns
-        line = f"{bar(done, total)} {done}/{total} {text}"[: width - 1]
+        line = f"{bar(done, total)} {done}/{total} {harmless(text)}"[: width - 1]
         self._stream.write("\r\x1b[K" + line)
         self._stream.flush()
         self._open = True
 
     def say(self, text: str) -> None:
         self.close()
-        self._stream.write(text + "\n")
+        self._stream.write(harmless(text) + "\n")
 
     def close(self) -> None:
         """Leaves the last line standing."""
@@ -69,7 +71,7 @@ class Lines:
             self.say(f"{done}/{total} {text}")
 
     def say(self, text: str) -> None:
-        self._stream.write(text.rstrip() + "\n")
+        self._stream.write(harmless(text).rstrip() + "\n")
         self._stream.flush()
 
 

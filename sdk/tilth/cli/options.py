@@ -7,6 +7,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilth.terminal import harmless
+
 if TYPE_CHECKING:
     from tilth.client import Network
 
@@ -49,9 +51,9 @@ def network(arguments: argparse.Namespace) -> "Network":
 def show(arguments: argparse.Namespace, value: Any, text: str) -> None:
     """Prints `value` as JSON with --json, else `text`."""
     if arguments.json:
-        print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+        print(json.dumps(plain(value), indent=2))
     else:
-        print(text)
+        print(harmless(text))
 
 
 def plain(value: Any) -> Any:
