@@ -268,13 +268,10 @@ class Execution:
         return walk.digest_of(left["pred"]) if "pred" in left else ""
 
     def _log(self) -> bytes:
-        """What the steps wrote, one after the other."""
-        parts = [
-            b"== %s ==\n%s\n" % (step.name.encode(), result.log.rstrip())
-            for step, result in zip(self._ran, self._results, strict=True)
-            if result.log
-        ]
-        return b"".join(parts)
+        """What the steps wrote, one after the other, within what may leave."""
+        ran = zip(self._ran, self._results, strict=True)
+        written = b"".join(_log_of(step, result) for step, result in ran if result.log)
+        return written[: self._steps[0].limits.log_bytes]
 
     # -- facts
 
@@ -341,6 +338,11 @@ class Execution:
             "selection": self._task["data"].get("selection", {}),
         }
         return self._site.features / sha256_hex(dumps(made_from))
+
+
+def _log_of(step: Step, result: StepResult) -> bytes:
+    cut = b"[%d bytes more]\n" % result.log_cut_bytes if result.log_cut_bytes else b""
+    return b"== %s ==\n%s\n%s" % (step.name.encode(), result.log.rstrip(), cut)
 
 
 def _keep_features(folder: Path, cached: Path) -> Path:
