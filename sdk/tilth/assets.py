@@ -5,10 +5,11 @@ client (client.py) fetches rows and hands them to `from_row`; nothing here talks
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilth.errors import InvalidInput
+from tilth_ledger.operations import metric_digest
 
 Row = Mapping[str, Any]
 
@@ -102,6 +103,21 @@ class Dataset:
             )
         return max(found, key=lambda each: (each.count, each.key))
 
+    def using(self, sample_set: "SampleSet | str") -> "Dataset":
+        """This dataset, with that set (or its key) as the current one of its label: for plans and
+        objectives on fewer samples than there are by now."""
+        key = sample_set if isinstance(sample_set, str) else sample_set.key
+        chosen = next((each for each in self.sets if each.key == key), None)
+        if chosen is None:
+            raise InvalidInput(
+                f"this is no sealed set of dataset {self.name!r} of {self.owner}",
+                found=key,
+                expected=", ".join(each.key for each in self.sets) or "none: it has no sets",
+                remedy=f"Look at them with: tilth data sets {self.name}",
+            )
+        others = (each for each in self.sets if each.label != chosen.label)
+        return replace(self, sets=(*others, chosen))
+
     @classmethod
     def from_row(cls, key: str, row: Row, sets: Sequence[SampleSet] = ()) -> "Dataset":
         return cls(
@@ -143,6 +159,17 @@ class Objective:
     @property
     def owner(self) -> str:
         return owner_of(self.key)
+
+    @property
+    def metric_digest(self) -> str:
+        """What an acceptance is bound to (rule T1): the metric's archive, or the well-known digest
+        of a built-in one."""
+        return metric_digest(self.metric)
+
+    @property
+    def metric_name(self) -> str:
+        """The metric in a word or two."""
+        return str(self.metric.get("builtin") or f"own {self.metric_digest[:16]}")
 
     @classmethod
     def from_row(cls, key: str, row: Row, revision: Row | None = None) -> "Objective":

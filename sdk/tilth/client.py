@@ -2,7 +2,7 @@
 
     net = tilth.connect("hospital-a")
     net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks
-    net.approvals  net.identities  net.models  net.organizations
+    net.approvals  net.identities  net.models  net.organizations  net.samples
 
 Invariants:
 - Entries are signed here, with the key of the profile; no node ever sees it.
@@ -29,17 +29,20 @@ from tilth.checks import PlanCheck, check_plan
 from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
 from tilth.models import Models
+from tilth.objectives import Objectives
 from tilth.plan import Plan
 from tilth.plans import Plans, Tasks
-from tilth.registry import Algos, Environments, Identities, Objectives, Organizations
+from tilth.registry import Algos, Environments, Identities, Organizations
 from tilth.rows import NodeRows
 from tilth.run import Run
+from tilth.samples import Samples
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf, write_entry
 
 # An entry that was not recorded by then never will be: rule A5.
 LIFE_MS = 10 * 60_000
+LEAVES = 200  # asked for at once
 
 
 def connect(profile: str | None = None) -> "Network":
@@ -71,6 +74,7 @@ class Network:
         self.objectives = Objectives(self)
         self.organizations = Organizations(self)
         self.plans = Plans(self)
+        self.samples = Samples(self)
         self.tasks = Tasks(self)
 
     def __enter__(self) -> Self:
@@ -153,21 +157,47 @@ class Network:
         path.write_bytes(bundle)
         return path
 
+    def entries(self, start: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """Leaves of the ledger from an index on, decoded; fewer where the ledger ends."""
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            index = start + len(found)
+            page = self.transport.leaves(index, min(LEAVES, limit - len(found)))
+            found += [_decoded(index + place, leaf) for place, leaf in enumerate(page)]
+            if not page:
+                break
+        return found
+
     def entry(self, index: int) -> dict[str, Any]:
         """One leaf of the ledger, decoded."""
-        found = self.transport.leaves(index, 1)
-        if not found:
+        self._need_entry(index)
+        [found] = self.entries(index, 1)
+        return found
+
+    def prove(self, index: int, file: str | Path) -> Path:
+        """Writes one leaf as a proof bundle, which `tilth.verify` checks without any node."""
+        self._need_entry(index)
+        path = Path(file)
+        path.write_bytes(self.transport.prove(index))
+        return path
+
+    def _need_entry(self, index: int) -> None:
+        size = self.status()["size"]
+        if not 0 <= index < size:
             raise InvalidInput(
                 "there is no such entry",
-                found=f"{self.status()['size']} entries",
-                expected=f"an index below that, not {index}",
+                found=f"index {index} of {size} entries",
+                expected=f"an index from 0 to {size - 1}",
+                remedy="Look at them with: tilth ledger list",
             )
-        leaf = Leaf.decode(found[0])
-        signers = [key.hex() for key, _ in leaf.signatures]
-        return {
-            "index": index,
-            "id": leaf.id,
-            "type": leaf.type,
-            "signers": signers,
-            "payload": json.loads(leaf.payload),
-        }
+
+
+def _decoded(index: int, data: bytes) -> dict[str, Any]:
+    leaf = Leaf.decode(data)
+    return {
+        "index": index,
+        "id": leaf.id,
+        "type": leaf.type,
+        "signers": [key.hex() for key, _ in leaf.signatures],
+        "payload": json.loads(leaf.payload),
+    }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilth.assets import Algo, Dataset, Environment, SampleSet
+from tilth.blobs import write_code
 from tilth.errors import InvalidInput
 from tilth.progress import Progress, Silent
 from tilth.registry import Assets
@@ -100,6 +101,28 @@ class Datasets(Assets[Dataset]):
         """Lets an aggregation algorithm mix models that were trained on the dataset (P3)."""
         self._net.record({"op": "algo.accept", "dataset": dataset.key, "algo": algo.archive})
 
+    def of_set(self, key: str) -> Dataset:
+        """The dataset of a sealed set, with that set as the current one of its label."""
+        for each in self.list():
+            if any(key == sealed.key for sealed in each.sets):
+                return each.using(key)
+        raise InvalidInput(
+            "there is no such sample set",
+            found=key,
+            expected="the key of a sealed set",
+            remedy="Look at a dataset's sets with: tilth data sets NAME",
+        )
+
+    def withdraw(self, dataset: Dataset) -> None:
+        """No new use of it; what was trained and tested on it stays, and is marked (rule A4)."""
+        self._net.record({"op": "dataset.withdraw", "key": dataset.key})
+
+    def code(self, dataset: Dataset, folder: str | Path) -> Path:
+        """Writes the code of its opener into a new folder. Raises Refused (P6) without `train` or
+        `test`."""
+        row = self._net.rows.get(f"dataset/{dataset.key}") or {}
+        return write_code(self._net, row["opener"], folder)
+
     def _all(self) -> Iterable[Dataset]:
         sets: dict[str, list[SampleSet]] = {}
         for key, row in self._rows("sampleset/"):
@@ -145,8 +168,8 @@ class Datasets(Assets[Dataset]):
         for step in self._net.transport.import_data(dataset, label, path, in_place=in_place):
             progress.update(step.done, step.total, f"{label} samples of {path}")
             samples.extend(step.samples)
-        known = self._keys(dataset, label)
-        unregistered = [each for each in samples if each.key not in known]
+        registered = self._registered(dataset, label)
+        unregistered = [each for each in samples if each.key not in registered]
         for part in _parts(unregistered, SAMPLES_PER_ENTRY):
             self._net.record(
                 {
@@ -158,21 +181,29 @@ class Datasets(Assets[Dataset]):
                     ],
                 }
             )
-        self._seal(dataset, label, sorted(known | {each.key for each in samples}))
+        self.seal(dataset, label)
 
-    def _keys(self, dataset: str, label: str) -> set[str]:
+    def _registered(self, dataset: str, label: str) -> dict[str, bool]:
+        """The dataset's samples of a label, and whether each is active: what was withdrawn stays
+        so, although its bytes may be imported again."""
         return {
-            key.removeprefix("sample/")
+            key.removeprefix("sample/"): row["status"] == "active"
             for key, row in self._net.rows.scan(f"sample/{self._net.organization}/")
-            if dataset in row["datasets"] and row["label"] == label and row["status"] == "active"
+            if dataset in row["datasets"] and row["label"] == label
         }
 
-    def _seal(self, dataset: str, label: str, keys: list[str]) -> None:
-        """One set of all samples so far, unless there is one already."""
+    def seal(self, dataset: str, label: str) -> SampleSet | None:
+        """One set of all active samples of a label so far, unless there is one already; None
+        without any. `add` and withdrawing samples do this."""
+        registered = self._registered(dataset, label)
+        keys = sorted(key for key, active in registered.items() if active)
+        if not keys:
+            return None
         digest = set_digest(keys)
-        for _, row in self._rows("sampleset/"):
-            if row.get("digest") == digest and row["dataset"] == dataset:
-                return
+        for name, row in self._rows("sampleset/"):
+            same = row.get("digest") == digest and row["dataset"] == dataset
+            if same and row["status"] == "sealed":
+                return SampleSet.from_row(name, row)
         key = self._net.new_key()
         parts = list(_parts(keys, KEYS_PER_ENTRY))
         for number, part in enumerate(parts):
@@ -188,6 +219,7 @@ class Datasets(Assets[Dataset]):
             if number == len(parts) - 1:
                 operation |= {"digest": digest, "count": len(keys)}
             self._net.record(operation)
+        return SampleSet(key, dataset, label, len(keys))
 
     def _with_owner(self, who: Iterable[str]) -> list[str]:
         return sorted({*who, self._net.organization})

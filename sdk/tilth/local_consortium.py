@@ -141,7 +141,7 @@ def _engine() -> Callable[[Sequence[str], Path | None], Held]:
     raise InvalidInput(
         "tilth.local() runs real nodes, and the node is not installed",
         found=f"no {', '.join(lacking)}" if lacking else f"nothing registered as {ENGINES}",
-        expected=f"tilth with its extra `{EXTRA}`",
+        expected=f"Tilth with its extra `{EXTRA}`",
         remedy=f"Run: pip install 'tilth[{EXTRA}]'",
     )
 

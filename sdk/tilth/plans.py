@@ -4,9 +4,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tilth.assets import PlanStatus, TaskStatus
+from tilth.blobs import fetch
 from tilth.errors import InvalidInput
 from tilth.run import Run
-from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.transitions import effective_state
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Tasks:
                 found=f"{task.kind} at {task.worker}, {task.state}",
                 expected="a task that has run",
             )
-        return self._blob(log["digest"] if isinstance(log, dict) else log).decode(
+        return fetch(self._net, log["digest"] if isinstance(log, dict) else log).decode(
             "utf-8", "replace"
         )
 
@@ -103,16 +103,5 @@ class Tasks:
                 expected="a task that is done",
             )
         digest = stated["digest"] if isinstance(stated, dict) else stated
-        found: dict[str, Any] = json.loads(self._blob(digest))
+        found: dict[str, Any] = json.loads(fetch(self._net, digest))
         return found
-
-    def _blob(self, digest: str) -> bytes:
-        content = b"".join(self._net.transport.get_blob(digest))
-        if sha256_hex(content) != digest:
-            raise InvalidInput(
-                "the node served other bytes than were asked for",
-                found=sha256_hex(content),
-                expected=digest,
-                remedy="Ask again, or ask another node.",
-            )
-        return content

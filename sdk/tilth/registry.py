@@ -1,4 +1,4 @@
-"""The nouns that are registered by name: algorithms, environments, objectives, identities.
+"""The nouns that are registered by name: algorithms, environments, identities, organizations.
 
 Each noun lists what the ledger has, finds one by name or key, and adds to it. Withdrawn assets are
 not listed (rule A4 keeps them as tombstones).
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tilth.assets import Algo, Dataset, Environment, Objective, TestSet
+from tilth.assets import Algo, Dataset, Environment, Objective
+from tilth.blobs import write_code
 from tilth.errors import InvalidInput
 from tilth_ledger import canonical
-from tilth_ledger.operations import metric_digest
 
 if TYPE_CHECKING:
     from tilth.client import Network
@@ -131,70 +131,17 @@ class Algos(Assets[Algo]):
         self._net.record(operation | ({"grants": dict(grants)} if grants else {}))
         return Algo.from_row(key, operation)
 
+    def withdraw(self, algo: Algo) -> None:
+        """No new use of it; what it made stays, and is marked (rule A4). For its owner."""
+        self._net.record({"op": "algo.withdraw", "key": algo.key})
+
+    def code(self, algo: Algo, folder: str | Path) -> Path:
+        """Writes its code into a new folder, to be read. Raises Refused (P6) without `read`."""
+        return write_code(self._net, algo.archive, folder)
+
     def _all(self) -> Iterable[Algo]:
         for key, row in self._rows("algo/"):
             yield Algo.from_row(key, row)
-
-
-class Objectives(Assets[Objective]):
-    """A metric with a direction, and the test sets it is measured on."""
-
-    noun = "objective"
-    command = "tilth objective"
-
-    def add(
-        self,
-        name: str,
-        *,
-        metric: str,
-        datasets: Sequence[Dataset],
-        combine: str = "by_count",
-        direction: str = "maximize",
-        minimum_grade: str = "B",
-        description: str = "",
-    ) -> Objective:
-        """Defines an objective on the current test sets of datasets; each owner must accept."""
-        key = self._net.new_key()
-        sets = [{"dataset": each.key, "set": each.set_of("test").key} for each in datasets]
-        operation: dict[str, Any] = {
-            "op": "objective.add",
-            "key": key,
-            "name": name,
-            "metric": {"builtin": metric},
-            "primary": "all",
-            "direction": direction,
-            "combine": combine,
-            "sets": sets,
-            "minimum_grade": minimum_grade,
-        }
-        self._net.record(operation | ({"description": description} if description else {}))
-        return self.find(key)
-
-    def accept(self, objective: Objective) -> tuple[TestSet, ...]:
-        """Accepts this organization's pending test sets, bound to the metric as it is now."""
-        pending = tuple(
-            each
-            for each in objective.sets
-            if each.owner == self._net.organization and not each.accepted
-        )
-        operations = [
-            {
-                "op": "objective.accept",
-                "key": objective.key,
-                "revision": objective.revision,
-                "set": each.set,
-                "metric_digest": metric_digest(objective.metric),
-            }
-            for each in pending
-        ]
-        if operations:
-            self._net.record(*operations)
-        return pending
-
-    def _all(self) -> Iterable[Objective]:
-        for key, row in self._rows("objective/"):
-            revision = self._net.rows.get(f"revision/{key}/{row['revision']:06d}")
-            yield Objective.from_row(key, row, revision)
 
 
 class Identities:

@@ -322,3 +322,19 @@ def test_an_archive_without_one_algorithm_says_so(tmp_path, text, error):
 
     with pytest.raises(error):
         loading.algorithm(tmp_path, manifest.read(tmp_path))
+
+
+class Misses:
+    def statistics(self, y_true, y_pred):
+        return {"wrong": sum(a != b for a, b in zip(y_true, y_pred, strict=True))}
+
+    def reduce(self, statistics):
+        return statistics["wrong"]
+
+
+def test_a_metric_may_be_a_class_with_statistics_and_reduce(tmp_path):
+    unpack(archive.of(Misses).data, tmp_path / "metric")
+
+    made = loading.metric(tmp_path / "metric", manifest.read(tmp_path / "metric"))
+
+    assert made.reduce(made.statistics([1, 2, 3], [1, 0, 0])) == 2

@@ -189,7 +189,7 @@ def _closure(tree: ast.Module, name: str) -> dict[ast.stmt, set[str]]:
     it. The last definition of a name counts, as it does for Python."""
     defined: dict[str, ast.stmt] = {}
     for node in tree.body:
-        defined |= dict.fromkeys(_binds(node), node)
+        defined |= dict.fromkeys(binds(node), node)
     wanted: dict[ast.stmt, set[str]] = {}
     waiting = [name] if name in defined else []
     waiting += ["annotations"] if _is_future(defined.get("annotations")) else []
@@ -207,7 +207,7 @@ def _is_future(node: ast.stmt | None) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
-def _binds(node: ast.stmt) -> set[str]:
+def binds(node: ast.stmt) -> set[str]:
     """Names that a top-level statement gives a value."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}

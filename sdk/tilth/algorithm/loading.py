@@ -39,8 +39,10 @@ def opener(folder: Path, manifest: Manifest) -> Opener:
 
 
 def metric(folder: Path, manifest: Manifest) -> Any:
-    """The archive's metric: a function score(y_true, y_pred), or a module that holds one."""
-    return _entry(folder, manifest, None)
+    """The archive's metric: a function score(y_true, y_pred); a class, made without arguments; or a
+    module that holds one."""
+    found = _entry(folder, manifest, None)
+    return found() if inspect.isclass(found) else found
 
 
 def _entry(folder: Path, manifest: Manifest, kind: type | None) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from tilth import __version__
+from tilth.terminal import harmless
 
 # Noun -> what it is for. The module that holds its verbs is `tilth.cli.<noun>`.
 NOUNS = {
@@ -30,6 +31,7 @@ NOUNS = {
     "plan": "compute plans",
     "profile": "which node to talk to, and with which key",
     "row": "certified leaderboard rows as proof bundles",
+    "sample": "units of data, and taking them back",
     "status": "the node and its ledger, as seen through a profile",
     "task": "tasks of compute plans",
     "verify": "check an exported row offline",
@@ -103,6 +105,6 @@ def _print_error(error: Exception, *, as_json: bool) -> None:
 
     if as_json:
         facts = error.as_dict()  # type: ignore[attr-defined]
-        print(json.dumps({"error": facts}, indent=2, ensure_ascii=False))
+        print(json.dumps({"error": facts}, indent=2))
     else:
-        print(f"tilth: {error}", file=sys.stderr)
+        print(harmless(f"tilth: {error}"), file=sys.stderr)

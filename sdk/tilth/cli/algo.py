@@ -13,7 +13,11 @@ def register(noun: argparse.ArgumentParser) -> None:
     add.add_argument("--name", help="default: as in tilth.toml")
     verb(actions, "list", _list, "algorithms of the consortium")
     one = verb(actions, "show", _show, "an algorithm and its parameters")
-    one.add_argument("algo", help="name or key")
+    code = verb(actions, "code", _code, "write its code into a new folder, to read it")
+    withdraw = verb(actions, "withdraw", _withdraw, "no new use of it; what it made stays")
+    for each in (one, code, withdraw):
+        each.add_argument("algo", help="name or key")
+    code.add_argument("--out", type=Path, default=Path("code"), help="folder (default code)")
 
 
 def _add(arguments: argparse.Namespace) -> None:
@@ -39,3 +43,16 @@ def _list(arguments: argparse.Namespace) -> None:
         found = net.algos.list()
     rows = [(e.name, e.owner, " ".join(e.capabilities), e.key) for e in found]
     show(arguments, found, table(("name", "owner", "can", "key"), rows))
+
+
+def _code(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        folder = net.algos.code(net.algos.find(arguments.algo), arguments.out)
+    show(arguments, {"folder": str(folder)}, f"{folder}\nread it before you approve or run it")
+
+
+def _withdraw(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        algo = net.algos.find(arguments.algo)
+        net.algos.withdraw(algo)
+    show(arguments, {"withdrawn": algo.key}, f"algo {algo.name} is withdrawn")

@@ -55,6 +55,11 @@ def register(noun: argparse.ArgumentParser) -> None:
     accept.add_argument("algo", help="name or key of the algorithm")
     sets = verb(actions, "sets", _sets, "the sealed sample sets of a dataset")
     sets.add_argument("name", help="name or key of the dataset")
+    code = verb(actions, "code", _code, "write its opener into a new folder, to read it")
+    code.add_argument("name", help="name or key of the dataset")
+    code.add_argument("--out", type=Path, default=Path("opener"), help="folder (default opener)")
+    withdraw = verb(actions, "withdraw", _withdraw, "no new use of a dataset of yours (owner)")
+    withdraw.add_argument("name", help="name or key of the dataset")
     verb(actions, "list", _list, "datasets of the consortium")
 
 
@@ -109,9 +114,28 @@ def _accept(arguments: argparse.Namespace) -> None:
 def _sets(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         found = [e for e in net.datasets.list() if arguments.name in (e.name, e.key)]
-    rows = [(e.owner, each.label, each.count, each.key) for e in found for each in e.sets]
+        if not found:
+            net.datasets.one(name=arguments.name)  # says which there are
+    rows = [
+        (e.owner, each.label, each.count, "yes" if each == e.set_of(each.label) else "", each.key)
+        for e in found
+        for each in e.sets
+    ]
     sets = [each for dataset in found for each in dataset.sets]
-    show(arguments, sets, table(("owner", "label", "samples", "key"), rows))
+    show(arguments, sets, table(("owner", "label", "samples", "current", "key"), rows))
+
+
+def _code(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        folder = net.datasets.code(net.datasets.find(arguments.name), arguments.out)
+    show(arguments, {"folder": str(folder)}, f"{folder}\nread it before you run it")
+
+
+def _withdraw(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        dataset = net.datasets.mine(arguments.name)
+        net.datasets.withdraw(dataset)
+    show(arguments, {"withdrawn": dataset.key}, f"dataset {dataset.name} is withdrawn")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -2,22 +2,63 @@
 
 import argparse
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from tilth.cli.options import network, show, verb, verbs
+from tilth.cli.options import network, show, table, verb, verbs
 
 
 def register(noun: argparse.ArgumentParser) -> None:
     actions = verbs(noun)
+    found = verb(actions, "list", _list, "entries in their order, one line each")
+    found.add_argument(
+        "--from", type=int, dest="start", metavar="INDEX", help="default: the last --limit entries"
+    )
+    found.add_argument("--limit", type=int, default=20, help="at most so many (default 20)")
     one = verb(actions, "show", _show, "one entry, decoded")
-    one.add_argument("index", type=int, help="from 0")
+    prove = verb(actions, "prove", _prove, "write one entry as a proof bundle")
+    for each in (one, prove):
+        each.add_argument("index", type=int, help="from 0, as tilth ledger list prints it")
+    prove.add_argument("--out", type=Path, help="file to write (default entry-INDEX.json)")
     row = verb(actions, "row", _row, "one row of the state the ledger adds up to")
     row.add_argument("key", help="such as organization/hospital-a")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        start = arguments.start
+        if start is None:
+            start = max(0, net.status()["size"] - arguments.limit)
+        found = net.entries(start, arguments.limit)
+    rows = [(each["index"], *_summary(each["payload"]), each["id"][:16]) for each in found]
+    show(arguments, found, table(("index", "by", "what", "id"), rows))
+
+
+def _summary(payload: Mapping[str, Any]) -> tuple[str, str]:
+    """Who wrote an entry and what it does; a certified result is the ledger's own."""
+    if "predicate" in payload:
+        facts = payload["predicate"]
+        return "the ledger", f"certified result {facts['score']['value']} at {facts['worker']}"
+    counts: dict[str, int] = {}
+    for operation in payload["operations"]:
+        counts[operation["op"]] = counts.get(operation["op"], 0) + 1
+    words = (name if count == 1 else f"{name} x {count}" for name, count in counts.items())
+    return str(payload["organization"]), ", ".join(words)
 
 
 def _show(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         entry = net.entry(arguments.index)
     show(arguments, entry, json.dumps(entry, indent=2, ensure_ascii=False))
+
+
+def _prove(arguments: argparse.Namespace) -> None:
+    file = arguments.out or Path(f"entry-{arguments.index}.json")
+    with network(arguments) as net:
+        net.prove(arguments.index, file)
+    text = f"{file}\ncheck it anywhere: tilth verify {file} --genesis {net.profile.genesis}"
+    show(arguments, {"file": str(file)}, text)
 
 
 def _row(arguments: argparse.Namespace) -> None:
