@@ -69,6 +69,7 @@ class Sandbox:
         self._pool = Pool(warm_runners)
         self._runs: dict[str, _Run] = {}
         self._layout = hostpython.layout()
+        hostpython.compile_packages()
 
     async def stated(self) -> list[Check]:
         """Nothing: all is tried."""
