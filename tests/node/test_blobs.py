@@ -11,6 +11,7 @@ from tilth_ledger.canonical import dumps
 from tilth_ledger.errors import InvalidInput, Refused, Unavailable
 from tilth_ledger.rows import MemoryRows
 from tilth_node.storage.vault import Vault
+from tilth_node.worker import blobs
 from tilth_node.worker.blobs import Blobs, Wanted
 
 Handler = Callable[[str, bytes], AsyncIterator[bytes]]
@@ -285,3 +286,16 @@ async def test_an_endless_show_is_ended_at_the_largest_size(user: Node, wire: Wi
     wire.handlers["maker"] = endless
     with pytest.raises(Refused, match="does not have it"):
         await user.blobs.shown(DIGEST, "maker", 4 * len(MODEL))
+
+
+async def test_a_holder_that_says_nothing_is_passed_over(
+    user: Node, wire: Wire, rows: MemoryRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield len(MODEL).to_bytes(8)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(blobs, "SILENCE_SECONDS", 0.05)
+    wire.handlers["silent"] = silent
+    await user.blobs.ensure(wanted("silent", "maker"))
+    assert user.vault.has(DIGEST)

@@ -14,6 +14,7 @@ from tilth_ledger.errors import PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import keystore, tls
 from tilth_node.clock import Clock
+from tilth_node.rpc import link as link_module
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
 from tilth_node.rpc.peers import Peers, Self
 from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
@@ -386,6 +387,28 @@ async def test_a_frame_that_breaks_the_protocol_ends_the_connection(
         link._send_bulk(pb.PeerFrame(ask=pb.Ask(id=7, method="ping", body=bytes(2 << 20))))
     async with asyncio.timeout(SECONDS):
         await ended
+
+
+async def test_a_fault_of_the_disk_is_answered_without_its_words(pair: tuple[Peers, Peers]) -> None:
+    async def broken(organization: str, body: bytes) -> AsyncIterator[bytes]:
+        yield b"some"
+        raise FileNotFoundError(2, "No such file", "/srv/secret/path")
+
+    pair[1].serve("blob", broken)
+    with pytest.raises(Unavailable, match="cannot answer now") as caught:
+        await collect(pair[0].request("b", "blob", b""))
+    assert "secret" not in str(caught.value)
+
+
+async def test_who_asks_and_takes_no_answers_is_cut_off(
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "MAX_WAITING_FRAMES", 10)
+    link = pair[0].links["b"]
+    for number in range(12):  # in one turn of the loop: nothing is written meanwhile
+        link.asks.receive(pb.PeerFrame(ask=pb.Ask(id=number, body=b"", method="nonsense")))
+    async with asyncio.timeout(SECONDS):
+        await link.closed.wait()
 
 
 def test_a_certificate_speaks_for_the_organization_it_names(world: World) -> None:

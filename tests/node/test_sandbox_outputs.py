@@ -3,6 +3,7 @@
 import pytest
 
 from tilth_ledger.steps import Output, Reason
+from tilth_node.runtimes import NodeFault, room
 
 HERE = "os.makedirs('/task/out/model')\n"
 DONE = "\nos._exit(0)"
@@ -103,3 +104,10 @@ async def test_a_folder_in_place_of_a_file_and_the_reverse_have_the_wrong_shape(
 
     assert result.reason is Reason.WRONG_SHAPE
     assert result.outputs == {}
+
+
+async def test_outputs_never_fill_the_ledgers_share_of_the_disk(lab, monkeypatch):
+    monkeypatch.setattr(room, "FLOOR_BYTES", 1 << 60)
+
+    with pytest.raises(NodeFault, match="kept free for the ledger"):
+        await lab.run(f"{HERE}open('/task/out/model/x', 'w').write('7'){DONE}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from tilth_ledger import canonical
 from tilth_ledger.errors import InvalidInput, PeerFault, TilthError, Unavailable, from_dict
+from tilth_node.logs import logger
 from tilth_protos import peers_pb2 as pb
 
 WINDOW_BYTES = 1 << 20  # of one answer that may be under way
@@ -143,6 +144,9 @@ class Asks:
             self._send(pb.PeerFrame(chunk=pb.Chunk(id=ask.id, last=True)))
         except TilthError as error:
             self._fail(ask.id, error)
+        except OSError as error:  # its words may name paths of this host
+            logger("peers").error("answer failed", method=ask.method[:80], error=repr(error))
+            self._fail(ask.id, Unavailable("this node cannot answer now"))
         finally:
             del self._answering[ask.id]
 

@@ -21,6 +21,7 @@ from tilth_protos import peers_pb2 as pb
 
 FRAME_BYTES = 1 << 20
 MAX_WAITING_BYTES = 64 << 20  # of messages that a stalled peer has not taken
+MAX_WAITING_FRAMES = 16_384  # on the other stream, where credit bounds the bytes of answers
 PING = "ping"
 PING_SECONDS = 2.0
 
@@ -144,6 +145,9 @@ class Link:
 
     def _send_bulk(self, frame: pb.PeerFrame) -> None:
         self._frames.append(frame)
+        if len(self._frames) > MAX_WAITING_FRAMES and not self.closed.is_set():
+            self._log.warning("peer takes no answers", waiting_frames=len(self._frames))
+            self.close()
         self._bulk_ready.set()
 
     async def _write_bulk(self, stream: Stream) -> None:

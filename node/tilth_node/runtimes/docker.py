@@ -48,6 +48,7 @@ from tilth_node.runtimes.hardening import (
     host_config,
 )
 from tilth_node.runtimes.images import BuildSettings, Images
+from tilth_node.runtimes.room import check_room
 from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, remove
 
 if TYPE_CHECKING:
@@ -300,6 +301,7 @@ def _gather(handle: Handle, api: "APIClient") -> Gathered:
         if path in ("log", "end.json"):
             small[path] = content.read()
         elif kind == "task" and any(below == d or below.startswith(f"{d}/") for d in declared):
+            check_room(collect, size)
             sizes.append(parcels.save(collect, below, executable, content))
         else:
             raise InvalidInput("a file that no output declares", found=path)

@@ -3,6 +3,7 @@
 Invariants
 - What comes out is believed nothing: frames are bounded before they are read, files land only
   below the folder that was given and only under declared paths.
+- The ledger's share of the disk is never filled by outputs.
 - `end` returns when the launcher is gone; the kernel ends everything below it.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, Final
 from tilth_ledger import frames
 from tilth_ledger.errors import InvalidInput
 from tilth_node.runtimes import NodeFault, hostpython
+from tilth_node.runtimes.room import check_room
 
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv[1].split(':'); "
@@ -173,6 +175,7 @@ class _Received:
             case frames.FileStart("log"):
                 self._fd = -1
             case frames.FileStart(path, executable, size):
+                check_room(self._folder, size)
                 self._fd = self._create(path.removeprefix("task/"), executable)
                 self.total += size
             case frames.FileChunk(data, last):

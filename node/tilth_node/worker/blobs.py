@@ -36,6 +36,7 @@ SIZE_BYTES = 8
 INLINE_BYTES = 4 << 20  # larger ones are made durable in a thread
 PIECE_BYTES = 128 << 10
 CATCH_UP_SECONDS = 2.0
+SILENCE_SECONDS = 30.0  # of a holder in the middle of an answer
 
 
 Pieces = AsyncGenerator[bytes, None]
@@ -222,7 +223,7 @@ async def _exact_head(answer: AsyncGenerator[bytes, None], holder: str) -> Piece
     """The same stream with the size as its first piece, however the bytes came."""
     head = b""
     async with aclosing(answer) as pieces:
-        async for piece in pieces:
+        while (piece := await _next(pieces, holder)) is not None:
             if len(head) >= SIZE_BYTES:
                 yield piece
                 continue
@@ -233,6 +234,15 @@ async def _exact_head(answer: AsyncGenerator[bytes, None], holder: str) -> Piece
                     yield rest
     if len(head) < SIZE_BYTES:
         raise PeerFault(f"{holder} answered without a size", found=f"{len(head)} bytes")
+
+
+async def _next(pieces: Pieces, holder: str) -> bytes | None:
+    """The next piece, None at the end; who says nothing for long is passed over."""
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            return await anext(pieces, None)
+    except TimeoutError as error:
+        raise Unavailable(f"{holder} does not go on", found=f"{SILENCE_SECONDS:g} s") from error
 
 
 def _parse(body: bytes) -> tuple[str, int, int]:
