@@ -24,7 +24,7 @@ demo: $(VENV)/.installed-node
 # A finding of the checks does not hide what the tests say, nor the other way round.
 test: $(VENV)/.installed-dev
 	@failed=; $(MAKE) --no-print-directory check || failed=yes; \
-	echo "$(PYTEST) -n 2 --dist loadgroup $(ARGS)"; $(PYTEST) -n 2 --dist loadgroup $(ARGS) || failed=yes; \
+	echo "$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)"; $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) || failed=yes; \
 	test -z "$$failed"
 
 check: $(VENV)/.installed-dev
