@@ -50,6 +50,9 @@ def _register_node(subparsers: Any) -> None:
     run = _verb(verbs, "run", _run, "run the node until it is told to stop")
     run.add_argument("folder", type=Path)
 
+    health = _verb(verbs, "health", _health, "whether the node answers, by exit code")
+    health.add_argument("folder", type=Path)
+
     doctor = _verb(verbs, "doctor", _doctor, "is all there, and what does the isolation hold")
     doctor.add_argument("folder", type=Path)
 
@@ -103,6 +106,14 @@ def _init(arguments: Arguments) -> int:
         f"Its keys lie in {arguments.folder / 'keys'} and never leave it: back them up.",
         f"Hand over {arguments.folder / 'member.json'} (public) to whoever founds the consortium.",
     )
+    return 0
+
+
+def _health(arguments: Arguments) -> int:
+    from tilth_node import health
+
+    at = health.check(arguments.folder)
+    _say(arguments, {"healthy": True, "address": at}, f"the node answers at {at}")
     return 0
 
 

@@ -128,10 +128,10 @@ _ENDINGS: Final = (
 )
 _TOGETHER: Final = "all processes together stay within the memory limit"
 _ENDINGS_OF_ENGINES: Final = ((_TOGETHER, _HOARD, Reason.OUT_OF_MEMORY),)
-# In a container these aim at nothing: its image has accounts of its own, and the node's process
-# number means nothing in its namespace. What they stand for is tried by other attempts.
+# In a container these aim at nothing: its image has accounts and homes of its own, and the node's
+# process number means nothing in its namespace. What they stand for, other attempts try.
 _ENGINE: Final = "docker"
-_AIMLESS_IN_ENGINES: Final = ("read_accounts", "signal_node")
+_AIMLESS_IN_ENGINES: Final = ("read_accounts", "list_home", "signal_node")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,9 @@ def main(folder, quiet):
     with out.chapter("One objective, accepted by every owner of its test sets"):
         goal = agree_on_objective(nets, sites, orders["grade"], out)
     net = nets["hospital-a"]
-    with out.chapter(f"Two algorithms, {ROUNDS} rounds of federated averaging each"):
-        runs = train(net, sites, goal, out)
+    rounds = int(orders.get("rounds", ROUNDS))
+    with out.chapter(f"Two algorithms, {rounds} rounds of federated averaging each"):
+        runs = train(net, sites, goal, rounds, out)
     with out.chapter("Two baselines beside them"):
         runs |= baselines(net, folder, sites, goal, out)
     with out.chapter("The leaderboard, the same on all three nodes"):
@@ -126,12 +127,12 @@ def agree_on_objective(nets, sites, grade, out):
     return goal
 
 
-def train(net, sites, goal, out):
+def train(net, sites, goal, rounds, out):
     """Both algorithms, one after the other; returns their runs by name."""
     runs = {}
     for algorithm in (algos.Softmax, algos.HiddenLayer):
         algo = net.algos.add(algorithm)
-        strategy = FedAvg(algo, rounds=ROUNDS, at_least=2, aggregate_at="hospital-b")
+        strategy = FedAvg(algo, rounds=rounds, at_least=2, aggregate_at="hospital-b")
         plan = strategy.plan(sites, validate_every=1, final_test=goal, name=algorithm.__name__)
         begun = time.monotonic()
         run = net.submit(plan).watch(quiet=silent(out))

@@ -1,0 +1,38 @@
+"""Whether a node serves: what `tilth node health FOLDER` asks, for health checks of containers.
+
+It is asked as a client would: connect to the port that run/ready.json names, and take the node's
+certificate. A process that hangs or is gone does not answer. Nothing is logged in, nothing changed.
+"""
+
+import json
+import socket
+import ssl
+from pathlib import Path
+
+from tilth_ledger.errors import Unavailable
+from tilth_node import config, founding
+from tilth_node.config import address
+from tilth_node.folder import Folder
+
+SECONDS = 4
+
+
+def check(path: Path) -> str:
+    """The address that answered. Raises Unavailable with what is wrong."""
+    folder = Folder(path)
+    organization = config.load(path).organization
+    genesis = founding.load_genesis(folder)
+    authority = next(o.tls_authority for o in genesis.everyone() if o.organization == organization)
+    try:
+        at = str(json.loads(folder.ready.read_bytes())["client_address"])
+        context = ssl.create_default_context(cadata=authority)
+        context.set_alpn_protocols(["h2"])
+        with (
+            socket.create_connection(address(at), SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=f"{organization}.tilth"),
+        ):
+            return at
+    except (OSError, ValueError) as error:
+        raise Unavailable(
+            "the node does not answer", found=str(error), expected=f"a node running on {path}"
+        ) from error
