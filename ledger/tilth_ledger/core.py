@@ -221,11 +221,18 @@ class Core:
         return records
 
     def _post(self) -> None:
-        """One message per kind for all that the step said to everybody."""
-        if self.out.certificates:
-            self.send(self.others, Certificates(tuple(self.out.certificates)))
+        """One message per kind for all that the step said to everybody. A certificate goes to those
+        who have not voted so, as far as I know: who has, gets the votes of all the others too, and
+        what is lost on the way comes back with Status."""
+        for member in self.others if self.out.certificates else ():
+            news = [c for c in self.out.certificates if not self._voted_so(member, c)]
+            if news:
+                self.send((member,), Certificates(tuple(news)))
         if self.out.votes:
             self.send(self.others, Votes(tuple(self.out.votes)))
+
+    def _voted_so(self, member: int, certificate: Certificate) -> bool:
+        return self.table.voted(certificate.view, certificate.kind, member) is not None
 
     def _journal(self) -> tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]:
         """What to replace the journal by, and what to append to it."""
