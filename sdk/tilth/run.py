@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tilth.client import Network
 
 # Up to here each task is watched by its own key; larger plans watch all tasks of their owner.
-WATCHED_BY_KEY = 500
+WATCHED_BY_KEY = 60  # a node takes 64 prefixes in one watch; above, all tasks of the owner
 
 
 @dataclass(frozen=True, slots=True)
