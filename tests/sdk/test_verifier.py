@@ -260,7 +260,7 @@ def test_one_result_is_proven_without_its_objective():
     report = ledger.verify(ledger.certify("south"))
 
     assert report.ok, report.refusal
-    assert report.facts["score"] == "1.000000"
+    assert report.facts["results"][0]["value"] == "1.000000"
     assert any("which test sets" in text for text in report.not_proven)
 
 
@@ -602,6 +602,36 @@ def test_results_of_two_models_are_no_row():
     assert "model of all results" in ledger.verify(*results, other).refusal["check"]
 
 
+def test_results_of_two_algos_are_no_row():
+    """Else the best algo of each test set could be picked for one model."""
+    ledger, results = row(certified=("north",))
+    codes = done_of("south")["receipt"]["codes"] | {"code": "dd" * 32}
+    receipt = done_of("south")["receipt"] | {"codes": codes}
+    done = done_of("south", receipt=receipt)
+    other = ledger.certify("south", done=done, subject={"algo": "dd" * 32})
+
+    assert "algo of all results" in ledger.verify(*results, other).refusal["check"]
+
+
+def test_results_without_their_objective_have_no_score():
+    """Else the entry, and the worse results with it, could be left out."""
+    ledger = Ledger()
+    report = ledger.verify(ledger.certify("south"), ledger.certify("north"))
+
+    assert report.ok, report.refusal
+    assert "score" not in report.facts
+    assert not any("is that of all" in text for text in report.proven)
+
+
+@pytest.mark.parametrize("index", [[], {}, "2", True, -1, 10**6])
+def test_an_objective_s_index_that_is_none_is_no_crash(index):
+    ledger = Ledger()
+    ledger.certify("south", entries={"objective": index})
+    report = verifier.verify(by_hand(ledger), ledger.genesis.bytes)
+
+    assert "score" not in report.facts
+
+
 def test_a_repeated_test_is_named_as_such():
     report = certified(again={"first": 1, "agrees": True})
 
@@ -710,6 +740,31 @@ def test_nothing_in_the_place_of_anything_makes_it_raise(value, data):
     str(verifier.verify(*dumped))
 
 
+def by_hand(ledger):
+    """A bundle of all leaves, whatever stands in them."""
+    header = ledger.header()
+    proofs = [
+        {
+            "index": index,
+            "leaf": base64.b64encode(leaf).decode(),
+            "path": [
+                step.hex()
+                for step in merkle.inclusion_proof(index, header.size, lambda *at: ledger.nodes[at])
+            ],
+        }
+        for index, leaf in enumerate(ledger.leaves)
+    ]
+    return canonical.dumps(
+        {
+            "format": "tilth-bundle-1",
+            "genesis": ledger.genesis.net,
+            "header": header.encode().hex(),
+            "certificate": ledger.certificate(header).encode().hex(),
+            "leaves": proofs,
+        }
+    )
+
+
 @given(
     st.recursive(
         st.integers(-5, 5) | st.text(max_size=5) | st.booleans(),
@@ -735,29 +790,7 @@ def test_colluding_members_can_make_it_refuse_but_not_raise(value, data):
     ledger.write("south", site("south")["node"], done)
     ledger.write("north", site("north")["node"], goal)
     ledger.append(Leaf(CERTIFIED_RESULT, canonical.dumps(statement)))
-    header = ledger.header()
-    proofs = [
-        {
-            "index": index,
-            "leaf": base64.b64encode(leaf).decode(),
-            "path": [
-                step.hex()
-                for step in merkle.inclusion_proof(index, 3, lambda *at: ledger.nodes[at])
-            ],
-        }
-        for index, leaf in enumerate(ledger.leaves)
-    ]
-    data = canonical.dumps(
-        {
-            "format": "tilth-bundle-1",
-            "genesis": ledger.genesis.net,
-            "header": header.encode().hex(),
-            "certificate": ledger.certificate(header).encode().hex(),
-            "leaves": proofs,
-        }
-    )
-
-    str(verifier.verify(data, ledger.genesis.bytes))
+    str(verifier.verify(by_hand(ledger), ledger.genesis.bytes))
 
 
 def test_a_report_shows_no_control_characters():
