@@ -24,6 +24,7 @@ from tilth_ledger.limits import Limits
 from tilth_ledger.pool import leaf_id
 
 RECENT_VIEWS = 1_000
+VOTED_VIEWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ class BlockTree:
         return mine is not None and mine != certificate.block
 
     def drop_unproven(self, below_view: int, certified: Iterable[bytes]) -> None:
-        """Forget blocks of past views that I did not vote for, unless they are certified or lie
-        below one that is."""
+        """Forget blocks of past views, unless they are certified or lie below one that is, or I
+        voted for them not long ago: whoever certifies one late may ask me for it."""
         keep: set[bytes] = set()
         for block in certified:
             while block in self._candidates and block not in keep:
@@ -167,7 +168,7 @@ class BlockTree:
         self._candidates = {
             hashed: candidate
             for hashed, candidate in self._candidates.items()
-            if candidate.view >= below_view or hashed in keep or candidate.journaled
+            if hashed in keep or candidate.view >= below_view - VOTED_VIEWS * candidate.journaled
         }
 
     def _prune(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from tilth_ledger.block_tree import Candidate
 from tilth_ledger.blocks import (
     FINALIZE,
+    MAX_SKIPS,
     NOTARIZE,
     NULLIFY,
     Block,
@@ -243,6 +244,8 @@ def _nullify(core: Core) -> bool:
         return False
     if not core.rules.nullifies_unfinalized(core.ballot, view) or not _gives_up(core):
         return False
+    if view - _last_certified(core) > MAX_SKIPS:
+        return False  # the next block could not prove so many views: wait for this one's leader
     core.cast(NULLIFY, view)
     return True
 
@@ -264,6 +267,11 @@ def _gives_up(core: Core) -> bool:
         return False
     judge_pool(core)
     return has_work(core)
+
+
+def _last_certified(core: Core) -> int:
+    newest = next(core.table.notarized(core.tree.tip.view), None)
+    return core.tree.tip.view if newest is None else newest.view
 
 
 def _is_late(core: Core) -> bool:

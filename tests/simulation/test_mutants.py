@@ -1,7 +1,13 @@
-"""Each rule of voting, left out, is caught: by stored seeds here, or by a directed attack in
-tests/ledger/test_replica_rules.py."""
+"""Rules of voting left out are noticed by the simulator, within a few seeds.
+
+The rules that it rarely meets (skip proof) or cannot (no nullify after finalize: the view has
+always moved on by then) are caught by the scenarios of tests/ledger/test_replica_rules.py, as are
+all five.
+"""
 
 from __future__ import annotations
+
+from itertools import takewhile
 
 import pytest
 from checker import Violation
@@ -9,26 +15,31 @@ from faults import Faults
 from mutants import LIAR, MUTANTS, TWINS
 from world import World
 
+from tilth_ledger.ballot import VoterRules
 from tilth_ledger.errors import InvalidInput
 
-STORED = [
-    ("parent certificate", LIAR, 1),
-    ("parent certificate", LIAR, 4),
-    ("skip proof", LIAR, 55),
-    ("skip proof", LIAR, 115),
-    ("one notarize per view", TWINS, 8),
-    ("one notarize per view", TWINS, 9),
-    ("no finalize after nullify", LIAR, 0),
-    ("no finalize after nullify", TWINS, 0),
-]
+MOST_SEEDS = 100
 
 
-@pytest.mark.parametrize(("rule", "faults", "seed"), STORED)
-def test_a_rule_left_out_is_caught_by_its_seeds(rule: str, faults: Faults, seed: int) -> None:
-    with pytest.raises((Violation, InvalidInput)):
-        World(seed, faults, rules=MUTANTS[rule]).run()
+def passes(seed: int, faults: Faults, rules: type[VoterRules] | None) -> bool:
+    try:
+        World(seed, faults, rules).run()
+    except (Violation, InvalidInput):
+        return False
+    return True
 
 
-@pytest.mark.parametrize(("faults", "seed"), sorted({(f is LIAR, s) for _, f, s in STORED}))
-def test_with_every_rule_in_place_the_same_seeds_pass(faults: bool, seed: int) -> None:
-    World(seed, LIAR if faults else TWINS).run()
+@pytest.mark.parametrize(
+    ("rule", "faults"),
+    [
+        pytest.param("parent certificate", LIAR, id="parent certificate, a liar"),
+        pytest.param("one notarize per view", TWINS, id="one notarize per view, twins"),
+        pytest.param("no finalize after nullify", LIAR, id="no finalize after nullify, a liar"),
+        pytest.param("no finalize after nullify", TWINS, id="no finalize after nullify, twins"),
+    ],
+)
+def test_a_rule_left_out_is_noticed_and_only_then(rule: str, faults: Faults) -> None:
+    seeds = range(MOST_SEEDS)
+    survived = list(takewhile(lambda seed: passes(seed, faults, MUTANTS[rule]), seeds))
+    assert len(survived) < MOST_SEEDS, "look for better faults, or a scenario, that catches it"
+    assert passes(len(survived), faults, None)

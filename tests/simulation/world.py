@@ -17,7 +17,7 @@ from typing import Any
 from checker import Checker, Violation, cannot_be, name_of
 from faults import Faults, of_seed
 from liar import Liar
-from network import Network, Node
+from links import Network, Node
 from number_ledger import (
     Consortium,
     NumberExecutor,
