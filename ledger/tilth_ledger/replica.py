@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilth_ledger import catch_up, restart, voting
+from tilth_ledger import catch_up, proposing, restart, voting
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.block_tree import BlockTree
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
@@ -155,10 +155,10 @@ class Replica:
         leaves: list[bytes] = []
         for event in events:
             self._take(event, leaves)
-        core.pace.note_work(now_ms, work=voting.has_work(core))
+        core.pace.note_work(now_ms, work=proposing.has_work(core))
         voting.drive(core)
         self._retry_when_stuck()
-        voting.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
+        proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
         return core.end(self._timer())
 
     def _take(self, event: Event, leaves: list[bytes]) -> None:
@@ -255,7 +255,7 @@ class Replica:
         if due is None or core.now < due:
             return
         # What nobody would propose is no reason to speak: the state may have moved since.
-        voting.judge_pool(core)
+        proposing.judge_pool(core)
         self._note_reasons()
         if core.pace.retry_ms is not None:
             catch_up.retry(core, sync)
@@ -263,14 +263,14 @@ class Replica:
 
     def _note_reasons(self) -> None:
         core = self._core
-        work = voting.has_work(core)
+        work = proposing.has_work(core)
         core.pace.note_work(core.now, work=work)
         core.pace.note_stuck(core.now, stuck=work or catch_up.is_stuck(core, self._sync))
 
     def _timer(self) -> int | None:
         """The next time at which something changes without a message."""
         core = self._core
-        times = [core.pace.retry_ms, voting.tip_due_ms(core)]
+        times = [core.pace.retry_ms, proposing.tip_due_ms(core)]
         if core.may_vote and core.ballot.vote(core.view, NULLIFY) is None:
             times.append(core.pace.advance_ms())
             if voting.is_hopeless(core):
