@@ -2,6 +2,7 @@
 
 - One process at a time: the lock is taken before anything else is opened and falls with the
   process.
+- Nobody but the node's user looks into it: samples, models, predictions and secrets lie below.
 - A file that must survive a crash is written beside its name, synced, renamed, and the folder
   synced (F6).
 """
@@ -9,7 +10,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,15 @@ class Folder:
         """What tasks of this node wait for, while it runs."""
         return self.run / "waiting.json"
 
+    def close_to_others(self) -> None:
+        """Keep other users of the machine out, whatever the umask was when it was made."""
+        with suppress(PermissionError):  # a volume that another user owns: its owner decides
+            self.path.chmod(0o700)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. Raises InvalidInput when another one has it."""
+        self.close_to_others()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET)
         try:
             try:

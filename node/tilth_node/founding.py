@@ -45,6 +45,7 @@ def init(path: Path, site: Site, clock: Clock) -> Organization:
             remedy="choose an empty folder; keys are never written over",
         )
     path.mkdir(parents=True, exist_ok=True)
+    folder.close_to_others()
     authority = tls.new_authority(site.organization, clock.utc())
     keystore.create(folder.keys, clock, authority)
     content = _member_file(folder, site)

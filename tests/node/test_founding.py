@@ -8,6 +8,7 @@ import pytest
 
 from tilth.cli import main
 from tilth_ledger.genesis import Genesis, parse_member_file
+from tilth_node.folder import Folder
 
 
 def tilth(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
@@ -71,6 +72,16 @@ def test_a_member_file_holds_no_secret_and_proves_its_keys(sites: list[Path]) ->
     assert parse_member_file(content).organization == "hospital-a"
     for secret in (sites[0] / "keys").glob("*.seed"):
         assert secret.read_bytes().strip() not in content
+
+
+def test_only_the_node_s_user_looks_into_its_folder(sites: list[Path]) -> None:
+    """Samples, models and the secret of duplicate tags lie there in files that others may read."""
+    assert sites[0].stat().st_mode & 0o777 == 0o700
+    sites[0].chmod(0o755)
+    with Folder(sites[0]).locked():
+        assert sites[0].stat().st_mode & 0o777 == 0o700
+    for secret in ("admin.seed", "authority.key", "member.seed", "node.seed"):
+        assert (sites[0] / "keys" / secret).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_changed_member_file_is_refused_by_name(
