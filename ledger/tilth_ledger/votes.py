@@ -127,6 +127,8 @@ class VoteTable:
 
     def notarized(self, above: int) -> Iterator[Certificate]:
         """Notarizations and finality certificates of views above one, newest view first."""
+        if self._highest <= above:
+            return
         for view in sorted(self._views_between(above, self._highest + 1), reverse=True):
             for certificate in self._views[view].certificates.values():
                 if certificate.kind is not NULLIFY:
