@@ -30,6 +30,7 @@ def form(context: Context, task: Task, algo: Row | None) -> None:
     _check_inputs(task, kind)
     _check_need(task)
     _check_data(context, task, kind)
+    _check_environment(context, task, algo)
     _check_objective(context, task, kind)
     _check_narrowing(task, algo)
 
@@ -159,6 +160,31 @@ def _check_set(context: Context, task: Task, kind: Kind) -> None:
             found=f"{data['set']} is {row['status']}",
             expected="a sealed set with active samples only",
             remedy="Use another set; one with a withdrawn sample is retired for new tasks.",
+        )
+
+
+def _check_environment(context: Context, task: Task, algo: Row | None) -> None:
+    """The opener runs in the algo's environment, so that must state all that the opener's states,
+    in the same words. What ships with Tilth brings its own."""
+    if algo is None or "data" not in task:
+        return
+    dataset = context.need("dataset", task["data"]["dataset"])
+    if algo["environment"] == dataset["environment"]:
+        return
+    has, needs = (
+        context.need("environment", row["environment"])["spec"] for row in (algo, dataset)
+    )
+    lacking = [each for each in needs["requirements"] if each not in has["requirements"]]
+    if has["python"] != needs["python"]:
+        lacking.insert(0, f"python {needs['python']}")
+    if lacking:
+        refuse(
+            "R3",
+            "the algo's environment lacks what the dataset's opener needs",
+            found=f"python {has['python']}, {', '.join(has['requirements']) or 'nothing else'}",
+            expected=f"also {', '.join(lacking)}, as environment {dataset['environment']} states",
+            remedy="Register the algo in an environment that states these too:"
+            " `tilth algo add FOLDER --environment NAME`.",
         )
 
 

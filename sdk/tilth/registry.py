@@ -109,13 +109,27 @@ class Algos(Assets[Algo]):
         grants: Mapping[str, Any] | None = None,
     ) -> Algo:
         """Registers an Algorithm class, or the archive in a folder. The same code under the same
-        name is registered once, so a script may run again."""
+        name is registered once, so a script may run again.
+
+        environment  what it needs to run, and all that the openers of its data need, in the same
+                     words; default: Python with numpy and h5py
+        """
         from tilth.algorithm import archive
 
         packed = archive.of(code)
+        if not packed.manifest["capabilities"]:
+            raise InvalidInput(
+                "nothing says what this algorithm can do",
+                found=f"{code} without capabilities",
+                expected="a subclass of Algorithm, or a folder whose tilth.toml lists some of init, "
+                "train, aggregate, composite, predict",
+                remedy='Add to its tilth.toml, for example: capabilities = ["init", "predict", '
+                '"train"]',
+            )
         name = name or packed.name or Path(str(code)).name
         for known in self.list(name=name, owner=self._net.organization):
-            if known.archive == packed.digest:
+            same = environment is None or known.environment == environment.key
+            if known.archive == packed.digest and same:
                 return known
         self._net.transport.put_blob(packed.digest, packed.data)
         environment = environment or self._net.environments.default()
@@ -167,6 +181,13 @@ class Identities:
 
     def revoke(self, identity: str) -> None:
         """No more new entries from this key (by its id). For admins."""
+        if self._net.rows.get(f"identity/{identity}") is None:
+            raise InvalidInput(
+                "there is no such identity",
+                found=identity,
+                expected="a key id, 64 hexadecimal digits",
+                remedy="Look at them with: tilth identity list",
+            )
         self._net.record({"op": "identity.revoke", "identity": identity})
 
 

@@ -11,6 +11,7 @@ from tilth import InvalidInput, Refused
 from tilth.algorithm import Algorithm, Opener, archive
 from tilth.cli import main
 from tilth.plan import Plan
+from tilth_ledger.archive import read
 
 
 class Tables(Opener):
@@ -308,3 +309,36 @@ def test_any_entry_can_be_listed_shown_and_proven(net, data, tmp_path, capsys):
     for verb in ("show", "prove"):
         assert main(["ledger", verb, str(size + 1000)]) == 1
         assert "tilth ledger list" in capsys.readouterr().err
+
+
+@pytest.mark.rule("R3")
+def test_an_algo_runs_in_an_environment_that_also_holds_what_the_opener_needs(
+    net, data, tmp_path, capsys
+):
+    (tmp_path / "ones").mkdir()
+    (tmp_path / "ones" / "algorithm.py").write_text(archive.module_of(Ones))
+    (tmp_path / "ones" / "tilth.toml").write_bytes(
+        next(f.data for f in archive_files(Ones) if f.path == "tilth.toml")
+    )
+    goal = net.objectives.add("hits", metric=hits, datasets=data[:1], minimum_grade=net.grade)
+    outcomes = {}
+    for name, needs in (("less", ["numpy"]), ("more", ["h5py", "numpy", "scikit-learn"])):
+        words = [word for each in needs for word in ("--requirement", each)]
+        assert run_command(capsys, "environment", "add", name, *words)[0] == 0
+        folder = str(tmp_path / "ones")
+        made = run_command(capsys, "algo", "add", folder, "--environment", name)[1]
+        algo = net.algos.find(made["key"])
+        plan = Plan(name)
+        model = plan.init(algo, at="hospital-a")
+        plan.test(algo, model, goal, goal.sets[0])
+        check = net.check(plan)
+        outcomes[name] = (check.ok, str(check))
+    assert not outcomes["less"][0]
+    assert "also h5py" in outcomes["less"][1]
+    assert "tilth algo add FOLDER --environment NAME" in outcomes["less"][1]
+    assert outcomes["more"][0]
+    assert net.submit(plan).watch(quiet=True).outcome().ok
+
+
+def archive_files(code):
+    return read(archive.of(code).data)

@@ -124,10 +124,10 @@ class World:
         self.submit(organization, operation, role="admin")
         return named_key(label)
 
-    def environment(self, organization):
+    def environment(self, organization, spec=SPEC):
         key = self.key(organization)
-        operation = {"op": "environment.add", "key": key, "name": "numpy", "spec": SPEC}
-        self.submit(organization, {**operation, "digest": sha256_hex(dumps(SPEC))})
+        operation = {"op": "environment.add", "key": key, "name": "numpy", "spec": spec}
+        self.submit(organization, {**operation, "digest": sha256_hex(dumps(spec))})
         return key
 
     def dataset_operation(self, organization, name="digits", **fields):

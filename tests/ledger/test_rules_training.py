@@ -158,6 +158,45 @@ def test_a_built_in_aggregation_trains_nothing(world, digits):
     assert refused(world, [{**digits.train(A), "algo": MEAN}]).rule == "R3"
 
 
+def in_environment(world, *requirements, python="3.11"):
+    """An algo whose environment states these; the digits' opener needs Python 3.11 and numpy."""
+    spec = {"python": python, "requirements": list(requirements)}
+    return world.algo(A, environment=world.environment(A, spec))
+
+
+@pytest.mark.rule("R3")
+def test_an_algo_s_environment_may_hold_more_than_the_opener_needs(world, digits):
+    task = {**digits.train(A), "algo": in_environment(world, "h5py", "numpy")}
+    world.plan(A, [task])
+
+    assert world.shown(task) == "todo"
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize(
+    ("requirements", "python", "lacking"),
+    [
+        (("h5py",), "3.11", "also numpy,"),
+        (("numpy>=2",), "3.11", "also numpy,"),
+        (("numpy",), "3.12", "also python 3.11,"),
+        ((), "3.12", "also python 3.11, numpy,"),
+    ],
+)
+def test_an_algo_s_environment_must_hold_what_the_opener_needs(
+    world, digits, requirements, python, lacking
+):
+    algo = in_environment(world, *requirements, python=python)
+    start = world.task(A, "init", A, algo)
+    train = {**digits.train(A, start), "algo": algo}
+
+    error = refused(world, [start, train])
+
+    assert error.rule == "R3"
+    assert lacking in error.expected
+    assert "tilth algo add FOLDER --environment NAME" in error.remedy
+    world.plan(A, [start])  # no opener runs in it
+
+
 def imported(world, owner, **grants):
     key = world.key(owner)
     operation = {"op": "model.import", "key": key, "origin": "published weights", "grants": grants}

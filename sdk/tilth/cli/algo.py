@@ -11,6 +11,11 @@ def register(noun: argparse.ArgumentParser) -> None:
     add = verb(actions, "add", _add, "register the algorithm in a folder")
     add.add_argument("folder", type=Path, help="holds tilth.toml and the code")
     add.add_argument("--name", help="default: as in tilth.toml")
+    add.add_argument(
+        "--environment",
+        help="what it and the openers of its data need to run: name or key (default: Python with "
+        "numpy and h5py)",
+    )
     verb(actions, "list", _list, "algorithms of the consortium")
     one = verb(actions, "show", _show, "an algorithm and its parameters")
     code = verb(actions, "code", _code, "write its code into a new folder, to read it")
@@ -22,7 +27,8 @@ def register(noun: argparse.ArgumentParser) -> None:
 
 def _add(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
-        algo = net.algos.add(arguments.folder, name=arguments.name)
+        environment = arguments.environment and net.environments.find(arguments.environment)
+        algo = net.algos.add(arguments.folder, name=arguments.name, environment=environment or None)
     show(arguments, algo, f"algo {algo.name}: {algo.key}")
 
 

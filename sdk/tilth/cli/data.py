@@ -38,6 +38,10 @@ def register(noun: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--approval", action="store_true", help="each use of it needs your approval first"
     )
+    add.add_argument(
+        "--environment",
+        help="what the opener needs to run: name or key (default: Python with numpy and h5py)",
+    )
     add.add_argument("--description", default="", help="what this is")
     grant = verb(actions, "grant", _grant, "say who may use a dataset (owner)")
     grant.add_argument("name", help="name or key of the dataset")
@@ -67,8 +71,10 @@ def _add(arguments: argparse.Namespace) -> None:
     from tilth.progress import reporter
 
     with network(arguments) as net, reporter(quiet=arguments.json) as progress:
+        environment = arguments.environment and net.environments.find(arguments.environment)
         made = net.datasets.add(
             arguments.name,
+            environment=environment or None,
             opener=arguments.opener,
             train=arguments.train,
             test=arguments.test,
