@@ -35,6 +35,7 @@ from tilth_node.worker import claims, outcome
 from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.holders import wanted
+from tilth_node.worker.isolation import NO_ISOLATION
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
 from tilth_node.worker.staging import report_of
@@ -190,7 +191,7 @@ class Execution:
             ended_ms=self._site.clock.wall_ms(),
             inputs=self._inputs(),
             input_bytes=sum(self._site.vault.size(each) or 0 for each in self._inputs().values()),
-            labels="sealed" if self._task["kind"] == "test" else "none",
+            labels=self._labels(),
             data_check=self._data_check(),
             set_digest=self._set_digest(),
             environment=self._environment(),
@@ -311,6 +312,12 @@ class Execution:
             for folder in step.folders
             if folder.source is Source.MODEL
         }
+
+    def _labels(self) -> str:
+        """Whether predict could not see labels: not without isolation, whatever was mounted."""
+        if self._task["kind"] != "test":
+            return "none"
+        return "open" if any(result.grade == NO_ISOLATION for result in self._results) else "sealed"
 
     def _data_check(self) -> str:
         if not self._sets():
