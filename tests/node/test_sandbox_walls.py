@@ -196,3 +196,9 @@ async def test_reports_are_collected_with_the_model(lab):
     report = json.loads(result.outputs["report.json"].read_text())
     assert report["scalars"] == {"loss": "nan"}
     assert report["series"]["loss"]["values"] == [0.5, "nan"]
+
+
+async def test_a_step_is_killed_before_the_node_when_memory_runs_out(lab):
+    result = await lab.run(f"print(open('/proc/self/oom_score_adj').read())\n{MODEL}")
+
+    assert result.log.decode().strip() == "1000"

@@ -238,11 +238,13 @@ def _become_zygote(facts: dict[str, Any], ours: socket.socket, log: int) -> None
 
 def _be_killed_first() -> None:
     """When the machine runs out of memory, a step goes before anything of the host."""
+    kernel.hide_memory(False)  # /proc files of a hidden process are root's
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("1000")
     except OSError:
         pass  # without /proc the kernel's own choice stands
+    kernel.hide_memory(True)
 
 
 def _kill_all() -> None:
