@@ -276,3 +276,30 @@ def write_wheel(path: Path) -> None:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr(f"{info}/RECORD", f"quern.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
+
+
+async def test_a_sweep_while_volumes_are_filled_takes_none_away(
+    docker: Docker, tmp_path: Path
+) -> None:
+    """Regression: a plan that ended swept a volume away that another plan was just filling."""
+    await docker.offer(Environment())
+    wanted = [spec(tmp_path, f"print({n})", f"task-{n}") for n in range(4)]
+    steps = asyncio.gather(*(run(docker, each) for each in wanted))
+    while not steps.done():
+        await docker.forget("another-plan")
+    assert [result.log for result in await steps] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+async def test_a_shared_volume_that_somebody_removed_is_filled_again_and_never_empty(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    wanted = spec(tmp_path, "print('whole')")
+    await run(docker, wanted)
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})  # it is being removed
+    source = f"label=org.tilth.source={wanted.mounts[0].source}"
+    (sealed,) = engine.docker("ps", "-a", "--filter", source, "--format", "{{.Names}}").split()
+    engine.docker("rm", "-f", sealed)
+    engine.docker("volume", "rm", sealed.removesuffix("-sealed"))
+    with pytest.raises(NodeFault, match="a shared volume is gone"):
+        await docker.stage(wanted)
+    assert (await run(docker, wanted)).log == b"whole\n"

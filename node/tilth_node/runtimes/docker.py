@@ -49,7 +49,7 @@ from tilth_node.runtimes.hardening import (
 )
 from tilth_node.runtimes.images import BuildSettings, Images
 from tilth_node.runtimes.room import check_room
-from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, remove
+from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, check_sealed, remove
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -205,6 +205,7 @@ class Docker:
             checks = await self.stated()
             self.grade = max([c.grade for c in checks if not c.holds], default="A")
             self._images.forget()
+            self._volumes.forget()
             await self._engine.run(partial(_end_all, self._node, frozenset(self._running), "step"))
             await self._volumes.sweep()
             self._opened = True
@@ -249,6 +250,7 @@ class Docker:
         }
         sent = parcels.outgoing(files, ["out"])
         api.put_archive(name, STEP, sent)
+        check_sealed(api, (volume.name for volume in volumes if volume.read_only))
 
     def _dispose(self, handle: Handle) -> None:
         """Remove what a step left on the engine, while its result goes on its way."""

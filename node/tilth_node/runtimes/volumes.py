@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +51,7 @@ class Volumes:
         self._engine = engine
         self._node = node
         self._sealed: set[str] = set()
+        self._filling: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def tree(self, folder: Path, image: str) -> str:
@@ -78,14 +79,22 @@ class Volumes:
         async with self._locks[name]:
             if name not in self._sealed:
                 labels = {NODE: self._node, KIND: "sealed", SOURCE: str(source)}
-                await self._engine.run(partial(_seal, name, labels, image, files))
-                self._sealed.add(name)
+                self._filling.add(name)
+                try:
+                    await self._engine.run(partial(_seal, name, labels, image, files))
+                    self._sealed.add(name)
+                finally:
+                    self._filling.discard(name)
         return name
 
     async def sweep(self) -> None:
         """Remove volumes that were never sealed, and those whose folder is gone."""
-        await self._engine.run(partial(_sweep, self._node))
-        self.forget()
+
+        def in_use(name: str) -> bool:
+            # In this order: a fill that ends meanwhile is sealed before it is no longer filling.
+            return name in self._filling or name in self._sealed
+
+        await self._engine.run(partial(_sweep, self._node, in_use))
 
 
 def runner_files() -> dict[str, bytes]:
@@ -130,14 +139,15 @@ def _mount(name: str, labels: Mapping[str, str]) -> Any:
     return Mount(_AT, name, type="volume", no_copy=True, labels=dict(labels))
 
 
-def _sweep(node: str, api: "APIClient") -> None:
+def _sweep(node: str, in_use: Callable[[str], bool], api: "APIClient") -> None:
     wanted = {"label": [f"{NODE}={node}", f"{KIND}=sealed"]}
     for container in api.containers(all=True, filters=wanted):
         name = container["Names"][0].lstrip("/")
         source = container["Labels"].get(SOURCE, ".")
         volume = name.removesuffix(SEALED).removesuffix(FILLING)
-        if name.endswith(FILLING) or not os.path.exists(source):
-            remove(api, name, volume)
+        unsealed = name.endswith(FILLING) and not in_use(volume)
+        if unsealed or not os.path.exists(source):
+            remove(api, container["Id"], volume)
 
 
 def _exists(api: "APIClient", container: str) -> bool:
@@ -148,6 +158,18 @@ def _exists(api: "APIClient", container: str) -> bool:
     except NotFound:
         return False
     return True
+
+
+def check_sealed(api: "APIClient", names: Iterable[str]) -> None:
+    """Raise EngineFault when a shared volume is gone: an engine makes an empty one in its place."""
+    for name in names:
+        labels = api.inspect_volume(name)["Labels"] or {}
+        if labels.get(KIND) != "sealed":
+            raise EngineFault(
+                "a shared volume is gone from the engine",
+                found=f"an empty volume {name}",
+                remedy="it is filled again; remove volumes of Tilth only while its node is stopped",
+            )
 
 
 def remove(api: "APIClient", container: str, volume: str) -> None:
