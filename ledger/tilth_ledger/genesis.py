@@ -31,6 +31,7 @@ PUBLICATIONS = ("organizations", "public")
 
 _MEMBER_TAG = b"tilth/member/1\0"
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_IN_WORDS = {_SLUG.pattern: "1 to 63 of a-z, 0-9 and hyphens, no hyphen at the ends"}
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LIMIT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ADDRESS = re.compile(r"[\x21-\x7e]{1,253}")
@@ -341,7 +342,8 @@ def _expect(holds: bool, what: str, found: object, expected: object) -> None:
 
 def _matching(value: object, pattern: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InvalidInput(f"{what} is wrong", found=repr(value)[:80], expected=pattern.pattern)
+        expected = _IN_WORDS.get(pattern.pattern, pattern.pattern)
+        raise InvalidInput(f"{what} is wrong", found=repr(value)[:80], expected=expected)
     return value
 
 

@@ -25,51 +25,85 @@ def register(subparsers: Any) -> None:
 
 
 def _register_node(subparsers: Any) -> None:
-    node = subparsers.add_parser("node", help="run a node (its operator, on its machine)")
+    node = subparsers.add_parser(
+        "node",
+        help="run a node (its operator, on its machine)",
+        description="run a node (its operator, on its machine)",
+    )
     verbs = node.add_subparsers(metavar="VERB", required=True)
 
     init = _verb(verbs, "init", _init, "make a node's folder with its keys")
-    init.add_argument("folder", type=Path)
+    init.add_argument("folder", type=Path, help="of the node")
     init.add_argument("--organization", required=True, help="its short name, such as hospital-a")
-    init.add_argument("--name", help="its name for people")
-    init.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    init.add_argument("--name", help="its name for people (default: the short one)")
+    init.add_argument("--host", default="127.0.0.1", help="address to listen on (default loopback)")
     init.add_argument("--client-port", type=int, default=0, help="0: any free port at each start")
     init.add_argument("--peer-port", type=int, default=0, help="0: any free port at each start")
     init.add_argument("--no-peer-port", action="store_true", help="accept no connection: only dial")
     init.add_argument("--peer-address", help="host:port where other nodes reach this one")
     init.add_argument("--client-address", help="host:port where clients reach this one")
-    init.add_argument("--peer", action="append", default=[], metavar="ORGANIZATION=HOST:PORT")
+    init.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="ORGANIZATION=HOST:PORT",
+        help="where to dial a node whose member file does not say; repeat for several",
+    )
     init.add_argument("--aggregates", action="store_true", help="offers to aggregate models")
-    init.add_argument("--data-root", action="append", default=[], type=Path, metavar="DIR")
+    init.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="samples may be imported from below it; repeat for several",
+    )
 
     join = _verb(verbs, "join", _join, "bind the folder to a consortium's genesis")
-    join.add_argument("folder", type=Path)
-    join.add_argument("genesis", type=Path)
+    join.add_argument("folder", type=Path, help="of the node")
+    join.add_argument("genesis", type=Path, help="the file that every site has")
     join.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")
 
     run = _verb(verbs, "run", _run, "run the node until it is told to stop")
-    run.add_argument("folder", type=Path)
+    run.add_argument("folder", type=Path, help="of the node")
 
     health = _verb(verbs, "health", _health, "whether the node answers, by exit code")
-    health.add_argument("folder", type=Path)
+    health.add_argument("folder", type=Path, help="of the node")
 
     doctor = _verb(verbs, "doctor", _doctor, "is all there, and what does the isolation hold")
-    doctor.add_argument("folder", type=Path)
+    doctor.add_argument("folder", type=Path, help="of the node")
 
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
-    status.add_argument("folder", type=Path)
+    status.add_argument("folder", type=Path, help="of the node")
 
 
 def _register_network(subparsers: Any) -> None:
     network = subparsers.add_parser("network", help="found a consortium")
     verbs = network.add_subparsers(metavar="VERB", required=True)
     new = _verb(verbs, "new", _network_new, "write the genesis from the sites' member files")
-    new.add_argument("--name", required=True)
-    new.add_argument("--member", action="append", default=[], required=True, type=Path)
-    new.add_argument("--follower", action="append", default=[], type=Path, help="does not vote")
+    new.add_argument("--name", required=True, help="of the consortium")
+    new.add_argument(
+        "--member",
+        action="append",
+        default=[],
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="member.json of an organization that votes; repeat for each",
+    )
+    new.add_argument(
+        "--follower",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="as --member, without a vote",
+    )
     new.add_argument("--q", type=int, help="votes for a certificate (default: crash column)")
     new.add_argument("--k", type=int, help="cosignatures for certification")
-    new.add_argument("--out", type=Path, default=Path("genesis.json"))
+    new.add_argument(
+        "--out", type=Path, default=Path("genesis.json"), help="file (default genesis.json)"
+    )
 
 
 def _verb(

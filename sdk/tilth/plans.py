@@ -85,7 +85,7 @@ class Tasks:
             raise InvalidInput(
                 "this task has no log",
                 found=f"{task.kind} at {task.worker}, {task.state}",
-                expected="a task that has run",
+                expected="a task that has run, and whose code printed something",
             )
         return fetch(self._net, log["digest"] if isinstance(log, dict) else log).decode(
             "utf-8", "replace"

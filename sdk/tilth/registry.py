@@ -121,8 +121,8 @@ class Algos(Assets[Algo]):
             raise InvalidInput(
                 "nothing says what this algorithm can do",
                 found=f"{code} without capabilities",
-                expected="a subclass of Algorithm, or a folder whose tilth.toml lists some of init, "
-                "train, aggregate, composite, predict",
+                expected="a subclass of Algorithm, or a folder whose tilth.toml lists some of "
+                "init, train, aggregate, composite, predict",
                 remedy='Add to its tilth.toml, for example: capabilities = ["init", "predict", '
                 '"train"]',
             )

@@ -152,7 +152,15 @@ class Run:
         )
 
     def cancel(self) -> None:
-        """Stops what is not finished: one small entry, whatever the plan's size."""
+        """Stops what is not finished: one small entry, whatever the plan's size. Raises
+        InvalidInput when nothing is open."""
+        status = self._net.plans.status(self.key).status
+        if status in {"done", "canceled", "stopped"}:
+            raise InvalidInput(
+                "nothing of this plan is left to stop",
+                found=f"plan {self.plan.name!r} is {status}",
+                expected="a plan with open tasks",
+            )
         self._net.record({"op": "plan.cancel", "plan": self.key})
         self.plan = self._net.plans.status(self.key)
 

@@ -193,6 +193,8 @@ def test_a_canceled_plan_is_over_at_once(sites, data):
     assert run.plan.status == "canceled"
     assert not outcome.ok
     assert "canceled" in outcome.states
+    with pytest.raises(InvalidInput, match="left to stop"):
+        run.cancel()
     with pytest.raises(InvalidInput, match="not on a leaderboard"):
         _ = run.final
 

@@ -340,5 +340,13 @@ def test_an_algo_runs_in_an_environment_that_also_holds_what_the_opener_needs(
     assert net.submit(plan).watch(quiet=True).outcome().ok
 
 
+def test_a_folder_that_says_nothing_of_what_it_can_do_is_no_algorithm(net, opener):
+    size = net.status()["size"]
+
+    with pytest.raises(InvalidInput, match="capabilities ="):
+        net.algos.add(opener)
+    assert net.status()["size"] == size
+
+
 def archive_files(code):
     return read(archive.of(code).data)

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import sys
+from importlib import import_module
 
 import pytest
 
@@ -82,6 +82,49 @@ def test_with_json_an_error_is_json_on_standard_output(tmp_path, monkeypatch, ca
     assert "tilth profile add nowhere" in facts["remedy"]
 
 
+def says(raised, monkeypatch, capsys):
+    """What a command prints for an error, line by line."""
+
+    def run(arguments):
+        raise raised
+
+    def register(noun):
+        noun.set_defaults(run=run)
+
+    monkeypatch.setattr(import_module("tilth.cli.status"), "register", register)
+    assert main(["status"]) == 1
+    return capsys.readouterr().err.splitlines()
+
+
+def test_an_error_is_one_line_for_each_of_its_facts(monkeypatch, capsys):
+    raised = Refused("R1", "no such thing", found="a", expected="b", remedy="do c")
+
+    assert says(raised, monkeypatch, capsys) == [
+        "tilth: refused by rule R1: no such thing",
+        "  found     a",
+        "  expected  b",
+        "  to do     do c",
+    ]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_in_words(monkeypatch, capsys):
+    raised = FileNotFoundError(2, "No such file or directory", "/nowhere/row.json")
+
+    said = says(raised, monkeypatch, capsys)
+
+    assert said[1] == "  found     /nowhere/row.json: No such file or directory"
+
+
+def test_a_package_that_is_missing_comes_with_the_extra_that_brings_it(monkeypatch, capsys):
+    raised = ModuleNotFoundError("No module named 'structlog'", name="structlog")
+
+    said = says(raised, monkeypatch, capsys)
+
+    assert said[-1] == "  to do     Run: pip install 'tilth[node]'"
+    with pytest.raises(ModuleNotFoundError):  # ours: nothing that an extra would bring
+        says(ModuleNotFoundError("gone", name="tilth_ledger.gone"), monkeypatch, capsys)
+
+
 @pytest.mark.parametrize(
     ("raised", "code"),
     [
@@ -99,9 +142,7 @@ def test_what_a_command_raises_becomes_its_exit_code(raised, code, monkeypatch, 
     def register(noun):
         noun.set_defaults(run=run)
 
-    monkeypatch.setattr(
-        sys.modules["tilth.cli"].import_module("tilth.cli.status"), "register", register
-    )
+    monkeypatch.setattr(import_module("tilth.cli.status"), "register", register)
 
     assert main(["status"]) == code
 

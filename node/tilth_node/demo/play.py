@@ -43,7 +43,7 @@ class Options:
 def run(arguments: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     if arguments.stop is not None:
-        consortium.stop(arguments.stop)
+        _stop(arguments.stop)
         shown = {"stopped": str(arguments.stop)}
         print(
             json.dumps(shown) if arguments.json else f"The nodes of {arguments.stop} are stopped."
@@ -67,6 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _farewell(options, seconds)
     return 0
+
+
+def _stop(folder: Path) -> None:
+    if not (folder / consortium.GENESIS).exists():
+        raise InvalidInput(
+            "there is no demo in this folder",
+            found=f"no {consortium.GENESIS} in {folder}",
+            expected="a folder that tilth demo --keep has printed",
+        )
+    consortium.stop(folder)
 
 
 def _demo(options: Options) -> dict[str, Any]:

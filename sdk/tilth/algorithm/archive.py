@@ -80,7 +80,9 @@ def of_folder(folder: Path) -> Packed:
         raise InvalidInput("there is no such folder", found=str(folder), expected="a folder")
     files = [_file(folder, path) for path in sorted(folder.rglob("*")) if _is_wanted(folder, path)]
     if not files:
-        raise InvalidInput("the folder holds no files", found=str(folder))
+        raise InvalidInput(
+            "the folder holds no files", found=str(folder), expected="tilth.toml and the code"
+        )
     return _packed(files, manifest.read(folder))
 
 

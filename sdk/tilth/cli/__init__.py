@@ -11,9 +11,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from tilth import __version__
 from tilth.terminal import harmless
+
+if TYPE_CHECKING:
+    from tilth_ledger.errors import TilthError
 
 # Noun -> what it is for. The module that holds its verbs is `tilth.cli.<noun>`.
 NOUNS = {
@@ -54,17 +58,28 @@ def build_parser(noun: str | None = None) -> argparse.ArgumentParser:
     """The whole parser, or only the part of one noun of the SDK."""
     parser = argparse.ArgumentParser(
         prog="tilth",
-        description="Federated learning with a ledger anyone can verify.",
+        description="Federated learning with a ledger anyone can verify. New here? `tilth demo "
+        "--keep` starts a network to try things on; `tilth COMMAND --help` shows what a command "
+        "can do.",
         epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
+        formatter_class=_wide,
     )
     parser.add_argument("--version", action="version", version=f"tilth {__version__}")
     nouns = parser.add_subparsers(metavar="COMMAND", title="commands", dest="noun")
     for name in NOUNS if noun is None else [noun]:
         module = import_module(f"tilth.cli.{name}")
-        module.register(nouns.add_parser(name, help=NOUNS[name], description=NOUNS[name]))
+        about = NOUNS[name]
+        module.register(
+            nouns.add_parser(name, help=about, description=about, formatter_class=_wide)
+        )
     if noun is None:
         _add_extensions(nouns)
     return parser
+
+
+def _wide(prog: str) -> argparse.HelpFormatter:
+    """Help with room for the longest noun, so that each has one line."""
+    return argparse.HelpFormatter(prog, max_help_position=30)
 
 
 def _add_extensions(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -81,16 +96,17 @@ def _add_extensions(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from tilth_ledger.errors import TilthError
+    from tilth_ledger.errors import InvalidInput, TilthError
 
     run = getattr(arguments, "run", None)
     if run is None:
         parser.print_help()
         return 2
+    as_json = bool(getattr(arguments, "json", False))
     try:
         return run(arguments) or 0
     except TilthError as error:
-        _print_error(error, as_json=bool(getattr(arguments, "json", False)))
+        _print_error(error, as_json=as_json)
         return 1
     except KeyboardInterrupt:
         print("tilth: interrupted", file=sys.stderr)
@@ -98,13 +114,33 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     except BrokenPipeError:  # `tilth ... | head` is not an error
         sys.stderr.close()
         return 0
+    except OSError as error:
+        found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _print_error(InvalidInput("a file cannot be read or written", found=found), as_json=as_json)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "tilth").startswith("tilth"):
+            raise  # ours: a broken installation, not a missing extra
+        absent = InvalidInput(
+            "this command needs a package that is not installed",
+            found=f"no module {error.name}",
+            expected="Tilth with its extra `node`",
+            remedy="Run: pip install 'tilth[node]'",
+        )
+        _print_error(absent, as_json=as_json)
+        return 1
 
 
-def _print_error(error: Exception, *, as_json: bool) -> None:
+def _print_error(error: "TilthError", *, as_json: bool) -> None:
+    """The facts, one line each: what is wrong, what was found, what was expected, what to do."""
     import json
 
+    facts = error.as_dict()
     if as_json:
-        facts = error.as_dict()  # type: ignore[attr-defined]
         print(json.dumps({"error": facts}, indent=2))
-    else:
-        print(harmless(f"tilth: {error}"), file=sys.stderr)
+        return
+    by = f"refused by rule {facts['rule']}: " if "rule" in facts else ""
+    lines = [f"tilth: {by}{error.message}"]
+    words = {"found": "found", "expected": "expected", "remedy": "to do"}
+    lines += [f"  {word:9} {facts[name]}" for name, word in words.items() if name in facts]
+    print(harmless("\n".join(lines)), file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tilth.cli.options import network, show, table, verb, verbs
+from tilth.errors import InvalidInput
 
 
 def register(noun: argparse.ArgumentParser) -> None:
@@ -64,4 +65,11 @@ def _prove(arguments: argparse.Namespace) -> None:
 def _row(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         row = net.rows.get(arguments.key)
-    show(arguments, row, "none" if row is None else json.dumps(row, indent=2, ensure_ascii=False))
+    if row is None:
+        raise InvalidInput(
+            "there is no such row",
+            found=arguments.key,
+            expected="a kind and a key, such as organization/hospital-a or plan/KEY",
+            remedy="The kinds of rows stand in ledger/README.md.",
+        )
+    show(arguments, row, json.dumps(row, indent=2, ensure_ascii=False))

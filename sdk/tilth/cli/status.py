@@ -24,4 +24,8 @@ def _status(arguments: argparse.Namespace) -> None:
     )
     if status["alarm"]:
         text += f"ALARM: {status['alarm']}\n"
-    show(arguments, status, text + table(("peer", "connected", "size", "address"), peers))
+    show(
+        arguments,
+        status,
+        text + table(("peer", "connected", "entries, last heard", "address"), peers),
+    )
