@@ -1,9 +1,12 @@
-"""What one member holds in memory, and the few moves that everything else is made of: sign a vote,
+"""What one replica holds in memory, and the few moves that everything else is made of: sign a vote,
 learn a certificate, enter a view, make a block final.
+
+`me` is the place among `genesis.everyone()`: members come first, the others follow without a vote.
 
 Invariants:
 - Every vote goes through `cast`, which records it in the journal of the same step: no vote is sent
   by any other way.
+- A follower never signs, and journals nothing: what is not final it may forget.
 - `out` collects one step's outcome. A record of a view that became final in the same step is not
   written: the ledger store's transaction holds more (F4), and comes before anything is sent.
 
@@ -54,7 +57,7 @@ class Outbox:
 
 @dataclass(slots=True)
 class Core:
-    """One member's memory."""
+    """One replica's memory."""
 
     genesis: Genesis
     me: int
@@ -75,7 +78,10 @@ class Core:
     proposals: dict[int, bytes] = field(default_factory=dict)
     invalid: set[int] = field(default_factory=set)
     notarized_ms: dict[int, int] = field(default_factory=dict)
-    connected: set[int] = field(default_factory=set)
+    connected: set[int] = field(default_factory=set)  # members
+    followers: set[int] = field(default_factory=set)  # those connected to me, a member
+    served: set[int] = field(default_factory=set)  # followers that got blocks in this step
+    faults: dict[int, int] = field(default_factory=dict)  # of each party, since the start
     confirmed: set[int] = field(default_factory=set)
     forgotten: Forgotten | None = None
     accused: list[Accused] = field(default_factory=list)
@@ -86,7 +92,13 @@ class Core:
     _applied: bool = False
 
     @property
+    def follows(self) -> bool:
+        """Whether I have no vote at all."""
+        return self.me >= len(self.genesis.members)
+
+    @property
     def others(self) -> tuple[int, ...]:
+        """The members, but for me."""
         return tuple(m for m in range(len(self.genesis.members)) if m != self.me)
 
     @property
@@ -97,18 +109,19 @@ class Core:
     def may_vote(self) -> bool:
         """Not before q - 1 others showed what they hold of me, not with a store that lost data,
         and never after my record proved to be incomplete."""
-        if self.forgotten is not None or self.halted is not None:
+        if self.follows or self.forgotten is not None or self.halted is not None:
             return False
         return self.is_confirmed and self.tree.tip.height >= self.promised.height
 
     @property
     def is_confirmed(self) -> bool:
-        return len(self.confirmed) >= self.genesis.q - 1
+        return self.follows or len(self.confirmed) >= self.genesis.q - 1
 
     def begin(self, now: int, clock: int) -> None:
         """A new step."""
         self.now, self.clock = now, clock
         self.out = Outbox()
+        self.served.clear()
         if self._applied:
             self.executor.settle(self.tree.tip.state)
             self._applied = False
@@ -116,12 +129,13 @@ class Core:
 
     def send(self, to: tuple[int, ...], message: Message) -> None:
         """Send to those of `to` that are connected; the others hear it when they connect."""
-        here = tuple(member for member in to if member in self.connected)
+        here = tuple(p for p in to if p in self.connected or p in self.followers)
         if here:
             self.out.sends.append(Send(here, message))
 
     def persist(self, record: Record) -> None:
-        self.out.records.append(record)
+        if not self.follows:
+            self.out.records.append(record)
 
     def hold(self, candidate: Candidate) -> None:
         """Make a block durable, once."""
@@ -194,6 +208,14 @@ class Core:
     def alarm(self, kind: str, message: str) -> None:
         self.out.alarms.append(Alarm(kind, message))
 
+    def fault(self, party: int, what: str) -> None:
+        """Count a fault of a peer. A follower's are told ever more rarely: anybody may be one."""
+        count = self.faults[party] = self.faults.get(party, 0) + 1
+        if party < len(self.genesis.members):
+            self.alarm("peer", what)
+        elif count.bit_count() == 1:
+            self.alarm("peer", f"{what} (fault {count} of this follower)")
+
     def end(self, timer_ms: int | None) -> Effects:
         """The step's outcome."""
         self._report_evidence()
@@ -221,18 +243,19 @@ class Core:
         return records
 
     def _post(self) -> None:
-        """One message per kind for all that the step said to everybody. A certificate goes to those
-        who have not voted so, as far as I know: who has, gets the votes of all the others too, and
-        what is lost on the way comes back with Status."""
+        """One message per kind for all that the step said to everybody. A certificate that I formed
+        goes also to those who voted so: they may have no link to the others who did."""
         for member in self.others if self.out.certificates else ():
-            news = [c for c in self.out.certificates if not self._voted_so(member, c)]
+            news = [c for c in self.out.certificates if not self._knows(member, c)]
             if news:
                 self.send((member,), Certificates(tuple(news)))
         if self.out.votes:
             self.send(self.others, Votes(tuple(self.out.votes)))
 
-    def _voted_so(self, member: int, certificate: Certificate) -> bool:
-        return self.table.voted(certificate.view, certificate.kind, member) is not None
+    def _knows(self, member: int, certificate: Certificate) -> bool:
+        """Whether a member must have this certificate: it finalized what it says is notarized."""
+        finalized = self.table.voted(certificate.view, FINALIZE, member)
+        return certificate.kind is NOTARIZE and finalized is not None
 
     def _journal(self) -> tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]:
         """What to replace the journal by, and what to append to it."""

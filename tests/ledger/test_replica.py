@@ -329,3 +329,23 @@ def test_a_member_does_not_run_through_views_that_are_given_up_one_after_the_oth
     assert 6 < hasty <= 12
     stage.pass_ms(60_000)
     assert len(stage.signed(2, NULLIFY)) == hasty + 1
+
+
+def test_two_members_behind_firewalls_that_see_only_the_third_lose_no_time() -> None:
+    stage = Stage(3)
+    stage.part(0, 2)
+    for number in range(6):
+        stage.submit(1, f"leaf {number}")
+        stage.settle()
+    assert [len(stage.texts(member)) for member in range(3)] == [6, 6, 6]
+    assert stage.now == 0
+
+
+def test_unanimity_needs_no_direct_link_and_no_time_either() -> None:
+    stage = Stage(3, q=3)
+    stage.part(0, 2)
+    began = stage.now
+    stage.submit(1, "a")
+    stage.settle()
+    assert [stage.texts(member) for member in range(3)] == [["a"]] * 3
+    assert stage.now == began

@@ -118,6 +118,12 @@ class Stage:
         a, b = pair
         self._cut |= {(a, b), (b, a)}
 
+    def part(self, a: int, b: int) -> None:
+        """Two members have no connection any more, and know it."""
+        self.cut(a, b)
+        self.step(a, [PeerGone(b)])
+        self.step(b, [PeerGone(a)])
+
     def isolate(self, member: int) -> None:
         for other in range(len(self.disks)):
             if other != member:
