@@ -101,6 +101,25 @@ class EatsMemory(Mean):
             hoard.append(np.ones(1 << 22))
 
 
+class LeavesAFolderAsReport(Mean):
+    def train(self, data, model, task):
+        Path("/task/out/model").mkdir(parents=True)
+        Path("/task/out/model/x").write_text("x")
+        Path("/task/report.json").mkdir()
+        Path("/task/report.json/x").write_text("x")
+        os._exit(0)
+
+
+class WritesManyFiles(Mean):
+    """A model of more files than anybody would unpack."""
+
+    def save(self, model, folder):
+        super().save(model, folder)
+        if "train" in Path("/task/task.json").read_text().split('"step":', 1)[1][:9]:
+            for number in range(2_001):
+                (folder / str(number)).write_bytes(b"x")
+
+
 class WritesNoModel(Mean):
     def train(self, data, model, task):
         os._exit(0)

@@ -41,6 +41,8 @@ def train(field: Field, code: type[Any], seconds: int = 60) -> tuple[Run, dict[s
         (hospital_code.Raises, "exit", "ValueError: a secret of the log"),
         (hospital_code.EatsMemory, "out_of_memory", ""),
         (hospital_code.WritesNoModel, "missing_output", ""),
+        (hospital_code.WritesManyFiles, "too_large", "a model of several files"),
+        (hospital_code.LeavesAFolderAsReport, "wrong_shape", "report.json is a folder"),
         (hospital_code.OpensASocket, "exit", "Error"),
         (hospital_code.ReadsPasswd, "exit", "/etc/passwd"),
     ],

@@ -5,6 +5,7 @@ Invariants
   declares. A test's labels never cross (`tilth_ledger.steps`).
 - The handle of a step is journaled before it starts, and what was cancelled is really ended.
 - Only declared outputs are taken, within their limits; models are durable before anybody says so.
+- What user code left may be large: it is read, hashed and packed in threads, beside the ledger.
 - User code's fault is a `Failed` at once; this node's own trouble is waited out.
 
 Leaves to others: whether it may run (`tilth_node.worker.attempt`), what is said about it
@@ -14,11 +15,12 @@ Leaves to others: whether it may run (`tilth_node.worker.attempt`), what is said
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tilth_ledger.archive import ArchiveBounds
 from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.permissions import Rights
@@ -176,14 +178,16 @@ class Execution:
             raise Failed(reason, str(error), log=self._log()) from error
 
     async def _say(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
-        score = self._score(left)
+        score = await asyncio.to_thread(self._score, left)
         outputs = {
             path.removeprefix("out/"): await self._keep_model(folder)
             for path, folder in left.items()
             if path.startswith("out/")
         }
-        predictions = self._keep_predictions(left)
+        predictions = await asyncio.to_thread(self._keep_predictions, left)
         outputs |= predictions
+        before = self._site.stage.local(self._task)
+        folders = await asyncio.to_thread(self._folders, before, left)
         report, log = self._keep_report(left), self._log()
         evidence = outcome.Evidence(
             started_ms=started,
@@ -194,8 +198,8 @@ class Execution:
             data_check=self._data_check(),
             set_digest=self._set_digest(),
             environment=self._environment(),
-            **self._folders(left),
-            predictions=self._predictions_digest(left, predictions),
+            **folders,
+            predictions=await asyncio.to_thread(self._predictions_digest, left, predictions),
             log=self._site.vault.write(log).digest if log else "",
             report=report["digest"] if report else "",
         )
@@ -204,16 +208,20 @@ class Execution:
 
     async def _keep_model(self, folder: Path) -> tuple[Blob, str]:
         """A model into the vault: its one file as it is, anything else as an archive."""
-        names = [item.path for item in walk.listing(folder)]
-        form = format_of(names)
+        listed = walk.listing(folder)
+        form = format_of([item.path for item in listed])
         limit = self._steps[-1].limits.output_bytes
+        vault = self._site.vault
+        if form == "archive" and not _unpackable(listed):
+            words = f"a model of several files: at most {ArchiveBounds()}, or one model.h5"
+            raise Failed("too_large", words, found=f"{len(listed)} files", log=self._log())
 
-        async def keep() -> Blob:
+        def keep() -> Blob:
             if form == "archive":
-                return await asyncio.to_thread(self._site.vault.write, pack(folder))
-            return self._site.vault.adopt(folder / names[0], max_bytes=limit)
+                return vault.write(pack(folder))
+            return vault.adopt(folder / listed[0].path, max_bytes=limit)
 
-        return await patiently(keep, self._tell), form
+        return await patiently(partial(asyncio.to_thread, keep), self._tell), form
 
     def _keep_report(self, left: Mapping[str, Path]) -> dict[str, Any] | None:
         if REPORT not in left:
@@ -240,10 +248,9 @@ class Execution:
             raise Failed("score", "the score is no finite number", log=self._log())
         return score.as_operation()
 
-    def _folders(self, left: Mapping[str, Path]) -> dict[str, str]:
+    def _folders(self, before: Path | None, left: Mapping[str, Path]) -> dict[str, str]:
         """Digests of the local folder before and after; what is left waits for finality."""
         digests: dict[str, str] = {}
-        before = self._site.stage.local(self._task)
         if before is not None:
             digests["local_in"] = walk.digest_of(before)
         after = left.get("local")
@@ -347,6 +354,12 @@ class Execution:
 def _log_of(step: Step, result: StepResult) -> bytes:
     cut = b"[%d bytes more]\n" % result.log_cut_bytes if result.log_cut_bytes else b""
     return b"== %s ==\n%s\n%s" % (step.name.encode(), result.log.rstrip(), cut)
+
+
+def _unpackable(listed: Sequence[walk.Listed]) -> bool:
+    """Whether a model of these files fits the bounds of an archive, where it is unpacked."""
+    most = ArchiveBounds()
+    return len(listed) <= most.files and sum(item.size for item in listed) <= most.total_bytes
 
 
 def _keep_features(folder: Path, cached: Path) -> Path:
