@@ -35,6 +35,7 @@ class Faults:
     liars: bool  # traitors lie; else they are twins: two instances with one key
     reset_ms: int  # mean time between connection resets; 0: none
     compact_bytes: int
+    severed: bool = False  # two members never have a link, not even after the healing
 
 
 def crash_quorum(n: int) -> int:
@@ -82,4 +83,5 @@ def of_seed(seed: int) -> Faults:
         liars=random.random() < 0.6,
         reset_ms=int(sometimes(0.3, random.choice((300, 2_000, 8_000)))),
         compact_bytes=random.choice((600, 4_000, 1 << 20)),
+        severed=random.random() < 0.2 and n >= 3 and q < n and traitors == 0,
     )

@@ -49,6 +49,8 @@ class Network:
         self._links: dict[tuple[int, int], int] = {}  # the connection's number; negative: gone
         self._blocked: set[tuple[int, int]] = set()
         self._last: dict[tuple[int, int], int] = {}
+        pair = Random(f"severed {world.seed}").sample(range(faults.n), 2) if faults.severed else ()
+        self._severed = frozenset(pair)
 
     def heal(self) -> None:
         """Everything passes again; the world is healed already."""
@@ -58,6 +60,8 @@ class Network:
         if a.replica is None or b.replica is None:
             return
         if incarnation is not None and a.incarnation != incarnation:
+            return
+        if {a.member, b.member} == self._severed:
             return
         self.disconnect(a, b)
         pair = _pair(a, b)

@@ -133,23 +133,27 @@ class Consortium:
 
 
 @lru_cache(maxsize=64)
-def consortium(n: int, q: int | None = None, delta_ms: int = 300, cheap: bool = True) -> Consortium:
-    """A genesis of n members, `m0` to `m<n-1>`, and their vote keys."""
+def consortium(
+    n: int, q: int | None = None, delta_ms: int = 300, cheap: bool = True, followers: int = 0
+) -> Consortium:
+    """A genesis of n members, `m0` to `m<n-1>`, then followers; and the vote keys of all."""
     members, keys = [], []
-    for index in range(n):
+    for index in range(n + followers):
         seed = SigningKey.from_seed(sha256(b"simulated %d" % index).digest())
         purposes = {p: seed.derive(p) for p in ("vote", "cosign", "log", "node", "admin")}
         data = member_file(f"m{index}", f"Member {index}", purposes, PEM)
         members.append(parse_member_file(data))
         keys.append(purposes["vote"])
-    genesis = Genesis.write("simulated", members, limits={}, q=q, delta_ms=delta_ms)
+    genesis = Genesis.write(
+        "simulated", members[:n], members[n:], limits={}, q=q, delta_ms=delta_ms
+    )
     if cheap:
-        keys = [CheapKey(b"secret %d" % index) for index in range(n)]
+        keys = [CheapKey(b"secret %d" % index) for index in range(n + followers)]
         genesis = replace(
             genesis,
             members=tuple(
                 replace(member, keys=replace(member.keys, vote=key))
-                for member, key in zip(genesis.members, keys, strict=True)
+                for member, key in zip(genesis.members, keys[:n], strict=True)
             ),
         )
     return Consortium(genesis, tuple(keys))
