@@ -127,10 +127,11 @@ class Status:
 
     @staticmethod
     def read(reader: Reader) -> Status:
-        *fields, asks, count = reader.unpack(_STATUS)
+        epoch, view, unproven, final, height, size, root, asks, count = reader.unpack(_STATUS)
         if asks > 1:
             raise InvalidInput("status asks is neither 0 nor 1", found=asks)
-        return Status(*fields, bool(asks), tuple(Vote.read(reader) for _ in range(count)))
+        yours = tuple(Vote.read(reader) for _ in range(count))
+        return Status(epoch, view, unproven, final, height, size, root, bool(asks), yours)
 
 
 @dataclass(frozen=True, slots=True)
