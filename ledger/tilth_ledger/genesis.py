@@ -340,6 +340,12 @@ def _expect(holds: bool, what: str, found: object, expected: object) -> None:
         raise InvalidInput(f"{what} is wrong", found=str(found)[:80], expected=expected)
 
 
+def check_names(organization: str, name: str) -> None:
+    """Raises InvalidInput unless a genesis could list these; to know it before keys are made."""
+    _matching(organization, _SLUG, "organization")
+    _name(name)
+
+
 def _matching(value: object, pattern: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         expected = _IN_WORDS.get(pattern.pattern, pattern.pattern)

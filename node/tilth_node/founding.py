@@ -12,7 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import Genesis, Organization, member_file, parse_member_file
+from tilth_ledger.genesis import (
+    Genesis,
+    Organization,
+    check_names,
+    member_file,
+    parse_member_file,
+)
 from tilth_ledger.limits import Limits
 from tilth_node import config, keystore, tls
 from tilth_node.clock import Clock
@@ -44,6 +50,7 @@ def init(path: Path, site: Site, clock: Clock) -> Organization:
             f"{path} holds a node already",
             remedy="choose an empty folder; keys are never written over",
         )
+    check_names(site.organization, site.name)
     path.mkdir(parents=True, exist_ok=True)
     folder.close_to_others()
     authority = tls.new_authority(site.organization, clock.utc())

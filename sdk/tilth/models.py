@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilth.errors import InvalidInput
 from tilth_ledger import archive
+from tilth_ledger.errors import Unavailable
 
 if TYPE_CHECKING:
     from tilth.client import Network
@@ -79,7 +80,11 @@ class Models:
                 "a model is written into a new folder", found=f"{target} exists", expected="none"
             )
         part = target.with_name(f"{target.name}.{found.digest[:16]}.part")
-        self._fetch(found, part)
+        try:
+            self._fetch(found, part)
+        finally:
+            if part.exists() and not part.stat().st_size:  # nothing came: nothing to go on from
+                part.unlink()
         target.mkdir(parents=True)
         if found.format in FILES:
             part.replace(target / FILES[found.format])
@@ -111,5 +116,24 @@ class Models:
             )
 
     def _rest(self, model: Model, offset: int) -> Iterator[bytes]:
-        if offset < model.size:
+        if offset >= model.size:
+            return
+        try:
             yield from self._net.transport.get_blob(model.digest, offset)
+        except Unavailable:
+            if not self._is_over(model):
+                raise
+            raise InvalidInput(
+                "no node keeps this model any more",
+                found="a model of a plan that is over, and not one of its final models",
+                expected="a final model: others stay only while a task needs them (rule L6)",
+                remedy="Name what is to stay in the plan: plan.final(task)",
+            ) from None
+
+    def _is_over(self, model: Model) -> bool:
+        """Whether its plan has ended without naming it as final."""
+        task = self._net.rows.get(f"task/{model.task}")
+        if task is None:  # an import
+            return False
+        plan = self._net.plans.status(task["plan"])
+        return plan.status != "running" and model.task not in plan.final

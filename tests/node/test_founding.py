@@ -32,6 +32,18 @@ def found(capsys: pytest.CaptureFixture[str], sites: list[Path], *more: object) 
     return tilth(capsys, "network", "new", "--name", "test", *members, "--out", out, *more)
 
 
+@pytest.mark.parametrize("names", [["Hospital A"], ["hospital-a", "--name", "x" * 101]])
+def test_a_name_that_no_genesis_lists_is_refused_before_keys_are_made(
+    names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "site"
+
+    code, said = tilth(capsys, "node", "init", folder, "--organization", *names)
+
+    assert (code, said["error"]["kind"]) == (1, "invalid")
+    assert not folder.exists()
+
+
 def test_three_sites_found_a_consortium_and_join_it(
     sites: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

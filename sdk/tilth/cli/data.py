@@ -17,6 +17,16 @@ DEFAULTS = {
     "probe": "owner",
 }
 RIGHTS = tuple(DEFAULTS)
+MEANING = {
+    "train": "who may train on it",
+    "test": "who may test and predict on it",
+    "updates": "who may use models trained on it, unmixed",
+    "mixed": "who may use models that mix it with others' data",
+    "logs": "who may read what code printed on it",
+    "report": "who may read what code reported on it",
+    "details": "who may read values of single samples",
+    "probe": "who may test on parts of an objective's test samples",
+}
 
 
 def register(noun: argparse.ArgumentParser) -> None:
@@ -44,14 +54,17 @@ def register(noun: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--description", default="", help="what this is")
     grant = verb(actions, "grant", _grant, "say who may use a dataset (owner)")
+    grant.epilog = (
+        "WHO is organizations with commas, or all; for --mixed also participants. What is granted "
+        "replaces what was, and binds every later use, also in running plans."
+    )
     grant.add_argument("name", help="name or key of the dataset")
     for right in RIGHTS:
         grant.add_argument(
             f"--{right}",
             type=names,
             metavar="WHO",
-            help="organizations with commas, or all"
-            + (", or participants" if right == "mixed" else ""),
+            help=MEANING[right],
         )
     grant.add_argument("--min-parties", type=int, help="least organizations in a mix (default 2)")
     accept = verb(actions, "accept-algo", _accept, "let an aggregation algorithm mix your models")
