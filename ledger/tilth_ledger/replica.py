@@ -1,7 +1,9 @@
-"""The replica: one member's part in deciding the ledger, as a pure state machine.
+"""The replica: one organization's copy of the ledger and its part in deciding it, as a pure state
+machine.
 
-It votes, or follows; it reads no clock, file or socket and draws no random number. The node's
-shell, the simulator and every test drive this same object, in this way:
+A member votes; an organization that genesis lists without a vote follows (`following`). The replica
+reads no clock, file or socket and draws no random number. The node's shell, the simulator and every
+test drive this same object, in this way:
 
     restored = Restored(state, block, certificate, journal=read_journal(data).bodies)
     replica = Replica(genesis, organization, vote_key, executor, archive, restored)
@@ -29,11 +31,11 @@ at a time.
 
 Events: `Start` once; `PeerConnected(member)` and `PeerGone(member)` as connections come and go
 (a connection that stands loses nothing: after any loss, close it and connect again);
-`Received(member, message)` with what `decode_message` gave (skip None), the member being whom TLS
-proved; `Submitted(leaf)` for each leaf of a client; `Tick`. A leaf is final when it stands in a
-`finalized` block; `refused` names the leaves of this node's clients that will not be. Neither may
-come: the client resubmits the same bytes. Look for a leaf's row before submitting it: one that is
-final already is not reported again.
+`Received(member, message)` with what `decode_message` gave (skip None), from the party whom TLS
+proved; `Submitted(leaf)` for each leaf of a client; `Tick`. Parties are numbered as in
+`genesis.everyone()`. A leaf is final when it stands in a `finalized` block; `refused` names the
+leaves of this node's clients that will not be. Neither may come: the client resubmits the same
+bytes. Look for a leaf's row before submitting it: one that is final already is not reported again.
 
 Left to others: rules of voting (ballot, voting), repetition (catch_up), what leaves mean
 (execution).
@@ -43,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilth_ledger import catch_up, proposing, restart, voting
+from tilth_ledger import catch_up, following, proposing, restart, voting
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.block_tree import BlockTree
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
@@ -85,7 +87,7 @@ __all__ = ["Replica", "Restored"]
 
 
 class Replica:
-    """One member; see the module's text for how to drive it."""
+    """One copy of the ledger; see the module's text for how to drive it."""
 
     def __init__(
         self,
@@ -97,13 +99,14 @@ class Replica:
         restored: Restored,
         rules: VoterRules | None = None,
     ) -> None:
-        me = genesis.member_index(organization)
-        if me is None:
+        names = [each.organization for each in genesis.everyone()]
+        if organization not in names:
             raise InvalidInput(
-                "only members vote",
+                "genesis does not list this organization",
                 found=organization,
-                expected=", ".join(member.organization for member in genesis.members),
+                expected=", ".join(names[:20]),
             )
+        me = names.index(organization)
         limits = Limits.of_genesis(genesis.limits)
         tip = restart.tip_of(genesis, restored)
         self._core = Core(
@@ -132,7 +135,7 @@ class Replica:
 
     @property
     def votes(self) -> bool:
-        """Whether this member votes now, or only follows."""
+        """Whether this node votes now, or only follows."""
         return self._core.may_vote
 
     @property
@@ -153,11 +156,13 @@ class Replica:
             return Effects(halt=core.halted)
         core.begin(now_ms, clock_ms)
         leaves: list[bytes] = []
-        for event in events:
+        # A connection may be quicker than the shell's first turn.
+        for event in sorted(events, key=lambda event: not isinstance(event, Start)):
             self._take(event, leaves)
         core.pace.note_work(now_ms, work=proposing.has_work(core))
         voting.drive(core)
         self._retry_when_stuck()
+        following.push(core)
         proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
         return core.end(self._timer())
 
@@ -167,16 +172,20 @@ class Replica:
             case Start():
                 restart.restore(core, self._journal)
                 self._journal = ()
+            case PeerConnected(party) if self._is_follower(party):
+                following.connect(core, party)
             case PeerConnected(member):
                 core.connected.add(member)
                 core.pace.connected(member)
                 catch_up.greet(core, member)
+            case PeerGone(party) if self._is_follower(party):
+                core.followers.discard(party)
             case PeerGone(member):
                 core.connected.discard(member)
                 core.pace.gone(member, core.now)
                 catch_up.lose_peer(self._sync, member)
-            case Received(member, message):
-                self._receive(member, message)
+            case Received(party, message):
+                self._receive(party, message)
             case Submitted(leaf):
                 self._submit(leaf, leaves)
             case Tick():
@@ -190,14 +199,21 @@ class Replica:
         except Refused as refusal:
             core.out.refused.append((leaf_id(leaf), refusal))
 
-    def _receive(self, member: int, message: Message) -> None:
+    def _is_follower(self, party: int) -> bool:
+        return party >= len(self._core.genesis.members)
+
+    def _receive(self, party: int, message: Message) -> None:
         core = self._core
-        core.pace.heard(member)
         try:
-            self._hear(member, message)
+            if self._is_follower(party):
+                following.hear(core, party, message)
+            else:
+                core.pace.heard(party)
+                following.check(core, message)
+                self._hear(party, message)
         except (InvalidInput, Refused) as error:
-            name = core.genesis.members[member].organization
-            core.alarm("peer", f"{type(message).__name__} of {name}: {error}")
+            name = core.genesis.everyone()[party].organization
+            core.fault(party, f"{type(message).__name__} of {name}: {error}")
 
     def _hear(self, member: int, message: Message) -> None:
         core, sync = self._core, self._sync

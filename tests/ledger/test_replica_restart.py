@@ -7,6 +7,7 @@ from stage import Disk, Stage
 
 from tilth_ledger import core
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
+from tilth_ledger.effects import PeerConnected, Start
 from tilth_ledger.journal_records import OwnVote, Promised, decode_record, frame, read_journal
 from tilth_ledger.messages import Certificates, Proposal, Status, Votes
 
@@ -176,3 +177,16 @@ def test_conflicting_final_blocks_stop_the_node() -> None:
 
 def test_a_frame_of_nothing_is_nothing() -> None:
     assert frame((), 0) == b""
+
+
+def test_a_connection_that_stands_before_the_first_turn_is_not_forgotten() -> None:
+    stage = Stage(3)
+    stage.crash(0)
+    stage.replicas[0] = stage.restored(0)
+    stage.step(0, [PeerConnected(1), PeerConnected(2), Start()])
+    for other in (1, 2):
+        stage.step(other, [PeerConnected(0)])
+    stage.submit(0, "a")
+    stage.settle()
+    assert stage.texts(0) == ["a"]
+    assert stage.now == 0

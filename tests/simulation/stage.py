@@ -260,6 +260,11 @@ class Stage:
     # Inside.
 
     def _start(self, member: int) -> None:
+        self.replicas[member] = self.restored(member)
+        self.step(member, [Start()])
+
+    def restored(self, member: int) -> Replica:
+        """A replica of what is on a member's disk, not started."""
         disk = self.disks[member]
         found = read_journal(disk.journal)
         disk.journal, disk.sequence = disk.journal[: found.good_bytes], found.sequence
@@ -271,7 +276,7 @@ class Stage:
             Certificate.decode(stored) if stored else None,
             found.bodies,
         )
-        self.replicas[member] = Replica(
+        return Replica(
             self.genesis,
             f"m{member}",
             self.consortium.keys[member],
@@ -280,7 +285,6 @@ class Stage:
             restored,
             self.rules,
         )
-        self.step(member, [Start()])
 
     def _connect_all(self, member: int) -> None:
         for other in self._others(member):
