@@ -151,3 +151,26 @@ def test_a_full_disk_is_said_so_and_the_blob_is_resumed_later(small_disk: Path) 
         writer.write(data[writer.offset :])
         writer.finish()
     assert vault.load(name(data)) == data
+
+
+def test_what_somebody_holds_is_not_removed_before_all_let_go(vault: Vault) -> None:
+    digest = vault.write(b"model", holder="first").digest
+    vault.write(b"model", holder="second")
+    assert not vault.remove(digest)
+    vault.let_go("first")
+    assert not vault.remove(digest)
+    vault.let_go("second")
+    assert vault.remove(digest)
+
+
+def test_an_output_that_is_here_already_is_held_too(vault: Vault, tmp_path: Path) -> None:
+    digest = vault.write(b"weights").digest
+    (tmp_path / "model").write_bytes(b"weights")
+    vault.adopt(tmp_path / "model", max_bytes=7, holder="task")
+    assert not vault.remove(digest)
+
+
+def test_a_blob_still_to_come_may_be_held(vault: Vault) -> None:
+    assert not vault.hold(name(b"later"), "task")
+    vault.write(b"later")
+    assert not vault.remove(name(b"later"))

@@ -6,6 +6,8 @@ Invariants
 - Nothing is stored under a digest that its bytes do not have.
 - A floor of free space is kept, so that tasks never starve the ledger on the same disk.
 - Bounded: a writer states the size beforehand and cannot exceed it.
+- What somebody holds is not removed: an output that the ledger does not name yet may have the same
+  bytes as one that nobody needs any more.
 
 Leaves to others: who may read a blob (rule P6, `tilth_ledger.permissions`), where to fetch one
 (`tilth_node.worker.blobs`), when one is no longer needed (`tilth_node.worker.residue`).
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from threading import Lock
 
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_node.folder import sync_folder
@@ -53,6 +56,8 @@ class Vault:
         self._floor = floor_bytes
         self._numbers = count()
         self._writing: set[str] = set()
+        self._held: dict[str, set[str]] = {}  # who holds -> digests
+        self._lock = Lock()  # between holding and removing: outputs come in threads
         self._partial.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
@@ -85,17 +90,18 @@ class Vault:
         """All bytes of a small blob; raises FileNotFoundError when not here."""
         return self.path(digest).read_bytes()
 
-    def write(self, data: bytes) -> Blob:
-        """Store bytes held in memory."""
+    def write(self, data: bytes, *, holder: str = "") -> Blob:
+        """Store bytes held in memory; `holder` keeps them until it lets go."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
+        if not self.hold(digest, holder):
             with self.writer(digest, len(data)) as writer:
                 writer.write(data)
                 writer.finish()
         return Blob(digest, len(data))
 
-    def adopt(self, file: Path, *, max_bytes: int) -> Blob:
+    def adopt(self, file: Path, *, max_bytes: int, holder: str = "") -> Blob:
         """Move in a file that a runtime collected on the same disk: hashed, never copied.
+        `holder` keeps it until it lets go.
 
         Nobody else may hold it open. Raises InvalidInput when it is not a regular file or larger
         than `max_bytes`."""
@@ -105,7 +111,7 @@ class Vault:
             check_output(file.name, status.st_mode, status.st_size, max_bytes)
             self.check_space(0)
             digest = hashlib.file_digest(source, "sha256").hexdigest()
-            if not self.has(digest):
+            if not self.hold(digest, holder):
                 settle(source.fileno(), file, self.path(digest))
         return Blob(digest, status.st_size)
 
@@ -142,13 +148,29 @@ class Vault:
                 remedy="free some space on the node's disk; the task goes on by itself",
             )
 
+    def hold(self, digest: str, holder: str) -> bool:
+        """Keep a blob, here or still to come, until `holder` lets go; whether it is here."""
+        with self._lock:
+            if holder:
+                self._held.setdefault(holder, set()).add(digest)
+            return self.has(digest)
+
+    def let_go(self, holder: str) -> None:
+        """What `holder` held is no longer kept on its account."""
+        with self._lock:
+            self._held.pop(holder, None)
+
     def remove(self, digest: str) -> bool:
-        """Remove a blob; False when it was not here. A crash leaves it or not, both fine."""
-        try:
-            self.path(digest).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        """Remove a blob; False when it was not here or is held. A crash leaves it or not, both
+        fine."""
+        with self._lock:
+            if any(digest in held for held in self._held.values()):
+                return False
+            try:
+                self.path(digest).unlink()
+            except FileNotFoundError:
+                return False
+            return True
 
     def digests(self) -> Iterator[str]:
         """Every blob that is here."""

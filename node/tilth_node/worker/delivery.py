@@ -6,9 +6,11 @@ Invariants
   crash in between repeats both, with the same effect.
 """
 
+import json
 from collections.abc import Callable
 
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.leaf import Leaf
 from tilth_ledger.transitions import effective_state
 from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
@@ -39,6 +41,17 @@ async def deliver(site: Site, statement: Statement, tell: Callable[[str], None])
     site.desk.outbox.remove(statement.task, statement.attempt)
 
 
+def named_blobs(statement: Statement) -> list[str]:
+    """Digests of the blobs that a statement names: they must stay until it is final."""
+    entry = json.loads(Leaf.decode(statement.leaf).payload)
+    found: list[str] = []
+    for operation in entry["operations"]:
+        files = [*operation.get("outputs", {}).values(), operation.get("report")]
+        found += [file["digest"] for file in (*files, operation.get("log")) if file]
+        found += [operation["receipt"]["log"]] if "log" in operation.get("receipt", {}) else []
+    return found
+
+
 def _still_doing(site: Site, statement: Statement) -> bool:
     task = site.rows.get(f"task/{statement.task}")
     plan = None if task is None else site.rows.get(f"plan/{task['plan']}")
@@ -50,7 +63,8 @@ def _still_doing(site: Site, statement: Statement) -> bool:
 def _instead(site: Site, statement: Statement, error: TilthError) -> Statement:
     """A result that the ledger does not take is a failure: the task must not stay open."""
     reason = "too_large" if getattr(error, "rule", "") == "P6" else "wrong_shape"
-    log = site.vault.write(f"== refused by the ledger ==\n{error}\n".encode())
+    words = f"== refused by the ledger ==\n{error}\n".encode()
+    log = site.vault.write(words, holder=statement.task)
     operation = outcome.failed(statement.task, statement.attempt, reason, log)
     return site.desk.settle(
         Statement(statement.task, statement.attempt, site.sign(operation), done=False)

@@ -200,7 +200,7 @@ class Execution:
             environment=self._environment(),
             **folders,
             predictions=await asyncio.to_thread(self._predictions_digest, left, predictions),
-            log=self._site.vault.write(log).digest if log else "",
+            log=self._site.vault.write(log, holder=self._key).digest if log else "",
             report=report["digest"] if report else "",
         )
         facts = outcome.receipt(self._steps, self._results, evidence)
@@ -218,8 +218,8 @@ class Execution:
 
         def keep() -> Blob:
             if form == "archive":
-                return vault.write(pack(folder))
-            return vault.adopt(folder / listed[0].path, max_bytes=limit)
+                return vault.write(pack(folder), holder=self._key)
+            return vault.adopt(folder / listed[0].path, max_bytes=limit, holder=self._key)
 
         return await patiently(partial(asyncio.to_thread, keep), self._tell), form
 
@@ -227,7 +227,7 @@ class Execution:
         if REPORT not in left:
             return None
         data = left[REPORT].read_bytes()
-        blob, count = self._site.vault.write(data), read_count(data)
+        blob, count = self._site.vault.write(data, holder=self._key), read_count(data)
         facts: dict[str, Any] = {"digest": blob.digest, "size": blob.size}
         return {**facts, "count": count} if count is not None and self._may_count() else facts
 
@@ -264,7 +264,8 @@ class Execution:
         """What a predicttuple predicted, as an archive; who may have it, rule P6 says."""
         if self._task["kind"] != "predict":
             return {}
-        return {"predictions": (self._site.vault.write(pack(left["pred"])), "archive")}
+        blob = self._site.vault.write(pack(left["pred"]), holder=self._key)
+        return {"predictions": (blob, "archive")}
 
     def _predictions_digest(
         self, left: Mapping[str, Path], kept: Mapping[str, tuple[Blob, str]]
