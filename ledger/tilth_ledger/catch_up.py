@@ -67,12 +67,13 @@ def status(core: Core, to: int, *, asks: bool) -> Status:
     )
 
 
-def greet(core: Core, member: int) -> None:
-    """On every connection: where I stand, my votes that are not settled, and the leaves that wait:
-    the member may lead, and nobody else may have told it."""
-    core.send((member,), status(core, member, asks=False))
-    _repeat_votes(core, (member,))
-    _repeat_leaves(core, (member,))
+def greet(core: Core, party: int) -> None:
+    """On every connection: where I stand; to a member also my votes that are not settled, and the
+    leaves that wait: it may lead, and nobody else may have told it."""
+    core.send((party,), status(core, party, asks=False))
+    if party in core.connected:
+        _repeat_votes(core, (party,))
+        _repeat_leaves(core, (party,))
 
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
@@ -82,7 +83,8 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     for vote in told.yours:
         _compare_with_record(core, vote)
     core.confirmed.add(member)
-    if told.view < core.view or told.unproven < _unproven(core):
+    behind = told.view < core.view or told.unproven < _unproven(core)
+    if behind and not core.follows:
         _give_certificates(core, member, told)
     sync.claims[member] = told.height
     if told.asks:
@@ -228,7 +230,7 @@ def retry(core: Core, sync: CatchUp) -> None:
     entry = core.table.ended(core.view - 1) or (
         [core.tree.tip.certificate] if core.tree.tip.certificate else []
     )
-    if entry:
+    if entry and not core.follows:
         core.send(core.others, Certificates(tuple(entry)))
     _repeat_leaves(core, core.others)
     for block in sync.missing:

@@ -26,7 +26,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from a member, whose connection proved who it is."""
+    """A message from a party, whose connection proved who it is; `member` is its place among
+    `genesis.everyone()`, here and below: members first, then those who follow."""
 
     member: int
     message: Message
@@ -46,14 +47,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A connection to a member stands (again)."""
+    """A connection to a party stands (again)."""
 
     member: int
 
 
 @dataclass(frozen=True, slots=True)
 class PeerGone:
-    """No connection to a member stands any more."""
+    """No connection to a party stands any more."""
 
     member: int
 
@@ -131,7 +132,7 @@ class Finalized:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One message to some members; encode it once."""
+    """One message to some parties; encode it once."""
 
     to: tuple[int, ...]
     message: Message

@@ -53,15 +53,17 @@ class Pool:
     def __contains__(self, name: str) -> bool:
         return name in self._pending
 
-    def add(self, leaf: bytes, *, local: bool) -> str | None:
-        """Keep a leaf; its id if it is new. Raises `InvalidInput`, or `Refused` when full."""
+    def add(self, leaf: bytes, *, local: bool, share: int = 2) -> str | None:
+        """Keep a leaf; its id if it is new. Raises `InvalidInput`, or `Refused` when full: for one
+        that is not local, when a `share`-th part is taken, so that this node's clients find room.
+        """
         name = leaf_id(leaf)
         if name in self._final:
             return None
         if (held := self._pending.get(name)) is not None:
             held.local = held.local or local
             return None
-        share = 1 if local else 2  # others may fill half: this node's clients find room
+        share = 1 if local else share
         leaves, size = self._most_leaves // share, self._most_bytes // share
         if len(self._pending) >= leaves or self._bytes + len(leaf) > size:
             raise Refused(

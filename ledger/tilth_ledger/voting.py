@@ -2,7 +2,7 @@
 
 Each function looks at the core and makes at most what the rules allow now; it returns whether it
 changed anything. `drive` repeats them until nothing changes, so that one step carries a member as
-far as its knowledge allows: a follower's notarize and finalize, and all certificates between, are
+far as its knowledge allows: a voter's notarize and finalize, and all certificates between, are
 one record in the journal and one message.
 
 Left to others: how knowledge arrives (replica), repeating what was lost (catch_up).

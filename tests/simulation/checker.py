@@ -10,9 +10,20 @@ from number_ledger import write_leaf
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.effects import Effects
 from tilth_ledger.genesis import Genesis
-from tilth_ledger.messages import Certificates, Message, Proposal, Status, Votes
+from tilth_ledger.messages import (
+    Certificates,
+    FetchBlock,
+    FetchChain,
+    Gossip,
+    Message,
+    Proposal,
+    Status,
+    Votes,
+)
 from tilth_ledger.pool import leaf_id
 from tilth_ledger.votes import KEPT_VIEWS, conflict
+
+OF_FOLLOWERS = (Gossip, Status, FetchBlock, FetchChain)
 
 
 class Violation(AssertionError):
@@ -23,6 +34,7 @@ class Checker:
     """What all honest members together may and may not do."""
 
     def __init__(self, genesis: Genesis, honest: frozenset[int], safe: bool = True) -> None:
+        """`honest` holds members and followers alike."""
         self.genesis = genesis
         self.honest = honest
         self.chain: list[Block] = []  # by height, from 1
@@ -39,6 +51,10 @@ class Checker:
 
     def released(self, member: int, message: Message) -> None:
         """A message left a node."""
+        if member >= len(self.genesis.members) and member not in self.honest:
+            return  # what it makes up proves nothing
+        if self._is_honest_follower(member) and not isinstance(message, OF_FOLLOWERS):
+            raise Violation(f"follower {member} says {type(message).__name__}")
         match message:
             case Votes(votes):
                 for vote in votes:
@@ -54,6 +70,11 @@ class Checker:
             case Status():
                 if member in self.honest and message.height >= len(self.hashes):
                     raise Violation(f"member {member} claims height {message.height}")
+
+    def durable(self, member: int, effects: Effects) -> None:
+        """A node writes its journal."""
+        if self._is_honest_follower(member) and (effects.persist or effects.compact is not None):
+            raise Violation(f"follower {member} keeps a journal of votes")
 
     def finalized(self, member: int, effects: Effects, first_height: int) -> None:
         """A node applied final blocks."""
@@ -92,6 +113,9 @@ class Checker:
         for name in self.acknowledged:
             if name not in self.ids:
                 raise Violation(f"acknowledged leaf {name} is gone")
+
+    def _is_honest_follower(self, member: int) -> bool:
+        return member in self.honest and member >= len(self.genesis.members)
 
     def _final_block(self, height: int, block: Block) -> None:
         if height < len(self.hashes):

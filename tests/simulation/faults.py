@@ -36,6 +36,8 @@ class Faults:
     reset_ms: int  # mean time between connection resets; 0: none
     compact_bytes: int
     severed: bool = False  # two members never have a link, not even after the healing
+    followers: int = 0  # organizations without a vote
+    false_followers: int = 0  # and those that lie
 
 
 def crash_quorum(n: int) -> int:
@@ -53,6 +55,8 @@ def of_seed(seed: int) -> Faults:
         q = 3
     most_traitors = max(0, min(2 * q - n - 1, n - q))
     traitors = random.randint(0, most_traitors) if random.random() < 0.5 else 0
+
+    followers, false_followers = _followers(seed)
 
     def sometimes(chance: float, value: float) -> float:
         return value if random.random() < chance else 0.0
@@ -84,4 +88,14 @@ def of_seed(seed: int) -> Faults:
         reset_ms=int(sometimes(0.3, random.choice((300, 2_000, 8_000)))),
         compact_bytes=random.choice((600, 4_000, 1 << 20)),
         severed=random.random() < 0.2 and n >= 3 and q < n and traitors == 0,
+        followers=followers,
+        false_followers=false_followers,
     )
+
+
+def _followers(seed: int) -> tuple[int, int]:
+    """Honest and lying followers: one seed of four has them, the others are as they were."""
+    if seed % 4 != 3:
+        return 0, 0
+    random = Random(f"followers {seed}")
+    return random.choice((1, 2)), random.choice((0, 0, 1))

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from checker import Violation
+from false_follower import FalseFollower
 from faults import Faults
 from liar import Liar
 from number_ledger import MemoryArchive
@@ -31,7 +32,7 @@ class Node:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
     journal: bytes = b""
     sequence: int = 0
-    replica: Replica | Liar | None = None
+    replica: Replica | Liar | FalseFollower | None = None
     inbox: list[Event] = field(default_factory=list)
     timer: int = 0  # generation
     incarnation: int = 0

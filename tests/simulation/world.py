@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from checker import Checker, Violation, cannot_be, name_of
+from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
 from links import Network, Node
@@ -62,15 +63,17 @@ class World:
         self.steps = 0
         self.rules = rules
         f = self.faults
-        self.consortium: Consortium = consortium(f.n, f.q, f.delta_ms, f.cheap_keys)
+        parties = f.n + f.followers + f.false_followers
+        self.consortium: Consortium = consortium(f.n, f.q, f.delta_ms, f.cheap_keys, parties - f.n)
         traitors = frozenset(self.random.sample(range(f.n), f.traitors))
-        honest = frozenset(range(f.n)) - traitors
+        self.false = frozenset(range(f.n + f.followers, parties))
+        honest = frozenset(range(parties)) - traitors - self.false
         self.checker = Checker(self.consortium.genesis, honest)
         self.liars = traitors if f.liars else frozenset()
-        members = [*range(f.n), *sorted(traitors - self.liars)]
+        members = [*range(parties), *sorted(traitors - self.liars)]
         self.nodes = [Node(number, member) for number, member in enumerate(members)]
         self.instances = [
-            [node for node in self.nodes if node.member == member] for member in range(f.n)
+            [node for node in self.nodes if node.member == member] for member in range(parties)
         ]
         for node in self.nodes:
             node.skew_ms = self.random.randint(-f.skew_ms, f.skew_ms)
@@ -133,6 +136,8 @@ class World:
             return
         if node.member in self.liars:
             node.replica = Liar(self.consortium, node.member, self.random)
+        elif node.member in self.false:
+            node.replica = FalseFollower(self.consortium, node.member, self.random)
         else:
             node.replica = self._restore(node)
         node.inbox = []
@@ -162,7 +167,7 @@ class World:
         keys, genesis = self.consortium.keys, self.consortium.genesis
         return Replica(
             genesis,
-            f"m{node.member}",
+            genesis.everyone()[node.member].organization,
             keys[node.member],
             NumberExecutor(),
             archive,
@@ -199,13 +204,15 @@ class World:
     def _check_alarm(self, node: Node, alarm: Any) -> None:
         if alarm.kind == "evidence" and alarm.evidence.first.member not in self.checker.honest:
             return
-        if alarm.kind in ("peer", "clock") and self.faults.traitors:
+        traitors = self.faults.traitors or self.faults.false_followers
+        if alarm.kind in ("peer", "clock") and traitors:
             return
         if node.member in self.checker.honest:
             raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
 
     def _carry_out(self, node: Node, effects: Effects) -> None:
         """In the order of effects, with a crash somewhere in between if the dice say so."""
+        self.checker.durable(node.member, effects)
         doing = bool(effects.persist or effects.finalized or effects.send)
         crash = not self.healed and doing and self.random.random() < self.faults.crash
         point = self.random.randint(0, 4) if crash else 9

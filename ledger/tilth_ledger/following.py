@@ -1,0 +1,67 @@
+"""Members and those who only follow: what each side takes from the other.
+
+An organization without a vote keeps the whole ledger all the same. It is told by Status, at every
+connection and at every finality, how far the members are; it fetches final blocks and checks them
+as a member does that was away (catch_up); it hands its clients' entries to the members.
+
+Invariants:
+- A member takes entries, Status and requests from a follower, a follower takes Status and blocks
+  from members, and followers say nothing to one another. All else is a counted fault that changes
+  nothing.
+- What a follower says or leaves unsaid counts for no quorum, no view and no patience.
+- A follower's entries fill a part of the pool only; of its requests for final blocks one is
+  answered per step (an honest one has no second under way).
+
+Left to others: fetching, checking and serving blocks (catch_up); that a follower signs and
+journals nothing (core).
+"""
+
+from __future__ import annotations
+
+from tilth_ledger import catch_up
+from tilth_ledger.core import Core
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.messages import Body, Chain, FetchBlock, FetchChain, Gossip, Message, Status
+
+POOL_SHARE = 4  # followers' entries find room while less than this part of the pool is taken
+
+
+def connect(core: Core, follower: int) -> None:
+    """A follower is there: a member tells it where the ledger stands."""
+    if not core.follows:
+        core.followers.add(follower)
+        catch_up.greet(core, follower)
+
+
+def push(core: Core) -> None:
+    """Tell every follower at once what became final in this step."""
+    if core.out.finalized:
+        for follower in sorted(core.followers):
+            core.send((follower,), catch_up.status(core, follower, asks=False))
+
+
+def hear(core: Core, follower: int, message: Message) -> None:
+    """What a follower said to me. Raises `InvalidInput` for what only members may say."""
+    if core.follows:
+        raise InvalidInput("followers have nothing to say to one another")
+    match message:
+        case Gossip(leaves):
+            for leaf in leaves:
+                core.pool.add(leaf, local=False, share=POOL_SHARE)
+        case Status(asks=asks):
+            if asks:
+                core.send((follower,), catch_up.status(core, follower, asks=False))
+        case FetchBlock(block):
+            catch_up.give_block(core, follower, block)
+        case FetchChain(height):
+            if follower not in core.served:
+                core.served.add(follower)
+                catch_up.give_chain(core, follower, height)
+        case _:
+            raise InvalidInput("only members say this", expected="entries, status or a request")
+
+
+def check(core: Core, message: Message) -> None:
+    """Raise `InvalidInput` if a member says to me, a follower, what concerns voters only."""
+    if core.follows and not isinstance(message, Status | Body | Chain):
+        raise InvalidInput("this is for voters", expected="status or blocks")
