@@ -66,10 +66,19 @@ class Objectives(Assets[Objective]):
 
     def revise(self, objective: Objective, datasets: Sequence[Dataset] | None = None) -> Objective:
         """Makes a new revision, with a board of its own, on the current test sets of datasets; by
-        default of those that it has now. Each owner must accept again. For its owner."""
+        default of those that it has now, without withdrawn ones. Each owner must accept again. For
+        its owner."""
         if datasets is None:
-            datasets = [self._net.datasets.find(each.dataset) for each in objective.sets]
+            usable = {each.key: each for each in self._net.datasets.list()}
+            datasets = [usable[each.dataset] for each in objective.sets if each.dataset in usable]
         sets = _test_sets(datasets)
+        if not sets:
+            raise InvalidInput(
+                "a revision needs a test set",
+                found="none of its datasets is left",
+                expected="at least one dataset with test samples",
+                remedy="Name one, or end the objective with: tilth objective withdraw OBJECTIVE",
+            )
         if [each["set"] for each in sets] == [each.set for each in objective.sets]:
             raise InvalidInput(
                 "the revision would be the same as the one before",

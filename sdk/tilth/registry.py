@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tilth.assets import Algo, Dataset, Environment, Objective
 from tilth.blobs import write_code
-from tilth.errors import InvalidInput
+from tilth.errors import InvalidInput, TilthError
 from tilth_ledger import canonical
 
 if TYPE_CHECKING:
@@ -117,15 +117,9 @@ class Algos(Assets[Algo]):
         from tilth.algorithm import archive
 
         packed = archive.of(code)
-        if not packed.manifest["capabilities"]:
-            raise InvalidInput(
-                "nothing says what this algorithm can do",
-                found=f"{code} without capabilities",
-                expected="a subclass of Algorithm, or a folder whose tilth.toml lists some of "
-                "init, train, aggregate, composite, predict",
-                remedy='Add to its tilth.toml, for example: capabilities = ["init", "predict", '
-                '"train"]',
-            )
+        manifest = packed.manifest
+        if not manifest["capabilities"]:
+            manifest = {**manifest, **_declared(Path(str(code)))}
         name = name or packed.name or Path(str(code)).name
         for known in self.list(name=name, owner=self._net.organization):
             same = environment is None or known.environment == environment.key
@@ -139,7 +133,7 @@ class Algos(Assets[Algo]):
             "key": key,
             "name": name,
             "archive": packed.digest,
-            "manifest": packed.manifest,
+            "manifest": manifest,
             "environment": environment.key,
         }
         self._net.record(operation | ({"grants": dict(grants)} if grants else {}))
@@ -156,6 +150,25 @@ class Algos(Assets[Algo]):
     def _all(self) -> Iterable[Algo]:
         for key, row in self._rows("algo/"):
             yield Algo.from_row(key, row)
+
+
+def _declared(folder: Path) -> dict[str, Any]:
+    """What the Algorithm in a folder can do, where its tilth.toml does not say. Loads the code,
+    which is one's own, as defining the class in a script does."""
+    from tilth.algorithm import loading, manifest
+
+    try:
+        found = loading.algorithm(folder, manifest.read(folder))
+    except TilthError as error:
+        raise InvalidInput(
+            "nothing says what this algorithm can do",
+            found=f"{folder}: {error}",
+            expected="a folder with algorithm.py that holds an Algorithm, or with a tilth.toml",
+            remedy='Say it in its tilth.toml, for example: capabilities = ["init", "predict", '
+            '"train"]',
+        ) from None
+    schemas = [each.schema() for each in found.parameters]
+    return {"capabilities": list(found.capabilities()), "parameters": schemas}
 
 
 class Identities:

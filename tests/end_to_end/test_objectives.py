@@ -273,6 +273,10 @@ def test_what_is_withdrawn_is_not_used_again(net, data, tmp_path, name, capsys):
     assert not net.objectives.list(name=name)
     assert not net.algos.list(name=name)
     assert [each.owner for each in net.datasets.list(name=name)] == ["hospital-b"]
+    left = net.objectives.add(name, metric=hits, datasets=data[1:], minimum_grade=net.grade)
+    net.at("hospital-b").datasets.withdraw(data[1])
+    with pytest.raises(InvalidInput, match="none of its datasets is left"):
+        net.objectives.revise(left)
     plan = Plan("late")
     plan.test(algo, plan.init(algo, at="hospital-a"), goal, goal.sets[0])
     rules = {problem.rule for problem in net.transport.check(operations_of(net, plan))}
@@ -346,6 +350,17 @@ def test_a_folder_that_says_nothing_of_what_it_can_do_is_no_algorithm(net, opene
     with pytest.raises(InvalidInput, match="capabilities ="):
         net.algos.add(opener)
     assert net.status()["size"] == size
+
+
+def test_a_folder_without_a_manifest_can_do_what_its_class_can(net, tmp_path):
+    (tmp_path / "algorithm.py").write_text(archive.module_of(Ones))
+
+    algo = net.algos.add(tmp_path, name="ones in a folder")
+
+    assert algo.capabilities == net.algos.add(Ones).capabilities
+    plan = Plan("folder")
+    plan.init(algo, at="hospital-a")
+    assert net.submit(plan).watch(quiet=True).outcome().ok
 
 
 def archive_files(code):

@@ -9,7 +9,7 @@ from tilth.cli.options import network, show, table, verb, verbs
 def register(noun: argparse.ArgumentParser) -> None:
     actions = verbs(noun)
     add = verb(actions, "add", _add, "register the algorithm in a folder")
-    add.add_argument("folder", type=Path, help="holds tilth.toml and the code")
+    add.add_argument("folder", type=Path, help="holds algorithm.py, or tilth.toml and the code")
     add.add_argument("--name", help="default: as in tilth.toml")
     add.add_argument(
         "--environment",
