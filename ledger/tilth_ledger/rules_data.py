@@ -16,6 +16,7 @@ from typing import Any
 
 from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.context import Context, Op, refuse
+from tilth_ledger.limits import SETS_PER_TEST_SAMPLE
 from tilth_ledger.rows import Row
 
 DEFAULT_LIMITS = {"model_bytes": 1 << 30, "log_bytes": 1 << 20, "report_bytes": 1 << 16}
@@ -239,8 +240,16 @@ def _record_overlaps(context: Context, key: str, sample: str) -> None:
     """Rule T7 needs to know which sets share test samples; learnt here, sample by sample, so that
     no later entry has to compare whole sets."""
     prefix = f"in-set/{sample}/"
-    for name, _ in list(context.rows.scan(prefix)):
-        other = name.removeprefix(prefix)
+    others = [name.removeprefix(prefix) for name, _ in context.rows.scan(prefix)]
+    if len(others) >= SETS_PER_TEST_SAMPLE:
+        refuse(
+            "D5",
+            f"the test sample {sample} is in too many sets",
+            found=f"{len(others)} sets",
+            expected=f"at most {SETS_PER_TEST_SAMPLE}",
+            remedy="Use a set that exists; a selection cuts rows without a new set.",
+        )
+    for other in others:
         context.rows.put(f"overlap/{key}/{other}", {})
         context.rows.put(f"overlap/{other}/{key}", {})
 

@@ -4,6 +4,7 @@ import pytest
 from rules_world import World, digest
 
 from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.limits import SETS_PER_TEST_SAMPLE
 from tilth_ledger.rules_data import set_digest
 
 A, B = "hospital-a", "hospital-b"
@@ -154,6 +155,19 @@ def test_a_set_holds_samples_of_one_dataset(world):
 
     error = refused(world, A, world.set_operation(dataset, "train", world.samples(other, "train")))
 
+    assert error.rule == "D5"
+
+
+@pytest.mark.rule("D5")
+def test_a_test_sample_is_in_a_bounded_number_of_sets(world):
+    """Each new set is compared with all others that share a sample: one entry must stay cheap."""
+    dataset = world.dataset(A)
+    sample = world.samples(dataset, "test", 1)
+    sets = [world.set(dataset, "test", samples=sample) for _ in range(SETS_PER_TEST_SAMPLE)]
+
+    error = refused(world, A, world.set_operation(dataset, "test", sample))
+
+    assert len(sets) == SETS_PER_TEST_SAMPLE
     assert error.rule == "D5"
 
 
