@@ -90,7 +90,7 @@ class Bare:
             user="0:0",
             host_config=api.create_host_config(mounts=mounts, network_mode="none"),
         )["Id"]
-        api.put_archive(made, "/task", outgoing(self.files))
+        api.put_archive(made, "/", outgoing({f"task/{p}": f for p, f in self.files.items()}))
         api.start(made)
         code = api.wait(made)["StatusCode"]
         assert code == 0, api.logs(made).decode()

@@ -250,7 +250,7 @@ class Docker:
         }
         sent = parcels.outgoing(files, ["out"])
         api.put_archive(name, STEP, sent)
-        check_sealed(api, (volume.name for volume in volumes if volume.read_only))
+        check_sealed(api, self._node, {volume.name for volume in volumes if volume.read_only})
 
     def _dispose(self, handle: Handle) -> None:
         """Remove what a step left on the engine, while its result goes on its way."""
@@ -276,7 +276,7 @@ def _facts(spec: StepSpec) -> dict[str, Any]:
         "file_bytes": limits.scratch_bytes,
     }
     return {
-        "argv": [json.dumps(inner), "/task"],
+        "limits": inner,
         "wall_ms": limits.wall_ms,
         "log_bytes": limits.log_bytes,
         "output_files": limits.output_files,
@@ -292,7 +292,6 @@ Gathered = tuple[Mapping[str, Any], bytes, int, bool]
 
 def _gather(handle: Handle, api: "APIClient") -> Gathered:
     """What an ended container left: pid 1's word, the log, bytes of outputs, memory's sign."""
-    state = api.inspect_container(handle.id)["State"]
     collect, declared = Path(handle.facts["collect"]), handle.facts["outputs"]
     limits = StepLimits(**handle.facts["limits"])
     small: dict[str, bytes] = {}
@@ -311,12 +310,16 @@ def _gather(handle: Handle, api: "APIClient") -> Gathered:
     stream, _ = api.get_archive(handle.id, f"{STEP}/out")
     most = handle.facts["max_bytes"] + 2 * limits.log_bytes + 4_096
     parcels.incoming(stream, most, limits.output_files + _OWN_FILES, take)
+    end = json.loads(small["end.json"]) if "end.json" in small else None
+    if end is not None and end["status"] == 0:
+        return end, small.get("log", b""), sum(sizes), False
+    state = api.inspect_container(handle.id)["State"]
     oom = bool(state.get("OOMKilled"))
-    if "end.json" not in small:
+    if end is None:
         words = api.logs(handle.id, tail=5).decode(errors="replace")[-_WORDS:]
         reason = verdict.without_end(state, words)
-        return {"reason": reason.value, "detail": "its first process was ended"}, b"", 0, oom
-    return json.loads(small["end.json"]), small.get("log", b""), sum(sizes), oom
+        end = {"reason": reason.value, "detail": "its first process was ended"}
+    return end, small.get("log", b""), sum(sizes), oom
 
 
 def _result(

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -160,16 +160,16 @@ def _exists(api: "APIClient", container: str) -> bool:
     return True
 
 
-def check_sealed(api: "APIClient", names: Iterable[str]) -> None:
+def check_sealed(api: "APIClient", node: str, names: set[str]) -> None:
     """Raise EngineFault when a shared volume is gone: an engine makes an empty one in its place."""
-    for name in names:
-        labels = api.inspect_volume(name)["Labels"] or {}
-        if labels.get(KIND) != "sealed":
-            raise EngineFault(
-                "a shared volume is gone from the engine",
-                found=f"an empty volume {name}",
-                remedy="it is filled again; remove volumes of Tilth only while its node is stopped",
-            )
+    wanted = {"label": [f"{NODE}={node}", f"{KIND}=sealed"]}
+    there = {each["Name"] for each in api.volumes(filters=wanted).get("Volumes") or ()}
+    if gone := names - there:
+        raise EngineFault(
+            "a shared volume is gone from the engine",
+            found=f"an empty volume {', '.join(sorted(gone))}",
+            remedy="it is filled again; remove volumes of Tilth only while its node is stopped",
+        )
 
 
 def remove(api: "APIClient", container: str, volume: str) -> None:
