@@ -60,7 +60,7 @@ class Feed:
         self, prefixes: Sequence[str], *, snapshot: bool = True
     ) -> AsyncIterator[Changes]:
         """Rows under the prefixes as they stand, an empty live batch, then every change."""
-        reader = _Reader(tuple(prefixes))
+        reader = _Reader(_covering(prefixes))
         self._readers.append(reader)
         try:
             for changes in self._snapshot(reader.prefixes) if snapshot else ():
@@ -98,6 +98,16 @@ class Feed:
         keys = list(rows)
         parts = [keys[at : at + SNAPSHOT_ROWS] for at in range(0, len(keys), SNAPSHOT_ROWS)]
         return [Changes(size, {key: rows[key] for key in part}, live=False) for part in parts]
+
+
+def _covering(prefixes: Sequence[str]) -> tuple[str, ...]:
+    """Without those that another one covers: each row is read once, however it was asked for."""
+    wanted = tuple(dict.fromkeys(prefixes))
+    return tuple(
+        each
+        for each in wanted
+        if not any(each.startswith(other) for other in wanted if other != each)
+    )
 
 
 class News:

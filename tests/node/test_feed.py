@@ -49,6 +49,15 @@ async def test_without_a_snapshot_only_changes_come(feed: Feed) -> None:
     assert (mark.rows, mark.live) == ({}, True)
 
 
+async def test_a_row_that_is_asked_for_twice_is_read_once(feed: Feed, store: LedgerStore) -> None:
+    read: list[str] = []
+    scan = store.rows.scan_bytes
+    store.rows.scan_bytes = lambda prefix: read.append(prefix) or scan(prefix)  # type: ignore
+    [rows] = await take(feed.subscribe(["b/", "a/", "a/1", "a/", "a/1"]), 1)
+    assert list(rows.rows) == ["b/1", "a/1", "a/2"]
+    assert read == ["b/", "a/"]
+
+
 async def test_a_change_during_the_snapshot_is_not_lost(feed: Feed, store: LedgerStore) -> None:
     store.seed({f"many/{i:06}": b"{}" for i in range(2 * SNAPSHOT_ROWS + 1)}, bytes(2048))
     news = feed.subscribe(["many/"])
