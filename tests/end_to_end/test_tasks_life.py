@@ -107,6 +107,14 @@ def test_transient_models_are_removed_and_the_final_one_stays(field: Field) -> N
     assert blob(field, 1, last).exists()
 
 
+@pytest.mark.rule("L6")
+def test_a_model_with_the_bytes_of_one_that_is_over_stays(field: Field) -> None:
+    """Every round of this plan makes the very models of the round before."""
+    run = field.wait(field.submit(field.averaging(rounds=8)))
+    assert run.outcome().ok, run.outcome()
+    assert len(set(digests(field, run, "aggregate"))) == 1
+
+
 def test_a_small_blob_goes_to_every_node_with_the_right(field: Field) -> None:
     algo = field.algo(hospital_code.NeverRun)
     assert becomes(lambda: blob(field, 1, algo.archive).exists())
