@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tilth_ledger.errors import InvalidInput
-from tilth_node.storage.vault import NoSpace, Vault
+from tilth_node.storage.vault import NoSpace, Vault, free_bytes
 
 
 def name(data: bytes) -> str:
@@ -131,6 +131,22 @@ def test_an_output_that_is_a_link_or_a_pipe_is_refused(vault: Vault, tmp_path: P
         vault.adopt(tmp_path / "link", max_bytes=1 << 20)
     with pytest.raises(InvalidInput, match="not a plain file"):
         vault.adopt(tmp_path / "pipe", max_bytes=1 << 20)
+
+
+def test_writers_at_the_same_time_share_what_is_free(tmp_path: Path) -> None:
+    """Each alone would fit; together they would fill the ledger's disk."""
+    free = free_bytes(tmp_path)
+    vault = Vault(tmp_path, floor_bytes=free // 2)
+    first, second = name(b"first"), name(b"second")
+    with vault.writer(first, free // 3) as writer:
+        writer.write(b"some")
+        with pytest.raises(NoSpace):
+            vault.writer(second, free // 3)
+        vault.check_space(1)
+    with vault.writer(second, free // 3):
+        pass
+    with vault.writer(second, free // 3):
+        pass
 
 
 def test_the_floor_of_free_space_is_kept_for_the_ledger(tmp_path: Path) -> None:

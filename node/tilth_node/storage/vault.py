@@ -4,7 +4,8 @@ Invariants
 - A file under its final name is complete and durable: bytes are synced before the rename, the
   folder after it. What a crash leaves lies in `partial/` and is resumed or swept, never read.
 - Nothing is stored under a digest that its bytes do not have.
-- A floor of free space is kept, so that tasks never starve the ledger on the same disk.
+- A floor of free space is kept, so that tasks never starve the ledger on the same disk; what
+  writers under way have still to write counts as used.
 - Bounded: a writer states the size beforehand and cannot exceed it.
 - What somebody holds is not removed: an output that the ledger does not name yet may have the same
   bytes as one that nobody needs any more.
@@ -56,6 +57,8 @@ class Vault:
         self._floor = floor_bytes
         self._numbers = count()
         self._writing: set[str] = set()
+        self._promised = 0
+        self._lock = Lock()  # of the number above: large blobs are written in threads
         self._held: dict[str, set[str]] = {}  # who holds -> digests
         self._lock = Lock()  # between holding and removing: outputs come in threads
         self._partial.mkdir(parents=True, exist_ok=True)
@@ -139,7 +142,7 @@ class Vault:
     def check_space(self, size: int) -> None:
         """Raise NoSpace when `size` more bytes would eat into the floor."""
         status = os.statvfs(self._folder)
-        free = status.f_bavail * status.f_frsize
+        free = status.f_bavail * status.f_frsize - self._promised
         if free - size < self._floor:
             raise NoSpace(
                 "no room for a blob",
@@ -159,6 +162,11 @@ class Vault:
         """What `holder` held is no longer kept on its account."""
         with self._lock:
             self._held.pop(holder, None)
+
+    def promise(self, size: int) -> None:
+        """A writer has so many more bytes to write, less when negative (called by the writer)."""
+        with self._lock:
+            self._promised += size
 
     def remove(self, digest: str) -> bool:
         """Remove a blob; False when it was not here or is held. A crash leaves it or not, both
@@ -201,12 +209,16 @@ class Writer:
         self._hash = hashlib.sha256()
         self._file = partial.open("a+b", buffering=0)
         self.offset = self._resume()
+        self._left = max(0, size - self.offset)
+        vault.promise(self._left)
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._vault.promise(-self._left)
+        self._left = 0
         if self._resumable:
             self._vault.release(self._digest)
         else:
@@ -227,6 +239,8 @@ class Writer:
             written = self._write_some(view)
             view = view[written:]
             self.offset += written
+            self._left -= written
+            self._vault.promise(-written)
 
     def finish(self) -> Blob:
         """Check size and digest, make the blob durable under its name."""
