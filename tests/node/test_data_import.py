@@ -115,6 +115,20 @@ def test_a_link_that_leads_out_of_the_data_root_is_refused(site: Site) -> None:
         site.take("way-out")
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("secret", ["keys", "keys/node.seed"])
+def test_a_sample_that_is_itself_a_link_is_refused(
+    site: Site, tmp_path: Path, secret: str, in_place: bool
+) -> None:
+    """Whoever writes in a data root must not make the node read its own keys for them."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/node.seed").write_text("secret")
+    site.put("train/one.png", "1")
+    (site.root / "train/two").symlink_to(tmp_path / secret)
+    with pytest.raises(InvalidInput, match="is a link"):
+        site.take("train", in_place=in_place)
+
+
 def test_an_empty_folder_is_no_data(site: Site) -> None:
     (site.root / "train").mkdir()
     with pytest.raises(InvalidInput, match="no data here"):

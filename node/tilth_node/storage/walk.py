@@ -53,7 +53,7 @@ def listing(folder: Path) -> list[Listed]:
     """Every regular file below `folder` (or `folder` itself when it is a file), sorted by path.
 
     Raises InvalidInput on anything that is neither a plain file nor a folder."""
-    if not folder.is_symlink() and folder.is_file():
+    if folder.is_symlink() or folder.is_file():
         return [_listed(folder.name, os.lstat(folder))]
     files: list[Listed] = []
     for item in _walk(folder, "", 0):
