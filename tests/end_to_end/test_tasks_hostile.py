@@ -2,12 +2,14 @@
 read only by those with the right."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hospital_code
 import pytest
 from field import Field
 
+from tilth.plan import Plan
 from tilth.run import Run
 from tilth_ledger.errors import Refused
 
@@ -103,6 +105,31 @@ def test_a_score_that_is_not_a_number_fails_the_test_and_never_ranks(field: Fiel
     }
     assert reasons == {"score"}, run.logs()
     assert field.rows(f"certified/{goal.key}/") == {}
+
+
+def test_tasks_whose_code_nobody_serves_keep_no_node_from_working(field: Field) -> None:
+    """An init needs no right of its worker: anybody could fill the node's places for ever."""
+    known = field.net.rows.get(f"algo/{field.algo(hospital_code.Mean).key}") or {}
+    algo = {
+        "op": "algo.add",
+        "key": field.net.new_key(),
+        "name": "nowhere",
+        "archive": "ab" * 32,
+        **{name: known[name] for name in ("manifest", "environment")},
+    }
+    field.net.record(algo)
+    plans = []
+    for _ in range(3):
+        plan = Plan("nothing to run")
+        plan.init(replace(field.algo(hospital_code.Mean), key=algo["key"]), at="hospital-b")
+        plans.append(field.submit(plan))
+    for ghost in plans:
+        key = field.task(ghost, "init")
+        field.until(f"task/{key}", lambda row: row["state"] == "doing")
+    _, task = train(field, hospital_code.Mean)
+    assert task["state"] == "done"
+    for ghost in plans:
+        ghost.cancel()
 
 
 def test_the_node_works_on_after_all_this(field: Field) -> None:

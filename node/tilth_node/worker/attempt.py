@@ -30,10 +30,13 @@ from tilth_node.worker.site import Site
 
 
 class Attempt:
-    """The worker's next attempt at the task `key`; `tell` hears what it waits for."""
+    """The worker's next attempt at the task `key`; `tell` hears what it waits for, and its steps
+    run in one of `places`."""
 
-    def __init__(self, site: Site, key: str, tell: Callable[[str], None]) -> None:
-        self._site, self._key, self._tell = site, key, tell
+    def __init__(
+        self, site: Site, key: str, tell: Callable[[str], None], places: asyncio.Semaphore
+    ) -> None:
+        self._site, self._key, self._tell, self._places = site, key, tell, places
         self._log = logger("worker")
         self.begun = False  # its `doing` is final
 
@@ -76,9 +79,10 @@ class Attempt:
                 await self._begin(number)
             self.begun = True
             await preparing
-            task, _ = self._read("doing")
-            judge(self._site, task)
-            return await execution.run()
+            async with self._places:
+                task, _ = self._read("doing")
+                judge(self._site, task)
+                return await execution.run()
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
@@ -108,7 +112,7 @@ class Attempt:
     def _failed(self, task: Row, number: int, failure: Failed) -> Mapping[str, Any]:
         self._log.warning("task failed", task=self._key, reason=failure.reason)
         text = words(failure, failure.log, self._log_bytes(task))
-        log = self._site.vault.write(text) if text else None
+        log = self._site.vault.write(text, holder=self._key) if text else None
         return outcome.failed(self._key, number, failure.reason, log)
 
     def _log_bytes(self, task: Row) -> int:

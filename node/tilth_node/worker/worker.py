@@ -5,6 +5,8 @@ Invariants
 - What runs is in `_active`, by task; a task is never run twice at the same time.
 - A task that the ledger no longer wants (cancel, stopped plan, retry elsewhere) is ended, with
   the processes it started (rule L3).
+- What a task waits for is not in its power: while it waits it gives its place to another one, so
+  that nobody's missing blob keeps the node from working. Never do more than `slots` run steps.
 - After a crash: what an earlier life started is ended, what it said is sent, and every task that
   is still `doing` runs again. No second result can come of it: see the outbox.
 
@@ -14,6 +16,7 @@ Leaves to others: which tasks begin (`tilth_node.worker.scheduler`), one attempt
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,12 +29,13 @@ from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker.attempt import Attempt
 from tilth_node.worker.closing import Closer
-from tilth_node.worker.delivery import deliver
+from tilth_node.worker.delivery import deliver, named_blobs
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.scheduler import Candidate, choose
 from tilth_node.worker.site import Site
 
 TIDY_SECONDS = 0.5
+MOST_WAITING = 16  # tasks of one organization that may wait beside those that run
 PROVE_AGAIN_SECONDS = 600.0  # a machine that isolates nothing is tried again, now and then
 Subscribe = Callable[[Sequence[str]], AsyncIterator[Changes]]
 
@@ -66,7 +70,10 @@ class Worker:
     _closer: Closer = field(init=False)
     _arrivals: "count[int]" = field(default_factory=count)
 
+    _places: asyncio.Semaphore = field(init=False)
+
     def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.slots)
         self._closer = Closer(self.site, self._wait_for)
 
     async def start(self) -> None:
@@ -79,6 +86,8 @@ class Worker:
                 await self.site.runtime.cancel(handle)
             self.site.desk.runs.remove(run.task)
         for statement in self.site.desk.outbox.all():
+            for digest in named_blobs(statement):
+                self.site.vault.hold(digest, statement.task)
             self._deliver(statement)
 
     async def run(self) -> None:
@@ -157,12 +166,18 @@ class Worker:
 
     def _begin_some(self) -> None:
         running = [each.candidate for each in self._active.values() if each.holds_slot]
-        if self._stopping or len(running) >= self.slots or not self._todo:
+        waiting = Counter(_owner(each) for each in running if each.task in self.waiting)
+        room = self.slots + waiting.total()
+        if self._stopping or len(running) >= room or not self._todo:
             return
         if not self._proven():
             return
-        idle = [each for key, each in self._todo.items() if key not in self._active]
-        for candidate in choose(idle, running, self.slots):
+        idle = [
+            each
+            for key, each in self._todo.items()
+            if key not in self._active and waiting[_owner(each)] < MOST_WAITING
+        ]
+        for candidate in choose(idle, running, room):
             del self._todo[candidate.task]
             self._begin(candidate)
 
@@ -177,7 +192,7 @@ class Worker:
 
     def _begin(self, candidate: Candidate) -> None:
         key = candidate.task
-        attempt = Attempt(self.site, key, partial(self._wait_for, key))
+        attempt = Attempt(self.site, key, partial(self._wait_for, key), self._places)
         task = asyncio.create_task(self._carry(candidate, attempt), name=f"task {key}")
         self._active[key] = _Active(candidate, attempt, task)
         task.add_done_callback(lambda done: self._ended(key, done))
@@ -207,6 +222,7 @@ class Worker:
             # A fault of the node's own code: the task stays `doing`, and the next start runs it.
             logger("worker").error("task broke the worker", task=key, exc_info=error)
             return
+        self.site.vault.let_go(key)
         if active.changed and not self._stopping:
             self._consider(key)  # perhaps it was retried before its old attempt was settled
         self._begin_some()
@@ -215,7 +231,8 @@ class Worker:
         """Send a statement of an earlier life."""
         key = statement.task
         sending = deliver(self.site, statement, partial(self._wait_for, key))
-        self._background(sending, f"deliver {key}")
+        task = self._background(sending, f"deliver {key}")
+        task.add_done_callback(lambda _: self.site.vault.let_go(key))
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -230,6 +247,12 @@ class Worker:
         if words:
             self.waiting[key] = words
             logger("worker").warning("doing, waiting", task=key, reason=words)
+            asyncio.get_running_loop().call_soon(self._begin_some)
         else:
             self.waiting.pop(key, None)
         self.show(self.waiting)
+
+
+def _owner(candidate: Candidate) -> str:
+    """The organization whose plan a task is of."""
+    return candidate.plan.partition("/")[0]
