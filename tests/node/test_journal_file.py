@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tilth_ledger.errors import Fatal
 from tilth_ledger.journal_records import frame
 from tilth_node.errors import StorageFailed
