@@ -274,6 +274,22 @@ def test_a_leader_with_a_clock_a_little_ahead_is_followed() -> None:
     assert stage.signed(0, NOTARIZE) == {(1, block.hash)}
 
 
+def test_a_leader_with_a_clock_far_behind_is_not_followed() -> None:
+    """After an idle spell it could record what expired meanwhile, in a time before that."""
+    stage = Stage(3, away=[1])
+    block, _ = stage.block(1, ["a"], time_ms=1_700_000_000_000 - 600_001)
+    stage.play(1, 0, Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block))
+    assert stage.signed(0, NOTARIZE) == set()
+    assert stage.signed(0, NULLIFY) == {(1, bytes(32))}
+
+
+def test_a_leader_with_a_clock_a_little_behind_is_followed() -> None:
+    stage = Stage(3, away=[1])
+    block, _ = stage.block(1, ["a"], time_ms=1_700_000_000_000 - 599_000)
+    stage.play(1, 0, Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block))
+    assert stage.signed(0, NOTARIZE) == {(1, block.hash)}
+
+
 def test_a_leader_that_gives_its_view_up_is_not_waited_for() -> None:
     stage = Stage(3, away=[1])
     stage.play(1, 0, Votes((stage.vote(1, NULLIFY, 1),)))
