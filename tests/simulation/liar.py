@@ -7,6 +7,7 @@ crash. It stays within what a real liar can do: it signs with its own key only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
@@ -66,7 +67,8 @@ class Liar:
         for event in events:
             if isinstance(event, Received) and self._acts < MOST_ACTS:
                 self._acts += 1
-                self._learn(event.message)
+                with suppress(InvalidInput):  # others may lie to a liar
+                    self._learn(event.message)
                 sends += self._answer(event.member, event.message)
                 sends += self._vote_for_everything(event.message)
                 sends += self._lead(clock_ms)
