@@ -62,6 +62,7 @@ class Compose:
 
     def found(self) -> None:
         """Keys in each volume, the genesis from the public member files, and joined."""
+        self("up", "--no-start", *NAMES)  # networks and volumes, so that what follows may overlap
         files = [self.folder / f"{name}.json" for name in NAMES]
         with ThreadPoolExecutor() as pool:
             for file, content in zip(files, pool.map(self._init, NAMES), strict=True):

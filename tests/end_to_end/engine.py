@@ -100,12 +100,18 @@ class Engine:
             # From here on nobody reads: hand the pipe to a process that throws it away.
             self._drain = subprocess.Popen(["cat"], stdin=said, stdout=kept)
 
+    def start_if_ended(self) -> None:
+        """Start it when a test has killed it."""
+        if self.process is None:
+            self.start()
+
     def kill(self) -> None:
-        """SIGKILL, as a crash does; its containers are ended by the next start."""
+        """SIGKILL, as a crash does; its containers run on until the next start ends them."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
         self.process = None
+        self._end_containerd()
 
     def stop(self) -> None:
         """End it and everything that it started."""
@@ -168,6 +174,8 @@ class Engine:
             words = Path(f"/proc/{number}/cmdline")
             if words.exists() and str(self.folder).encode() in words.read_bytes():
                 os.kill(number, signal.SIGKILL)
+            # Where nobody collects orphans the number stays taken, and would pass for alive.
+            pid.unlink()
 
 
 if __name__ == "__main__":
