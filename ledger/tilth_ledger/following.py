@@ -9,8 +9,8 @@ Invariants:
   from members, and followers say nothing to one another. All else is a counted fault that changes
   nothing.
 - What a follower says or leaves unsaid counts for no quorum, no view and no patience.
-- A follower's entries fill a part of the pool only; of its requests for final blocks one is
-  answered per step (an honest one has no second under way).
+- A follower's entries fill a part of the pool only; of its requests for blocks one is answered per
+  step (an honest one has hardly ever a second under way, and repeats what was not answered).
 
 Left to others: fetching, checking and serving blocks (catch_up); that a follower signs and
 journals nothing (core).
@@ -51,12 +51,14 @@ def hear(core: Core, follower: int, message: Message) -> None:
         case Status(asks=asks):
             if asks:
                 core.send((follower,), catch_up.status(core, follower, asks=False))
+        case FetchBlock() | FetchChain() if follower in core.served:
+            pass
         case FetchBlock(block):
+            core.served.add(follower)
             catch_up.give_block(core, follower, block)
         case FetchChain(height):
-            if follower not in core.served:
-                core.served.add(follower)
-                catch_up.give_chain(core, follower, height)
+            core.served.add(follower)
+            catch_up.give_chain(core, follower, height)
         case _:
             raise InvalidInput("only members say this", expected="entries, status or a request")
 

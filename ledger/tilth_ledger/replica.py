@@ -139,6 +139,11 @@ class Replica:
         return self._core.may_vote
 
     @property
+    def follows(self) -> bool:
+        """Whether genesis gives this organization no vote."""
+        return self._core.follows
+
+    @property
     def pending(self) -> int:
         """Leaves that wait."""
         return len(self._core.pool)

@@ -92,12 +92,12 @@ def _register_network(subparsers: Any) -> None:
         help="member.json of an organization that votes; repeat for each",
     )
     new.add_argument(
-        "--follower",
+        "--organization",
         action="append",
         default=[],
         type=Path,
         metavar="FILE",
-        help="as --member, without a vote",
+        help="as --member, for an organization without a vote: its node follows",
     )
     new.add_argument("--q", type=int, help="votes for a certificate (default: crash column)")
     new.add_argument("--k", type=int, help="cosignatures for certification")
@@ -195,7 +195,7 @@ def _network_new(arguments: Arguments) -> int:
             f"{arguments.out} exists already", remedy="choose another --out; it is never replaced"
         )
     genesis = founding.new_network(
-        arguments.name, arguments.member, arguments.follower, q=arguments.q, k=arguments.k
+        arguments.name, arguments.member, arguments.organization, q=arguments.q, k=arguments.k
     )
     write_file(arguments.out, genesis.bytes)
     columns = quorum_columns(len(genesis.members))
@@ -203,6 +203,7 @@ def _network_new(arguments: Arguments) -> int:
         "genesis": str(arguments.out),
         "net": genesis.net,
         "members": [member.organization for member in genesis.members],
+        "organizations": [other.organization for other in genesis.organizations],
         "q": genesis.q,
         "k": genesis.k,
         "columns": [
@@ -219,6 +220,10 @@ def _network_new(arguments: Arguments) -> int:
         facts,
         f"{arguments.out}: {len(genesis.members)} members, q = {genesis.q}, k = {genesis.k}",
         *table,
+        *(
+            f"  {other.organization} has no vote: its node follows"
+            for other in genesis.organizations
+        ),
         f"hash  {genesis.net}",
         "Every site confirms this hash with the others, by another way than this file came:",
         "  tilth node join FOLDER " + f"{arguments.out} --hash {genesis.net}",

@@ -63,11 +63,12 @@ def init(path: Path, site: Site, clock: Clock) -> Organization:
 
 
 def new_network(
-    name: str, files: Sequence[Path], following: Sequence[Path], *, q: int | None, k: int | None
+    name: str, files: Sequence[Path], others: Sequence[Path], *, q: int | None, k: int | None
 ) -> Genesis:
-    """The genesis of the sites whose member files these are, in this order."""
+    """The genesis of the sites whose member files these are, in this order: those that vote, and
+    those that follow."""
     members = [_read_member(path) for path in files]
-    followers = [_read_member(path) for path in following]
+    followers = [_read_member(path) for path in others]
     limits = {field: getattr(Limits(), field) for field in Limits.__dataclass_fields__}
     return Genesis.write(name, members, followers, limits=limits, q=q, k=k)
 

@@ -73,10 +73,11 @@ class Replication:
         self.replica = replica
         self._alarms: dict[str, str] = {}
         self.told: dict[str, int] = {}  # the size that each peer told when it last said
-        self._genesis = genesis
+        self._organizations = [each.organization for each in genesis.everyone()]
         self._executor = executor
         self._state = state  # after the last final block
-        alone = len(genesis.members) == 1
+        self._parties = {name: party for party, name in enumerate(self._organizations)}
+        alone = len(genesis.members) == 1 and not replica.follows
         self._grace_seconds = 0 if alone else genesis.delta_ms / 3000
         self._journal = journal
         self._store = store
@@ -164,9 +165,7 @@ class Replication:
         self._work.set()
 
     def _received(self, organization: str, messages: Sequence[bytes]) -> None:
-        member = self._genesis.member_index(organization)
-        if member is None:
-            return
+        party = self._parties[organization]
         for data in messages:
             try:
                 message = decode_message(data)
@@ -175,15 +174,13 @@ class Replication:
             if isinstance(message, Status):
                 self.told[organization] = message.size
             if message is not None:
-                self._put(Received(member, message))
+                self._put(Received(party, message))
 
     def _connected(self, organization: str) -> None:
-        if (member := self._genesis.member_index(organization)) is not None:
-            self._put(PeerConnected(member))
+        self._put(PeerConnected(self._parties[organization]))
 
     def _gone(self, organization: str) -> None:
-        if (member := self._genesis.member_index(organization)) is not None:
-            self._put(PeerGone(member))
+        self._put(PeerGone(self._parties[organization]))
 
     # -- effects
 
@@ -215,10 +212,10 @@ class Replication:
         outgoing: dict[int, list[bytes]] = {}
         for send in sends:
             data = send.message.encode()
-            for member in send.to:
-                outgoing.setdefault(member, []).append(data)
-        for member, messages in outgoing.items():
-            self._peers.send(self._genesis.members[member].organization, messages)
+            for party in send.to:
+                outgoing.setdefault(party, []).append(data)
+        for party, messages in outgoing.items():
+            self._peers.send(self._organizations[party], messages)
 
     def _answer(self, effects: Effects) -> None:
         for final in effects.finalized:

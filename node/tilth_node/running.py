@@ -40,7 +40,11 @@ def status(path: Path) -> Facts:
     settings = config.load(path)
     folder = Folder(path)
     genesis = founding.load_genesis(folder)
-    facts: Facts = {"organization": settings.organization, "net": genesis.net}
+    facts: Facts = {
+        "organization": settings.organization,
+        "net": genesis.net,
+        "votes": genesis.member_index(settings.organization) is not None,
+    }
     if folder.database.exists():
         header = peek(folder.database)
         facts["size"] = 0 if header is None else header.size

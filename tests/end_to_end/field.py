@@ -37,15 +37,23 @@ class = "hospital_code:Rows"
 class Field:
     """Three sites on loopback, up and registered."""
 
-    def __init__(self, folder: Path, *, members: int = 3, settings: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, members: int = 3, followers: int = 0, settings: str = ""
+    ) -> None:
         self.folder = folder
         self._stack = ExitStack()
         os.environ["TILTH_HOME"] = str(folder / "home")
         self.nodes = self._stack.enter_context(
-            Nodes(folder, members, data_roots=[folder / "data"], settings=settings)
+            Nodes(
+                folder,
+                members,
+                followers=followers,
+                data_roots=[folder / "data"],
+                settings=settings,
+            )
         )
         self.nodes.start()
-        self.nets = [self._arrive(i) for i in range(members)]
+        self.nets = [self._arrive(i) for i in range(members + followers)]
         opener = self._code("opener", OPENER)
         for i, net in enumerate(self.nets):
             self._write_data(i)

@@ -6,9 +6,9 @@
         network.kill(1)                             # SIGKILL, as a crash does
         network.start(1)
 
-Organizations are hospital-a, hospital-b, ... Each node is a process of its own on loopback, with
-real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap system
-calls.
+Organizations are hospital-a, hospital-b, ...; the last `followers` of them have no vote. Each node
+is a process of its own on loopback, with real TLS and real syncs. `launcher` replaces `python -m
+tilth.cli`, for tests that wrap system calls.
 """
 
 import json
@@ -67,12 +67,13 @@ class Network:
         folder: Path,
         members: int = 3,
         *,
+        followers: int = 0,
         aggregates: bool = True,
         data_roots: Sequence[Path] = (),
         dial_only: Sequence[int] = (),
         settings: str = "",
     ) -> None:
-        names = [f"hospital-{chr(ord('a') + i)}" for i in range(members)]
+        names = [f"hospital-{chr(ord('a') + i)}" for i in range(members + followers)]
         self.sites = [Site(name, folder / name) for name in names]
         self._transports: list[Transport] = []
         for i, site in enumerate(self.sites):
@@ -87,7 +88,8 @@ class Network:
             with (site.folder / "node.toml").open("a") as file:
                 file.write(settings)
         files = [site.folder / "member.json" for site in self.sites]
-        self.genesis: Genesis = founding.new_network("test-network", files, [], q=None, k=None)
+        voting, others = files[:members], files[members:]
+        self.genesis: Genesis = founding.new_network("test-network", voting, others, q=None, k=None)
         self.genesis_file = folder / "genesis.json"
         self.genesis_file.write_bytes(self.genesis.bytes)
         for site in self.sites:
@@ -179,7 +181,7 @@ class Network:
 
     def transport(self, i: int, key: SigningKey | None = None) -> Transport:
         """A new connection to a node's clients' port, by its admin or by `key`."""
-        member = self.genesis.members[i]
+        member = self.genesis.everyone()[i]
         transport = Transport(
             self.sites[i].ready["client_address"],
             member.organization,
@@ -211,6 +213,22 @@ class Network:
     def submit(self, i: int, operations: Sequence[dict[str, Any]], **more: Any) -> Receipt:
         """Sign operations as the organization's admin and submit them to its node."""
         return self.transport(i).submit(self.entry(i, operations, **more))
+
+
+def has_reached(client: Transport, size: int) -> dict[str, Any]:
+    """The node's status once it holds that many entries: it answers when it does."""
+    client.get_row("organization/hospital-a", at_least=size)
+    return client.status()
+
+
+def same_ledger(network: Network, nodes: Sequence[int]) -> dict[str, Any]:
+    """All these nodes hold the same leaves, root and rows; the status of the last."""
+    clients = [network.transport(i) for i in nodes]
+    size = max(client.status()["size"] for client in clients)
+    statuses = [has_reached(client, size) for client in clients]
+    assert len({(s["size"], s["root"], s["digest"]) for s in statuses}) == 1
+    assert len({tuple(client.leaves(0, 1000)) for client in clients}) == 1
+    return statuses[-1]
 
 
 def new_identity(role: str = "scientist") -> tuple[SigningKey, dict[str, Any]]:

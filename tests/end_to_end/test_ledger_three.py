@@ -5,31 +5,13 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from network import Network, free_port, new_identity
+from network import Network, free_port, has_reached, new_identity, same_ledger
 
-from tilth.transport import Transport
 from tilth.verifier import verify
 
 Networks = Callable[..., Network]
-
-
-def has_reached(client: Transport, size: int) -> dict[str, Any]:
-    """The node's status once it holds that many entries: it answers when it does."""
-    client.get_row("organization/hospital-a", at_least=size)
-    return client.status()
-
-
-def same_ledger(network: Network, nodes: list[int]) -> dict[str, Any]:
-    """All these nodes hold the same leaves, root and rows; the status of the last."""
-    clients = [network.transport(i) for i in nodes]
-    size = max(client.status()["size"] for client in clients)
-    statuses = [has_reached(client, size) for client in clients]
-    assert len({(s["size"], s["root"], s["digest"]) for s in statuses}) == 1
-    assert len({tuple(client.leaves(0, 1000)) for client in clients}) == 1
-    return statuses[-1]
 
 
 def test_an_entry_sent_to_any_node_is_on_all(networks: Networks) -> None:

@@ -13,7 +13,13 @@ def _status(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         status = net.status()
     peers = [
-        (each["organization"], "yes" if each["connected"] else "no", each["size"], each["address"])
+        (
+            each["organization"],
+            "yes" if each["member"] else "no",
+            "yes" if each["connected"] else "no",
+            each["size"],
+            each["address"],
+        )
         for each in status["peers"]
     ]
     text = (
@@ -27,5 +33,5 @@ def _status(arguments: argparse.Namespace) -> None:
     show(
         arguments,
         status,
-        text + table(("peer", "connected", "entries, last heard", "address"), peers),
+        text + table(("peer", "votes", "connected", "entries, last heard", "address"), peers),
     )
