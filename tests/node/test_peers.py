@@ -10,13 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tilth_ledger.errors import PeerFault, Refused, TilthError, Unavailable
+from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.rpc import link as link_module
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
-from tilth_node.rpc.peers import Peers, Self
+from tilth_node.rpc.peers import Peers, Self, dialled
 from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
 from tilth_protos import peers_pb2 as pb
 from tilth_protos import peers_pb2_grpc as pb_grpc
@@ -387,6 +387,27 @@ async def test_a_frame_that_breaks_the_protocol_ends_the_connection(
         link._send_bulk(pb.PeerFrame(ask=pb.Ask(id=7, method="ping", body=bytes(2 << 20))))
     async with asyncio.timeout(SECONDS):
         await ended
+
+
+@pytest.mark.parametrize(
+    ("told", "target"),
+    [
+        ("10.0.0.7:7443", "dns:///10.0.0.7:7443"),
+        ("node.hospital-a.example:1", "dns:///node.hospital-a.example:1"),
+        ("[fd00::7]:7443", "dns:///[fd00::7]:7443"),
+        ("unix:7443", "dns:///unix:7443"),  # a host of that name, not a socket
+    ],
+)
+def test_an_address_is_a_host_and_a_port(told: str, target: str) -> None:
+    assert dialled(told) == target
+
+
+@pytest.mark.parametrize(
+    "told", ["unix:/run/docker.sock", "unix:///run/x:1", "dns://9.9.9.9/x:1", "a,b:1", "x", ":1"]
+)
+def test_an_address_of_another_kind_is_never_dialled(told: str) -> None:
+    with pytest.raises(InvalidInput, match="no address"):
+        dialled(told)
 
 
 async def test_a_fault_of_the_disk_is_answered_without_its_words(pair: tuple[Peers, Peers]) -> None:

@@ -11,6 +11,7 @@ Leaves to others: what messages mean (replication), what is asked (those who `se
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 import grpc
 
 from tilth_ledger import canonical
-from tilth_ledger.errors import PeerFault, TilthError, Unavailable, from_dict
+from tilth_ledger.errors import InvalidInput, PeerFault, TilthError, Unavailable, from_dict
 from tilth_node import tls
 from tilth_node.clock import Clock
+from tilth_node.config import address as split_address
 from tilth_node.logs import logger
 from tilth_node.rpc.asks import Handler
 from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
@@ -30,6 +32,7 @@ from tilth_protos import peers_pb2 as pb
 from tilth_protos import peers_pb2_grpc as pb_grpc
 
 VERSIONS = (1,)
+_HOST = re.compile(r"[0-9A-Za-z_.-]+|[0-9A-Fa-f:.]+")
 HELLO_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 15.0
@@ -156,6 +159,7 @@ class Peers(pb_grpc.PeerServicer):
         address = self.address(organization)
         if not address:
             return
+        target = dialled(address)
         number = self._dials = self._dials + 1
         options = [
             *PEER_OPTIONS,
@@ -165,7 +169,7 @@ class Peers(pb_grpc.PeerServicer):
             ("grpc.enable_retries", 0),
         ]
         credentials = self._certificates.for_dialling(organization)
-        async with grpc.aio.secure_channel(address, credentials, options) as channel:
+        async with grpc.aio.secure_channel(target, credentials, options) as channel:
             stub = pb_grpc.PeerStub(channel)
             control, bulk = stub.Control(), stub.Bulk()
             hello = await self._greet(control, organization, number)
@@ -312,6 +316,15 @@ class Peers(pb_grpc.PeerServicer):
 
 async def _pong(organization: str, body: bytes) -> AsyncIterator[bytes]:
     yield b"pong"
+
+
+def dialled(address: str) -> str:
+    """What gRPC dials for an address that another organization told: a host and a port, never
+    one of the other things that gRPC understands, such as a socket of this machine."""
+    host, port = split_address(address)
+    if not _HOST.fullmatch(host):
+        raise InvalidInput("this is no address", found=repr(address)[:80], expected="host:port")
+    return f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
 
 
 def _words(error: Exception) -> str:
