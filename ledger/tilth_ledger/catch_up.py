@@ -115,9 +115,10 @@ def give_chain(core: Core, member: int, height: int) -> None:
     """Final blocks from a height on, up to the last one that has a certificate of its own."""
     blocks: list[bytes] = []
     size = 0
-    while len(blocks) < BATCH_BLOCKS and size < BATCH_BYTES:
-        block = core.archive.block(height + len(blocks))
-        if block is None:
+    # No number that a peer made up reaches the archive.
+    for at in range(height, min(height + BATCH_BLOCKS, core.tree.tip.height + 1)):
+        block = core.archive.block(at)
+        if block is None or size >= BATCH_BYTES:
             break
         blocks.append(block)
         size += len(block)

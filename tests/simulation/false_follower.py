@@ -82,7 +82,7 @@ class FalseFollower:
             Certificates((self._certificate(max(1, view)),)),
             replace(told, asks=True, height=told.height + 1_000, view=told.view + 1_000, yours=()),
             replace(told, asks=False, yours=(self._vote(FINALIZE, max(1, view)),)),
-            FetchChain(self.random.choice((0, 1, told.height, 1 << 60))),
+            FetchChain(self.random.choice((0, 1, told.height, (1 << 64) - 1))),
             FetchBlock(self._hash()),
             Gossip((write_leaf("bad"), b"no leaf")),
             Gossip((write_leaf(f"follower{self.random.randint(0, 9)} claim:c1"),)),

@@ -168,6 +168,8 @@ class MemoryArchive:
         self.state: Numbers = Numbers()
 
     def block(self, height: int) -> bytes | None:
+        if height >= 1 << 63:
+            raise OverflowError("no database takes this number")
         if not 1 <= height <= len(self.blocks):
             return None
         return self.blocks[height - 1].encode()

@@ -56,23 +56,25 @@ class Stage:
         q: int | None = None,
         rules: VoterRules | None = None,
         away: Sequence[int] = (),
+        followers: int = 0,
     ) -> None:
-        self.consortium = consortium(n, q, 300)
+        self.consortium = consortium(n, q, 300, followers=followers)
         self.genesis = self.consortium.genesis
         self.rules = rules
         self.now = 0
-        self.disks = [Disk() for _ in range(n)]
+        parties = n + followers
+        self.disks = [Disk() for _ in range(parties)]
         self.replicas: dict[int, Replica] = {}
         self.sent: list[tuple[int, int, Message]] = []
-        self.alarms: dict[int, list[Alarm]] = {m: [] for m in range(n)}
-        self.refused: dict[int, list[tuple[str, TilthError]]] = {m: [] for m in range(n)}
+        self.alarms: dict[int, list[Alarm]] = {m: [] for m in range(parties)}
+        self.refused: dict[int, list[tuple[str, TilthError]]] = {m: [] for m in range(parties)}
         self.halted: dict[int, Fatal] = {}
         self.effects: list[tuple[int, Effects]] = []
         self.away = set(away)
         self._timers: dict[int, int | None] = {}
         self._wire: deque[tuple[int, int, Message]] = deque()
         self._cut: set[tuple[int, int]] = set()
-        for member in range(n):
+        for member in range(parties):
             if member not in self.away:
                 self._start(member)
         for member in sorted(self.replicas):

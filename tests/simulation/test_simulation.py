@@ -38,6 +38,8 @@ def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
     for fault in ("loss", "duplicate", "partition_every_ms", "crash", "slow_chance", "reset_ms"):
         assert 0 < sum(bool(getattr(mix, fault)) for mix in mixes) < len(mixes), fault
     assert sum(mix.traitors > 0 for mix in mixes) > 20
+    assert sum(mix.followers > 0 for mix in mixes) == 100
+    assert sum(mix.false_followers > 0 for mix in mixes) > 20
 
 
 def test_one_seed_is_one_run() -> None:
