@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -286,6 +286,15 @@ def tilth_command(*words, **more):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
 
 
+@contextmanager
+def ending(process):
+    """A test that fails must not wait for a command that goes on."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.rule("P5")
 def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sites, guarded):
     mine, other = sites
@@ -293,7 +302,7 @@ def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sit
     run = mine.submit(FedAvg(algo, rounds=1, aggregate_at="hospital-b").plan([guarded]))
 
     watching = tilth_command("plan", "watch", run.key, "--profile", "hospital-a")
-    with watching:
+    with watching, ending(watching):
         lines = iter(watching.stderr.readline, "")
         assert any("waits for the approval of hospital-b" in line for line in lines)
         watching.send_signal(signal.SIGINT)
