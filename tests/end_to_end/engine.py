@@ -66,6 +66,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._unmount()
         self._lock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -165,6 +166,13 @@ class Engine:
         )
         if done.returncode != 0:
             raise Missing(f"{' '.join(words)}: {(done.stdout + done.stderr)[-1500:]}")
+
+    def _unmount(self) -> None:
+        """An engine, a killed one above all, leaves mounts of its namespaces and its data."""
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        mine = [each for each in mounts if each.startswith((f"{self.folder}/", f"{self.data}/"))]
+        for each in reversed(mine):
+            subprocess.run(["umount", "-l", each], check=False)
 
     def _end_containerd(self) -> None:
         """A killed engine leaves the process that it started for its containers."""
