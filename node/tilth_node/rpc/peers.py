@@ -221,14 +221,17 @@ class Peers(pb_grpc.PeerServicer):
         await link.carry_bulk(context)
 
     async def _greeted(self, context: Context) -> pb.Hello:
+        # The hello is taken in before anything is refused: a dialler that is still writing when
+        # its call is aborted is told of an internal error, not of the reason.
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                frame = await read_frame(context)
+        except TimeoutError as error:
+            raise PeerFault(f"{context.peer()} says no hello", expected="one at once") from error
         require_tls(context)
         [pem] = context.auth_context()["x509_pem_cert"]
         organization = tls.organization_of(pem, self._certificates.authorities)
-        try:
-            async with asyncio.timeout(HELLO_SECONDS):
-                return self._checked(await read_frame(context), organization)
-        except TimeoutError as error:
-            raise PeerFault(f"{organization} says no hello", expected="one at once") from error
+        return self._checked(frame, organization)
 
     def _joined(self, hello: pb.Hello) -> Link:
         link = self._links.get(hello.organization)
