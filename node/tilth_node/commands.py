@@ -15,6 +15,8 @@ from typing import Any
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
+PEER_PORT = 7001  # clients: the next one
+ALONE = "That is this machine only. For nodes elsewhere, make it again with --address HOST."
 
 
 def register(subparsers: Any) -> None:
@@ -36,12 +38,18 @@ def _register_node(subparsers: Any) -> None:
     init.add_argument("folder", type=Path, help="of the node")
     init.add_argument("--organization", required=True, help="its short name, such as hospital-a")
     init.add_argument("--name", help="its name for people (default: the short one)")
-    init.add_argument("--host", default="127.0.0.1", help="address to listen on (default loopback)")
-    init.add_argument("--client-port", type=int, default=0, help="0: any free port at each start")
-    init.add_argument("--peer-port", type=int, default=0, help="0: any free port at each start")
+    init.add_argument(
+        "--address",
+        metavar="HOST[:PORT]",
+        help="where the others reach it, stated in its member file: nodes at PORT (default "
+        f"{PEER_PORT}), clients at PORT + 1 (default: this machine only)",
+    )
+    init.add_argument("--host", help="listen there alone (default: everywhere, with --address)")
+    init.add_argument("--client-port", type=int, help="to listen on; 0: any free one, unannounced")
+    init.add_argument("--peer-port", type=int, help="to listen on; 0: any free one, unannounced")
     init.add_argument("--no-peer-port", action="store_true", help="accept no connection: only dial")
-    init.add_argument("--peer-address", help="host:port where other nodes reach this one")
-    init.add_argument("--client-address", help="host:port where clients reach this one")
+    init.add_argument("--peer-address", help="host:port where other nodes reach it, if elsewhere")
+    init.add_argument("--client-address", help="host:port where clients reach it, if elsewhere")
     init.add_argument(
         "--peer",
         action="append",
@@ -56,7 +64,7 @@ def _register_node(subparsers: Any) -> None:
         default=[],
         type=Path,
         metavar="DIR",
-        help="samples may be imported from below it; repeat for several",
+        help="samples may be imported from below it; repeat for several (default FOLDER/data)",
     )
 
     join = _verb(verbs, "join", _join, "bind the folder to a consortium's genesis")
@@ -122,25 +130,60 @@ def _init(arguments: Arguments) -> int:
     site = founding.Site(
         organization=arguments.organization,
         name=arguments.name or arguments.organization,
-        host=arguments.host,
-        client_port=arguments.client_port,
-        peer_port=None if arguments.no_peer_port else arguments.peer_port,
-        peer_address=arguments.peer_address,
-        client_address=arguments.client_address,
         aggregates=arguments.aggregates,
-        data_roots=tuple(arguments.data_root),
+        data_roots=tuple(arguments.data_root) or (arguments.folder / "data",),
         peers=_peers(arguments.peer),
+        **_places(arguments),
     )
     member = founding.init(arguments.folder, site, Clock())
+    if not arguments.data_root:
+        site.data_roots[0].mkdir()
+    peers, clients = member.peer_address, member.client_address
     facts = {"folder": str(arguments.folder), "organization": member.organization}
+    facts |= {"peer_address": peers or "", "client_address": clients or ""}
     _say(
         arguments,
         facts | {"member_file": str(arguments.folder / "member.json")},
         f"{arguments.folder} is the folder of a new node of {member.organization}.",
         f"Its keys lie in {arguments.folder / 'keys'} and never leave it: back them up.",
+        f"Other nodes reach it at {peers or 'no address: it dials them'}, clients at "
+        f"{clients or 'an address that run/ready.json tells'}.",
+        *([ALONE] if (peers or "").startswith("127.") else []),
         f"Hand over {arguments.folder / 'member.json'} (public) to whoever founds the consortium.",
     )
     return 0
+
+
+def _places(arguments: Arguments) -> dict[str, Any]:
+    """Where the node listens, and where its member file says that others reach it."""
+    from tilth_ledger.errors import InvalidInput
+    from tilth_node.config import address
+
+    host, port = None, PEER_PORT
+    if arguments.address is not None:
+        bare = ":" not in arguments.address or arguments.address.endswith("]")
+        host, port = address(arguments.address + (f":{PEER_PORT}" if bare else ""))
+        if not 0 < port < 65_535:
+            raise InvalidInput("--address is wrong", found=str(port), expected="a port to 65534")
+        host = f"[{host}]" if ":" in host else host
+
+    def chosen(stated: int | None, usual: int) -> int:
+        return usual if stated is None else stated
+
+    def announced(stated: str | None, at: int) -> str | None:
+        return stated or (f"{host}:{at}" if host and at else None)
+
+    peer, client = chosen(arguments.peer_port, port), chosen(arguments.client_port, port + 1)
+    found = host or arguments.peer_address or arguments.client_address
+    everywhere = "0.0.0.0"  # noqa: S104
+    listens = arguments.host or (everywhere if found else "127.0.0.1")
+    return {
+        "host": f"[{listens}]" if ":" in listens else listens,
+        "peer_port": None if arguments.no_peer_port else peer,
+        "client_port": client,
+        "peer_address": announced(arguments.peer_address, 0 if arguments.no_peer_port else peer),
+        "client_address": announced(arguments.client_address, client),
+    }
 
 
 def _health(arguments: Arguments) -> int:

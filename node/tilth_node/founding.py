@@ -69,6 +69,7 @@ def new_network(
     those that follow."""
     members = [_read_member(path) for path in files]
     followers = [_read_member(path) for path in others]
+    _check_addresses([*members, *followers])
     limits = {field: getattr(Limits(), field) for field in Limits.__dataclass_fields__}
     return Genesis.write(name, members, followers, limits=limits, q=q, k=k)
 
@@ -160,6 +161,22 @@ def _check_listed(genesis: Genesis, mine: Organization) -> None:
         found=", ".join(each.organization for each in genesis.everyone()),
         remedy="hand over this folder's member.json and make the genesis again",
     )
+
+
+def _check_addresses(parties: Sequence[Organization]) -> None:
+    """Two nodes at one address never meet, and the genesis is for ever."""
+    at: dict[str, str] = {}
+    for each in parties:
+        for address in filter(None, (each.peer_address, each.client_address)):
+            other = at.setdefault(address, each.organization)
+            if other != each.organization:
+                raise InvalidInput(
+                    f"{other} and {each.organization} state the same address",
+                    found=address,
+                    expected="where the other sites reach each of them",
+                    remedy="make the folders again: tilth node init FOLDER --organization NAME"
+                    " --address HOST",
+                )
 
 
 def _read_member(path: Path) -> Organization:

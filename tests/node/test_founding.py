@@ -8,6 +8,7 @@ import pytest
 
 from tilth.cli import main
 from tilth_ledger.genesis import Genesis, parse_member_file
+from tilth_node import config
 from tilth_node.folder import Folder
 
 
@@ -21,7 +22,8 @@ def tilth(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict
 def sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[Path]:
     folders = [tmp_path / name for name in ("a", "b", "c")]
     for folder in folders:
-        code, _ = tilth(capsys, "node", "init", folder, "--organization", f"hospital-{folder.name}")
+        words = ["--organization", f"hospital-{folder.name}", "--address", f"{folder.name}.example"]
+        code, _ = tilth(capsys, "node", "init", folder, *words)
         assert code == 0
     return folders
 
@@ -57,6 +59,48 @@ def test_three_sites_found_a_consortium_and_join_it(
         assert (code, joined["net"]) == (0, facts["net"])
         code, status = tilth(capsys, "node", "status", site)
         assert (code, status["running"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "listens", "peers", "clients"),
+    [
+        (["--address", "a.example"], "0.0.0.0", "a.example:7001", "a.example:7002"),
+        (["--address", "[::1]:7101", "--host", "::1"], "::1", "[::1]:7101", "[::1]:7102"),
+        ([], "127.0.0.1", "127.0.0.1:7001", "127.0.0.1:7002"),
+        (["--no-peer-port", "--address", "a.example"], "0.0.0.0", "", "a.example:7002"),
+        (["--peer-port", 0, "--client-port", 0], "127.0.0.1", "", ""),
+        (["--address", "a.example", "--peer-address", "b:1"], "0.0.0.0", "b:1", "a.example:7002"),
+    ],
+)
+def test_a_member_file_states_where_others_reach_the_node(
+    words: list[object],
+    listens: str,
+    peers: str,
+    clients: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, facts = tilth(capsys, "node", "init", tmp_path / "n", "--organization", "a", *words)
+
+    assert (code, facts["peer_address"], facts["client_address"]) == (0, peers, clients)
+    settings = config.load(tmp_path / "n")
+    assert config.address(settings.client_listen)[0] == listens
+    assert settings.data_roots == (tmp_path / "n" / "data",)
+    assert settings.data_roots[0].is_dir()
+
+
+def test_two_sites_at_one_address_found_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        tilth(capsys, "node", "init", folder, "--organization", folder.name)
+
+    code, facts = found(capsys, folders)
+
+    assert code == 1
+    assert "same address" in facts["error"]["message"]
+    assert "--address HOST" in facts["error"]["remedy"]
 
 
 def test_both_quorum_columns_and_the_hash_are_shown(
