@@ -6,17 +6,23 @@ for it; the three others are real.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from mutants import (
+    OUTCOMES,
     FinalizesAfterNullify,
     NoParentCertificate,
     NoSkipProof,
     NotarizesTwice,
     NullifiesAfterFinalize,
+    unchecked,
 )
 from stage import Stage
 
 from tilth_ledger.ballot import VoterRules
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate
 from tilth_ledger.journal_records import OwnVote, frame
 from tilth_ledger.messages import Body, Certificates, FetchBlock, Proposal, Votes
 
@@ -192,3 +198,91 @@ def asked(stage: Stage, member: int) -> list[tuple[int, int, FetchBlock]]:
     """What a member asked for, as (the one it may be answered by, itself, the question)."""
     questions = [m for s, _, m in stage.sent if s == member and isinstance(m, FetchBlock)]
     return [(2, member, question) for question in questions]
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "size": {"size": 2},
+    "root": {"root": bytes(32)},
+    "state": {"state": bytes(32)},
+}
+
+
+def proposal_that_states(**stated: Any) -> tuple[Stage, bytes]:
+    """The leader of view 1 proposes a block whose header states this of its outcome."""
+    stage = Stage(3, away=[1])
+    block, _ = stage.block(1, ["a"])
+    block = replace(block, header=replace(block.header, **stated))
+    proposal = Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block)
+    for member in (0, 2):
+        stage.play(1, member, proposal)
+    stage.settle()
+    return stage, block.hash
+
+
+def test_a_block_that_states_its_outcome_is_voted_for() -> None:
+    stage, block = proposal_that_states()
+    for member in (0, 2):
+        assert stage.signed(member, NOTARIZE) == {(1, block)}
+        assert stage.signed(member, NULLIFY) == set()
+
+
+@pytest.mark.rule("V1")
+@pytest.mark.parametrize("what", OUTCOMES)
+def test_a_block_that_states_another_outcome_is_given_up_by_every_voter(what: str) -> None:
+    stage, _ = proposal_that_states(**WRONG[what])
+    for member in (0, 2):
+        assert stage.signed(member, NOTARIZE) == stage.signed(member, FINALIZE) == set()
+        assert stage.signed(member, NULLIFY) == {(1, bytes(32))}
+    assert stage.heights() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("what", OUTCOMES)
+def test_a_voter_that_does_not_look_at_an_outcome_is_caught(what: str) -> None:
+    with unchecked(what):
+        stage, block = proposal_that_states(**WRONG[what])
+    assert stage.signed(0, NOTARIZE) == {(1, block)}
+
+
+# -- a message for a view that is over
+
+
+def one_who_missed_the_end_of_a_view(repeats: int) -> tuple[Stage, Certificate]:
+    """Members 0 and 2 gave view 1 up; member 1 was not told, and says its vote again."""
+    stage = Stage(3, away=[1])
+    nullification = stage.certificate(NULLIFY, 1, members=[0, 2])
+    stage.play(2, 0, Certificates((nullification,)))
+    assert stage.replicas[0].view == 2
+    stage.settle()
+    stage.sent.clear()
+    for _ in range(repeats):
+        stage.play(1, 0, Votes((stage.vote(1, NULLIFY, 1),)))
+    return stage, nullification
+
+
+def answers(stage: Stage) -> list[Certificates]:
+    return [m for s, to, m in stage.sent if (s, to) == (0, 1) and isinstance(m, Certificates)]
+
+
+def test_a_vote_repeated_for_a_view_that_is_over_is_answered_by_what_ended_it() -> None:
+    """commonware #2137: a certificate that is said once and lost stays lost."""
+    stage, nullification = one_who_missed_the_end_of_a_view(repeats=2)
+    assert answers(stage) == [Certificates((nullification,))]
+
+
+def test_a_late_vote_is_not_answered_before_it_is_repeated() -> None:
+    """Its member may well have been told meanwhile: each late vote would bring an answer."""
+    stage, _ = one_who_missed_the_end_of_a_view(repeats=1)
+    assert answers(stage) == []
+
+
+def test_a_vote_repeated_below_the_final_block_is_answered_by_finality() -> None:
+    stage = Stage(3, away=[1])
+    block, _ = stage.block(1, ["a"])
+    final = stage.certificate(FINALIZE, 1, block.hash)
+    stage.play(1, 0, Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block))
+    stage.play(1, 0, Certificates((final,)))
+    assert stage.texts(0) == ["a"]
+    stage.sent.clear()
+    for _ in range(2):
+        stage.play(1, 0, Votes((stage.vote(1, NULLIFY, 1),)))
+    assert final in answers(stage)[0].certificates

@@ -5,7 +5,7 @@ The checker sees everything: what leaves a node, what a node makes final, over a
 
 from __future__ import annotations
 
-from number_ledger import write_leaf
+from number_ledger import NumberExecutor, Numbers, write_leaf
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.effects import Effects
@@ -38,6 +38,7 @@ class Checker:
         self.genesis = genesis
         self.honest = honest
         self.chain: list[Block] = []  # by height, from 1
+        self.state = Numbers()  # after the chain, executed here
         self.hashes: list[bytes] = [genesis.net_bytes]
         self.ids: dict[str, int] = {}
         self.final_views: dict[int, bytes] = {}
@@ -128,6 +129,7 @@ class Checker:
         if header.parent != self.hashes[-1]:
             raise Violation(f"final block at height {height} does not link")
         block.justification.verify(header, self.genesis)
+        self._check_outcome(block)
         self.hashes.append(block.hash)
         self.chain.append(block)
         self.final_views[header.view] = block.hash
@@ -137,6 +139,14 @@ class Checker:
                 raise Violation(f"leaf {name} is final twice")
             self.ids[name] = height
         self._check_view(header.view)
+
+    def _check_outcome(self, block: Block) -> None:
+        """A final block's header states what comes of executing it."""
+        header = block.header
+        self.state = after = NumberExecutor().execute(self.state, block.leaves, header.time_ms)
+        stated = (header.size, header.root, header.state)
+        if stated != (after.size, after.root, after.digest):
+            raise Violation(f"final block at height {header.height} states what is not so")
 
     def _vote(self, vote: Vote) -> None:
         if vote.member not in self.honest:

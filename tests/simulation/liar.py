@@ -148,12 +148,14 @@ class Liar:
             if self.random.random() < 0.5:
                 continue
             self._led[view] = self._led.get(view, 0) + 1
-            block = self._make_up(view, clock_ms)
+            misstates = self.random.random() < 0.3
+            block = (self._misstate if misstates else self._make_up)(view, clock_ms)
             if block is not None:
                 self._keep(block)
                 vote = self._sign(NOTARIZE, view, block.hash)
                 self._table.count(vote)
-                sends.append(Send(self._some(), Proposal(vote, block)))
+                to = self._all() if misstates else self._some()
+                sends.append(Send(to, Proposal(vote, block)))
         return sends
 
     def _make_up(self, view: int, clock_ms: int) -> Block | None:
@@ -180,12 +182,55 @@ class Liar:
             skips=why.skips_digest,
             leaf_count=len(built.leaves),
             size=built.state.size,
-            root=built.state.root if self.random.random() < 0.95 else ZERO_HASH,
+            root=built.state.root,
             state=built.state.digest,
             time_ms=time_ms,
             proposer=self.member,
         )
         return Block(header, built.leaves, why)
+
+    def _misstate(self, view: int, clock_ms: int) -> Block | None:
+        """A block that is right in all but one thing: what its header says comes of it."""
+        parent = self._proven_parent(view)
+        if parent is None:
+            return None
+        height, parent_view = self._heights[parent]
+        state = self._states[parent]
+        time_ms = max(state.time_ms + 1, clock_ms)
+        text = f"misstated{self.random.randint(0, 10**9)}"
+        built = self._executor.build(state, [write_leaf(text)], time_ms)
+        skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
+        certificate = self._table.notarization(parent_view) if parent_view else None
+        why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
+        header = Header(
+            net=self.genesis.net_bytes,
+            epoch=0,
+            view=view,
+            height=height + 1,
+            parent=parent,
+            parent_view=parent_view,
+            skips=why.skips_digest,
+            leaf_count=len(built.leaves),
+            size=built.state.size,
+            root=built.state.root,
+            state=built.state.digest,
+            time_ms=time_ms,
+            proposer=self.member,
+        )
+        lies = ({"size": header.size + 1}, {"root": ZERO_HASH}, {"state": ZERO_HASH})
+        return Block(replace(header, **self.random.choice(lies)), built.leaves, why)
+
+    def _proven_parent(self, view: int) -> bytes | None:
+        """The newest block on which a leader of this view may build, with proof of all of it."""
+        for hashed, (_, below) in sorted(self._heights.items(), key=lambda item: -item[1][1]):
+            if below >= view:
+                continue
+            certificate = self._table.notarization(below) if below else None
+            if below and (certificate is None or certificate.block != hashed):
+                continue
+            if all(self._table.nullification(gap) for gap in range(below + 1, view)):
+                return hashed
+        return None
 
     def _forge_parent(self, view: int, clock_ms: int) -> bytes | None:
         """A block of an earlier view, in the name of its leader, whose vote it does not have."""
@@ -227,8 +272,11 @@ class Liar:
         named = ZERO_HASH if kind is NULLIFY else block
         return Vote.sign(self.genesis, self._key, self.member, kind, view, named)
 
+    def _all(self) -> tuple[int, ...]:
+        return tuple(m for m in range(len(self.genesis.members)) if m != self.member)
+
     def _some(self) -> tuple[int, ...]:
-        others = [m for m in range(len(self.genesis.members)) if m != self.member]
+        others = self._all()
         if self.random.random() < 0.4:
-            return tuple(others)
+            return others
         return tuple(sorted(self.random.sample(others, self.random.randint(1, len(others)))))

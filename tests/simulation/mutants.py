@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from faults import Faults
 
+from tilth_ledger import block_tree
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.blocks import Header, Justification
 from tilth_ledger.genesis import Genesis
@@ -46,6 +49,22 @@ class NullifiesAfterFinalize(VoterRules):
         return True
 
 
+@contextmanager
+def unchecked(what: str) -> Iterator[None]:
+    """A block may state another outcome than it has: in its size, root or state (V1)."""
+    checked = block_tree._expect
+
+    def expect(name: str, found: object, expected: object) -> None:
+        if name != what:
+            checked(name, found, expected)
+
+    block_tree._expect = expect
+    try:
+        yield
+    finally:
+        block_tree._expect = checked
+
+
 MUTANTS: dict[str, type[VoterRules]] = {
     "parent certificate": NoParentCertificate,
     "skip proof": NoSkipProof,
@@ -53,6 +72,7 @@ MUTANTS: dict[str, type[VoterRules]] = {
     "no finalize after nullify": FinalizesAfterNullify,
     "no nullify after finalize": NullifiesAfterFinalize,
 }
+OUTCOMES = ("size", "root", "state")  # what a header states of its block's outcome
 
 # One of four lies (or is two), messages are lost and late, nodes crash: made to hurt.
 LIAR = Faults(

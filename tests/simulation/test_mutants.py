@@ -12,7 +12,7 @@ from itertools import takewhile
 import pytest
 from checker import Violation
 from faults import Faults
-from mutants import LIAR, MUTANTS, TWINS
+from mutants import LIAR, MUTANTS, OUTCOMES, TWINS, unchecked
 from world import World
 
 from tilth_ledger.ballot import VoterRules
@@ -43,3 +43,12 @@ def test_a_rule_left_out_is_noticed_and_only_then(rule: str, faults: Faults) -> 
     survived = list(takewhile(lambda seed: passes(seed, faults, MUTANTS[rule]), seeds))
     assert len(survived) < MOST_SEEDS, "look for better faults, or a scenario, that catches it"
     assert passes(len(survived), faults, None)
+
+
+@pytest.mark.parametrize("what", OUTCOMES)
+def test_an_outcome_that_nobody_checks_is_noticed_and_only_then(what: str) -> None:
+    seeds = range(MOST_SEEDS)
+    with unchecked(what):
+        survived = list(takewhile(lambda seed: passes(seed, LIAR, None), seeds))
+    assert len(survived) < MOST_SEEDS, "let the liar lie more"
+    assert passes(len(survived), LIAR, None)
