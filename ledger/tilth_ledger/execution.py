@@ -198,6 +198,16 @@ class Executor:
             operations.check(operation)
         return decoded.id
 
+    def prepare(self, leaf: bytes) -> tuple[Leaf, Entry]:
+        """Take a leaf in ahead of its execution, which will then ask for no signature: verifying
+        it (`verify_author`), at leisure and perhaps elsewhere, is left to the caller. Raises
+        `InvalidInput` when the form does not hold."""
+        decoded, entry = self._parse(leaf)
+        for operation in entry.operations:
+            operations.check(operation)
+        self._remember(sha256(leaf).digest(), _Checked(decoded.id, entry))
+        return decoded, entry
+
     def check(self, parent: State, leaf: bytes, time_ms: int) -> None:
         """Execute a submitted leaf on `parent` and forget it: raises what it would be refused
         for."""
@@ -256,10 +266,13 @@ class Executor:
         # The key follows from the author's id, so a cached verdict never depends on rows.
         verify_author(decoded, PublicKey.from_hex(identity["public"]))
         checked = _Checked(decoded.id, entry)
+        self._remember(digest, checked)
+        return checked
+
+    def _remember(self, digest: bytes, checked: _Checked) -> None:
         self._cache[digest] = checked
         if len(self._cache) > CACHED_LEAVES:
             self._cache.popitem(last=False)
-        return checked
 
     def _parse(self, leaf: bytes) -> tuple[Leaf, Entry]:
         decoded = Leaf.decode(leaf)

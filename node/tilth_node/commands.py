@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tilth_node import audit_command
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
@@ -23,6 +24,7 @@ def register(subparsers: Any) -> None:
     """Add the node's nouns to the command line."""
     _register_node(subparsers)
     _register_network(subparsers)
+    audit_command.register(subparsers)
     demo.register(subparsers)
 
 

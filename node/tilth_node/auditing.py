@@ -1,0 +1,102 @@
+"""A whole ledger verified again, offline, from a node's folder or a copy of it.
+
+- Reads `genesis.json` and `ledger.db` (with its `-wal`) and nothing else; writes nothing; a node
+  may run on the folder meanwhile.
+- Signatures are verified in threads beside the execution: the library lets go of Python's lock.
+- Memory: a window of blocks, and all rows of the state, about 1 KB each.
+
+Leaves to others: what is checked (tilth_ledger.audit), reading SQLite
+(storage.ledger_copy), the command (audit_command).
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from tilth_ledger.audit import Audit
+from tilth_ledger.audit_checks import Check, Outcome
+from tilth_ledger.canonical import sha256_hex
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.findings import Counts, Finding, Report, finding
+from tilth_ledger.genesis import Genesis
+from tilth_node.errors import StorageFailed
+from tilth_node.folder import Folder
+from tilth_node.storage.ledger_copy import LedgerCopy
+
+CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
+
+Show = Callable[[Counts, int], None]
+
+
+def audit(path: Path, expected_hash: str | None = None, show: Show | None = None) -> Report:
+    """Audit the ledger in a folder; `show` gets what was checked so far and the last height.
+
+    Raises InvalidInput or OSError when there is nothing that can be read.
+    """
+    folder = Folder(path)
+    genesis = _genesis(folder, expected_hash)
+    auditor = Audit(genesis)
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
+    try:
+        with LedgerCopy(folder.database) as copy:
+            return _through(auditor, copy, pool, show or _silent)
+    except StorageFailed as error:
+        # The file opened, so what was read of it stands, and that it broke off is a finding.
+        auditor.report.add(finding("storage", str(folder.database), error, "a file that reads"))
+        auditor.report.stopped.append("the file cannot be read on: the rest was not checked")
+        return auditor.report
+    finally:
+        pool.shutdown(cancel_futures=True)  # at Ctrl-C nothing but a turn of work is waited for
+
+
+def _through(auditor: Audit, copy: LedgerCopy, pool: ThreadPoolExecutor, show: Show) -> Report:
+    def verify(checks: Sequence[Check]) -> Outcome:
+        return _begun(pool, checks)
+
+    height = copy.height()
+    for counts in auditor.follow(copy.more_blocks(), verify):
+        show(counts, height)
+    with copy.still():  # a running node has gone on: the last blocks and the rows of one moment
+        height = copy.height()
+        for counts in auditor.follow(copy.more_blocks(), verify):
+            show(counts, height)
+        report = auditor.finish(copy.beside())
+        for problem in copy.problems():
+            report.add(finding("storage", str(copy.path), problem, "a whole file"))
+    return report
+
+
+def _begun(pool: ThreadPoolExecutor, checks: Sequence[Check]) -> Outcome:
+    turns: list[Future[list[Finding]]] = [
+        pool.submit(_verified, checks[start : start + CHECKS_PER_TURN])
+        for start in range(0, len(checks), CHECKS_PER_TURN)
+    ]
+    return lambda: [found for turn in turns for found in turn.result()]
+
+
+def _verified(checks: Iterable[Check]) -> list[Finding]:
+    return [found for check in checks if (found := check()) is not None]
+
+
+def _genesis(folder: Folder, expected_hash: str | None) -> Genesis:
+    for path in (folder.genesis, folder.database):
+        if not path.is_file():
+            raise InvalidInput(
+                f"{folder.path} holds no ledger",
+                found=f"no file {path.name}",
+                expected="the folder of a node that has run, or a copy of it",
+            )
+    data = folder.genesis.read_bytes()
+    if expected_hash is not None and sha256_hex(data) != expected_hash:
+        raise InvalidInput(
+            "this is not the genesis that was agreed on",
+            found=sha256_hex(data),
+            expected=expected_hash,
+            remedy="get the file again, and compare the hash with the other sites",
+        )
+    return Genesis.parse(data)
+
+
+def _silent(_counts: Counts, _height: int) -> None:
+    """For who wants the report alone."""

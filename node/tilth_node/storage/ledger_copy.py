@@ -1,0 +1,180 @@
+"""A ledger's file as an auditor reads it: verbatim, read-only, beside a node or far from one.
+
+- Nothing is written: neither into the file nor, where it can be helped, beside it.
+- Blocks are read in pages, each a query of its own, so that a running node's checkpoint waits for
+  nobody; what must belong together (the newest blocks, all rows) is read inside `still()`.
+- Values come as the file holds them: a value of another type than was written is shown as bytes,
+  never believed.
+
+Leaves to others: what any of it means (tilth_ledger.audit).
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tilth_ledger.audit import StoredBlock
+from tilth_ledger.audit_rows import Stored
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.merkle import NewNode
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.ledger_store import VERSION
+
+BLOCKS_PER_PAGE = 64
+MOST_LEAVES = 65_536  # of one block, whatever a broken file says
+
+
+class LedgerCopy:
+    """One ledger file. Raises InvalidInput when it cannot be opened, StorageFailed when it cannot
+    be read on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = _opened(path)
+        self._height = self._size = 0
+
+    def __enter__(self) -> "LedgerCopy":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.close()
+
+    def height(self) -> int:
+        """The height of the newest block now."""
+        ((found,),) = self._read("SELECT coalesce(max(height), 0) FROM blocks")
+        return int(found)
+
+    def more_blocks(self) -> Iterator[StoredBlock]:
+        """Blocks above those that were read before."""
+        query = (
+            "SELECT height, size, header, justification, certificate FROM blocks"
+            " WHERE height > ? ORDER BY height LIMIT ?"
+        )
+        while page := self._read(query, self._height, BLOCKS_PER_PAGE):
+            for row in page:
+                yield self._block(*row)
+
+    def _block(
+        self, height: int, size: object, header: object, why: object, certificate: object
+    ) -> StoredBlock:
+        start, end = self._size, size if isinstance(size, int) else self._size
+        leaves = self._read(
+            "SELECT leaf FROM leaves WHERE position >= ? AND position < ? ORDER BY position"
+            " LIMIT ?",
+            *(start, end, MOST_LEAVES),
+        )
+        self._height, self._size = height, max(start, min(end, start + MOST_LEAVES))
+        return StoredBlock(
+            height,
+            end,
+            _bytes(header),
+            _bytes(why),
+            tuple(_bytes(leaf) for (leaf,) in leaves),
+            None if certificate is None else _bytes(certificate),
+            tuple(self._nodes(start, self._size)),
+        )
+
+    def _nodes(self, start: int, end: int) -> Iterator[NewNode]:
+        """The complete subtrees that leaves [start, end) completed."""
+        level = 0
+        while start >> level < end >> level:
+            found = self._read(
+                "SELECT position, hash FROM nodes WHERE level = ? AND position >= ?"
+                " AND position < ?",
+                *(level, start >> level, end >> level),
+            )
+            yield from ((level, position, _bytes(hashed)) for position, hashed in found)
+            level += 1
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Everything read inside is of one moment, whatever a node writes meanwhile."""
+        self._read("BEGIN")
+        try:
+            yield
+        finally:
+            self._reader.rollback()
+
+    def beside(self) -> Stored:
+        """What is stored beside the blocks."""
+        ((leaves,),) = self._read("SELECT count(*) FROM leaves")
+        ((nodes,),) = self._read("SELECT count(*) FROM nodes")
+        accumulator = self._read("SELECT state FROM accumulator")
+        state = _bytes(accumulator[0][0]) if accumulator else None
+        return Stored(self._rows(), state, leaves, nodes)
+
+    def _rows(self) -> Iterator[tuple[str, bytes]]:
+        try:
+            for key, value in self._reader.execute("SELECT key, value FROM rows"):
+                yield str(key), _bytes(value)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def problems(self) -> list[str]:
+        """What SQLite itself finds wrong with its pages and indexes."""
+        found = [str(line) for (line,) in self._read("PRAGMA integrity_check(10)")]
+        return [] if found == ["ok"] else found
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(query, values).fetchall()
+        except (sqlite3.Error, OverflowError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StorageFailed:
+        return StorageFailed(
+            "the ledger's file cannot be read on",
+            found=f"{type(error).__name__}: {error}",
+            remedy=f"look at the disk of {self.path}; the other nodes hold the same ledger",
+        )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A read-only connection; on a read-only disk without a write-ahead log, one that asks for no
+    lock."""
+    refusal: Exception | None = None
+    for options in ["mode=ro"] if _has_log(path) else ["mode=ro", "mode=ro&immutable=1"]:
+        try:
+            reader = sqlite3.connect(
+                f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None
+            )
+            reader.text_factory = _text
+            ((version,),) = reader.execute("PRAGMA user_version").fetchall()
+            reader.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        except sqlite3.Error as error:
+            refusal = error
+            continue
+        if version == VERSION:
+            return reader
+        reader.close()
+        raise InvalidInput(
+            f"{path} is of another version of this software",
+            found=f"schema {version}",
+            expected=f"schema {VERSION}",
+        )
+    raise InvalidInput(
+        f"{path} cannot be opened",
+        found=str(refusal),
+        expected="a ledger's file, with its -wal beside it if there is one",
+    )
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else f"not bytes: {value!r}".encode()
