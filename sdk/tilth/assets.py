@@ -4,12 +4,13 @@ A key is `<organization>/<32 hexadecimal digits>`; the organization in it is the
 client (client.py) fetches rows and hands them to `from_row`; nothing here talks to a node.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilth.errors import InvalidInput
 from tilth_ledger.operations import metric_digest
+from tilth_ledger.transitions import FINAL, OPEN, effective_state
 
 Row = Mapping[str, Any]
 
@@ -210,7 +211,7 @@ class TaskStatus:
 
     @property
     def open(self) -> bool:
-        return self.state in {"waiting", "todo", "doing"}
+        return self.state in OPEN
 
     @property
     def value(self) -> str:
@@ -244,36 +245,65 @@ class PlanStatus:
     key: str
     name: str
     owner: str
-    status: str  # running, done, failed, stopped, canceled, unsealed
+    status: str  # waiting, todo, doing, done, failed, canceled; or unsealed: parts are missing
     count: int
     done: int = 0
     failed: int = 0
+    canceled: int = 0
     final: tuple[str, ...] = ()
     tag: str = ""
     facts: Row = field(default_factory=dict, repr=False)
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it can still happen, but by a retry."""
+        return self.status in FINAL
+
     @classmethod
-    def from_row(cls, key: str, row: Row, progress: Row | None = None) -> "PlanStatus":
+    def from_row(
+        cls,
+        key: str,
+        row: Row,
+        progress: Row | None = None,
+        work: Sequence[str] = (),
+        time_ms: int | None = None,
+    ) -> "PlanStatus":
+        """`work`: the stored states of its open tasks; `time_ms`: ledger time, for its expiry."""
         count = row.get("tasks", 0)
         done, failed = ((progress or {}).get(name, 0) for name in ("done", "failed"))
+        stops = row.get("stops", 0)
+        states = {
+            effective_state({"state": each, "stops": stops}, {"stops": stops, **row}, time_ms)
+            for each in work
+        }
+        ended = states <= {*FINAL}
         return cls(
             key=key,
             name=row["name"],
             owner=row["owner"],
-            status=_plan_status(row["status"], count, done, failed),
+            status=_plan_status(row, time_ms, states, done == count, bool(failed)),
             count=count,
             done=done,
             failed=failed,
+            canceled=count - done - failed - (0 if ended else len(work)),
             final=tuple(row.get("final", ())),
             tag=row.get("tag", ""),
             facts=row,
         )
 
 
-def _plan_status(status: str, count: int, done: int, failed: int) -> str:
-    """The ledger says whether tasks may be added; people ask whether it is over."""
-    if status not in {"open", "closed"}:
-        return status
-    if status == "closed" and count and done == count:
-        return "done"
-    return "failed" if failed and done + failed == count else "running"
+def _plan_status(
+    row: Row, time_ms: int | None, states: Collection[str], all_done: bool, any_failed: bool
+) -> str:
+    """One word for all tasks of a plan: the most lively state, then the worst end."""
+    expired = time_ms is not None and time_ms > row["expires_ms"]
+    if row["status"] == "unsealed":
+        return "canceled" if expired else "unsealed"
+    for state in ("doing", "todo", "waiting"):
+        if state in states:
+            return state
+    if row["status"] == "open" and not expired:
+        return "waiting"  # for more tasks, or for its closing
+    if row["status"] == "canceled" or not (all_done or any_failed):
+        return "canceled"
+    return "failed" if any_failed else "done"

@@ -19,15 +19,15 @@ import secrets
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from tilth import profiles
 from tilth.approvals import Approvals
 from tilth.assets import Objective
-from tilth.board import Board, BoardRow, read_board
 from tilth.checks import PlanCheck, check_plan
 from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
+from tilth.leaderboard import Leaderboard, LeaderboardRow, View, read_curve, read_leaderboard
 from tilth.models import Models
 from tilth.objectives import Objectives
 from tilth.plan import Plan
@@ -38,6 +38,7 @@ from tilth.run import Run
 from tilth.samples import Samples
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaderboard import history as revisions
 from tilth_ledger.leaf import Leaf, write_entry
 
 # An entry that was not recorded by then never will be: rule A5.
@@ -144,13 +145,23 @@ class Network:
                 self.record(*missing)
         return self.plans.one(key)
 
-    def leaderboard(
-        self, objective: Objective, *, revision: int | None = None, finals_only: bool = True
-    ) -> Board:
-        """The board of an objective, rebuilt here from the ledger's rows (rule B1)."""
-        return read_board(self, objective, revision=revision, finals_only=finals_only)
+    def leaderboard(self, objective: Objective, **view: Unpack[View]) -> Leaderboard:
+        """The board of an objective, rebuilt here from the ledger's rows (rule B1); what of it,
+        says leaderboard.View: revision, finals_only, size, where, best, top, limit, page."""
+        return read_leaderboard(self, objective, view)
 
-    def export(self, row: BoardRow, file: str | Path) -> Path:
+    def history(self, objective: Objective, **view: Unpack[View]) -> tuple[Leaderboard, ...]:
+        """The boards of all revisions of an objective, newest first."""
+        return tuple(
+            read_leaderboard(self, objective, {**view, "revision": number})
+            for number in revisions(self.rows, objective.key)
+        )
+
+    def certified_curve(self, objective: Objective, plan: str) -> tuple[tuple[int, str], ...]:
+        """(rank, certified value) of the models of a plan (a key), in the order of training."""
+        return read_curve(self, objective, plan)
+
+    def export(self, row: LeaderboardRow, file: str | Path) -> Path:
         """Writes a row as a proof bundle, which `tilth.verify` checks without any node."""
         bundle = self.transport.prove(row.index, row.evidence)
         path = Path(file)

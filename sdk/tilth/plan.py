@@ -17,7 +17,7 @@ Invariants:
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypedDict, Unpack
@@ -107,6 +107,7 @@ class Plan:
         metadata: Mapping[str, str] | None = None,
         on_failure: str = "stop",
         seed: int = 0,
+        open: bool = False,  # noqa: A002 - the ledger's word: more tasks may follow, until closed
     ) -> None:
         self.id = secrets.token_hex(16)
         self.name = name
@@ -114,6 +115,7 @@ class Plan:
         self.metadata = dict(metadata or {})
         self.on_failure = on_failure
         self.seed = seed
+        self.open = open
         self.tasks: list[Task] = []
         self.finals: list[Task] = []
         self.objectives: list[str] = []
@@ -225,6 +227,17 @@ class Plan:
                 entries.append([part])
         return entries
 
+    def extension(self, organization: str, known: Collection[str]) -> list[Operation]:
+        """The tasks that are not among `known` keys, in parts, with those of them that are final:
+        what extends an open plan."""
+        new = [task for task in self.tasks if f"{organization}/{task.id}" not in known]
+        finals = {f"{organization}/{task.id}" for task in self.finals}
+        parts = _parts([_task(task, organization) for task in new])
+        return [
+            {"tasks": tasks} | _given(final=[t["key"] for t in tasks if t["key"] in finals])
+            for tasks in parts
+        ]
+
     def _add(
         self, kind: str, worker: str, algo: Algo | Builtin, inputs: tuple[Input, ...], **rest: Any
     ) -> Task:
@@ -253,6 +266,7 @@ class Plan:
                     "a task reads a task of another plan",
                     found=f"{each.source.kind} at {each.source.worker}",
                     expected="a task of this plan, or tilth.plan.Model(key)",
+                    remedy="Build all tasks of one graph with the same Plan.",
                 )
 
     def _name(self, objective: Objective) -> None:
@@ -268,7 +282,7 @@ class Plan:
             "final": [f"{organization}/{task.id}" for task in self.finals],
             "objectives": list(self.objectives),
             "parts": parts,
-            "open": False,
+            "open": self.open,
         }
         return operation | _given(tag=self.tag, metadata=self.metadata)
 
@@ -327,6 +341,7 @@ def wire(value: Any) -> Any:
             found=repr(value),
             expected="text, whole number, yes/no, or a decimal of at most 18 digits, 12 of them "
             "behind the point",
+            remedy="Round it, or write it as text.",
         )
     return text
 

@@ -1,6 +1,7 @@
 """Compute plans and their tasks on the ledger, by name or key."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilth.assets import PlanStatus, TaskStatus
@@ -21,8 +22,11 @@ class Plans:
 
     def list(self, *, owner: str | None = None) -> tuple[PlanStatus, ...]:
         prefix = f"plan/{owner}/" if owner else "plan/"
+        found = list(self._net.rows.scan(prefix))
+        work = _work(self._net) if found else {}
+        time_ms = self._net.status()["time_ms"] if found else None
         return tuple(
-            self._read(key.removeprefix("plan/"), row) for key, row in self._net.rows.scan(prefix)
+            self._read(key.removeprefix("plan/"), row, work, time_ms) for key, row in found
         )
 
     def one(self, key: str) -> Run:
@@ -41,7 +45,7 @@ class Plans:
         )
 
     def status(self, key: str) -> PlanStatus:
-        return self._read(key, self.row(key))
+        return self._read(key, self.row(key), _work(self._net), self._net.status()["time_ms"])
 
     def row(self, key: str) -> dict[str, Any]:
         """The plan's row; raises InvalidInput when there is none."""
@@ -55,8 +59,19 @@ class Plans:
             )
         return row
 
-    def _read(self, key: str, row: dict[str, Any]) -> PlanStatus:
-        return PlanStatus.from_row(key, row, self._net.rows.get(f"progress/{key}"))
+    def _read(
+        self, key: str, row: dict[str, Any], work: Mapping[str, Sequence[str]], time_ms: int | None
+    ) -> PlanStatus:
+        progress = self._net.rows.get(f"progress/{key}")
+        return PlanStatus.from_row(key, row, progress, work.get(key, ()), time_ms)
+
+
+def _work(net: "Network") -> dict[str, list[str]]:
+    """The states of all open tasks, by plan."""
+    states: dict[str, list[str]] = {}
+    for _, row in net.rows.scan("work/"):
+        states.setdefault(row["plan"], []).append(row["state"])
+    return states
 
 
 class Tasks:
@@ -74,7 +89,23 @@ class Tasks:
                 expected="a key of the form organization/32 hexadecimal digits",
                 remedy="A plan's tasks: tilth plan show PLAN",
             )
-        return TaskStatus.from_row(key, row, effective_state(row, self._net.plans.row(row["plan"])))
+        plan, time_ms = self._net.plans.row(row["plan"]), self._net.status()["time_ms"]
+        return TaskStatus.from_row(key, row, effective_state(row, plan, time_ms))
+
+    def cancel(self, key: str) -> TaskStatus:
+        """Stops one open task, and what cannot come without it. For its plan's owner, or an admin
+        of its worker (rule L3)."""
+        return self._say("task.cancel", key)
+
+    def close(self, key: str) -> TaskStatus:
+        """Lets an aggregate begin with the inputs that are there, at least what it needs. For its
+        plan's owner (rule R7)."""
+        return self._say("task.close", key)
+
+    def _say(self, operation: str, key: str) -> TaskStatus:
+        self.one(key)
+        self._net.record({"op": operation, "task": key})
+        return self.one(key)
 
     def log(self, key: str) -> str:
         """What the task's code printed. Raises Refused (P6) without the right to read it."""
@@ -86,6 +117,7 @@ class Tasks:
                 "this task has no log",
                 found=f"{task.kind} at {task.worker}, {task.state}",
                 expected="a task that has run, and whose code printed something",
+                remedy=f"See how far it is with: tilth task show {key}",
             )
         return fetch(self._net, log["digest"] if isinstance(log, dict) else log).decode(
             "utf-8", "replace"
@@ -101,6 +133,7 @@ class Tasks:
                 "this task has no report",
                 found=f"{task.kind} at {task.worker}, {task.state}",
                 expected="a task that is done",
+                remedy=f"Wait for it with: tilth plan watch {task.plan}",
             )
         digest = stated["digest"] if isinstance(stated, dict) else stated
         found: dict[str, Any] = json.loads(fetch(self._net, digest))

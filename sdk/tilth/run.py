@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilth.assets import PlanStatus, TaskStatus
-from tilth.board import BoardRow
 from tilth.curve import Curve, curve_of
 from tilth.errors import InvalidInput, Refused, TilthError
+from tilth.leaderboard import LeaderboardRow
+from tilth.plan import Plan
 from tilth.progress import Progress, reporter
-from tilth_ledger.transitions import effective_state
+from tilth_ledger.transitions import OPEN, effective_state
 
 if TYPE_CHECKING:
     from tilth.client import Network
@@ -37,7 +38,7 @@ class Outcome:
         lines = [f"{self.name}: {counts}", *self.failures]
         if self.failures:
             lines.append(f"repeat what failed with: tilth plan retry {self.key}")
-        elif not self.ok and self.states.keys() & {"waiting", "todo", "doing"}:
+        elif not self.ok and self.states.keys() & {*OPEN}:
             lines.append(f"still running; follow it with: tilth plan watch {self.key}")
         return "\n".join(lines)
 
@@ -49,6 +50,7 @@ class View:
     plan: Mapping[str, Any]
     keys: frozenset[str]
     rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    time_ms: int | None = None  # ledger time when the view was opened: a plan may have expired
 
     def take(self, rows: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
         for key, row in rows:
@@ -62,7 +64,7 @@ class View:
     def tasks(self) -> tuple[TaskStatus, ...]:
         """In the order in which they can run."""
         found = (
-            TaskStatus.from_row(key, row, effective_state(row, self.plan))
+            TaskStatus.from_row(key, row, effective_state(row, self.plan, self.time_ms))
             for key, row in self.rows.items()
         )
         return tuple(sorted(found, key=lambda task: (task.rank, task.worker, task.key)))
@@ -130,7 +132,7 @@ class Run:
         return found
 
     @property
-    def final(self) -> BoardRow:
+    def final(self) -> LeaderboardRow:
         """The leaderboard row of the plan's final model. Raises InvalidInput when there is none."""
         for objective in self.plan.facts.get("objectives", ()):
             board = self._net.leaderboard(self._net.objectives.find(objective))
@@ -154,15 +156,36 @@ class Run:
     def cancel(self) -> None:
         """Stops what is not finished: one small entry, whatever the plan's size. Raises
         InvalidInput when nothing is open."""
-        status = self._net.plans.status(self.key).status
-        if status in {"done", "canceled", "stopped"}:
+        standing = self._net.plans.status(self.key)
+        if standing.over:
             raise InvalidInput(
                 "nothing of this plan is left to stop",
-                found=f"plan {self.plan.name!r} is {status}",
+                found=f"plan {self.plan.name!r} is {standing.status}",
                 expected="a plan with open tasks",
+                remedy=f"Look at it with: tilth plan show {self.key}",
             )
         self._net.record({"op": "plan.cancel", "plan": self.key})
         self.plan = self._net.plans.status(self.key)
+
+    def close(self) -> None:
+        """Ends the extension of an open plan: it is over when its last task is (rule L5)."""
+        self._net.record({"op": "plan.close", "plan": self.key})
+        self.plan = self._net.plans.status(self.key)
+
+    def extend(self, more: "Plan | Sequence[Mapping[str, Any]]") -> "Run":
+        """Adds tasks to an open plan: those of `more` that the ledger does not have yet, or tasks
+        as `plan.tasks` holds them (ledger/README.md). Raises Refused (L5) when it is closed."""
+        if isinstance(more, Plan):
+            known = self._view().keys
+            parts = more.extension(self._net.organization, known)
+        else:
+            parts = [{"tasks": [dict(each) for each in more]}]
+        number = self._net.plans.row(self.key)["received"]
+        for place, part in enumerate(parts):
+            where = {"op": "plan.tasks", "plan": self.key, "part": number + place}
+            self._net.record({**where, **part})
+        self.plan = self._net.plans.status(self.key)
+        return self
 
     def retry(self) -> tuple[TaskStatus, ...]:
         """Reopens what failed; what was canceled because of it opens again with it."""
@@ -176,7 +199,8 @@ class Run:
         keys = frozenset(
             key.removeprefix(prefix).partition("/")[2] for key, _ in self._net.rows.scan(prefix)
         )
-        return View(self._net.plans.row(self.key), keys)
+        plan, time_ms = self._net.plans.row(self.key), self._net.status()["time_ms"]
+        return View(plan, keys, time_ms=time_ms)
 
     def _follow(self, view: View, progress: Progress) -> None:
         prefixes = [f"task/{key}" for key in sorted(view.keys)]

@@ -13,8 +13,9 @@ from network import Network
 
 import tilth
 from tilth import InvalidInput, Refused, profiles
-from tilth.algorithm import Algorithm, Parameter
+from tilth.algorithm import Algorithm, Parameter, weights
 from tilth.cli import main
+from tilth.plan import Model
 from tilth.strategies import FedAvg
 
 OPENER = """
@@ -207,8 +208,8 @@ def test_every_reading_command_answers_in_words_and_in_json(sites, data, capsys,
     task, trained = (each.key for each in run.tasks()[:2])
     assert run.reports()[trained]["scalars"].keys() == {"mean"}
     commands = [
-        *("algo list", "algo show Threshold", "approval list", "board threshold"),
-        *("board threshold --all --revision 1", "data list", f"data sets {name}"),
+        *("algo list", "algo show Threshold", "approval list", "leaderboard threshold"),
+        *("leaderboard threshold --all --revision 1", "data list", f"data sets {name}"),
         *("environment list", "identity list", "ledger show 0"),
         *("ledger row organization/hospital-a", "model list", f"model list {run.key}"),
         *("objective list", "objective show threshold", "objective accept threshold"),
@@ -342,3 +343,136 @@ def test_a_stranger_is_told_who_lets_keys_in_and_only_an_admin_does(sites, place
 
     with pytest.raises(Refused, match="A1"):  # an owner is no admin
         net.identities.add(visitor.public.hex, roles=["auditor"])
+
+
+def cli(capsys, *words, profile="hospital-a"):
+    """What a command answers, in words and in JSON; it must succeed."""
+    code, shown = main([*words, "--profile", profile, "--json"]), capsys.readouterr()
+    assert code == 0, shown.out + shown.err
+    return json.loads(shown.out)
+
+
+@pytest.mark.rule("B4")
+def test_a_leaderboard_is_cut_filtered_grouped_paged_and_looked_back_on(sites, data, capsys, name):
+    net = sites[0]
+    goal = net.objectives.add(name, metric="accuracy", datasets=data[:1])
+    runs = []
+    for number, rate in enumerate((0.1, 0.9)):
+        made = FedAvg(
+            net.algos.add(Threshold), rounds=1, aggregate_at="hospital-a", parameters={"rate": rate}
+        ).plan(data[:1], final_test=goal, name=f"{name}-{number}")
+        runs.append(net.submit(made).watch(quiet=True))
+        if number == 0:
+            size = net.status()["size"]
+    board = cli(capsys, "leaderboard", name)["rows"]
+    assert len(board) == 2
+
+    assert {r["rank"] for r in cli(capsys, "leaderboard", name, "--top", "1")["rows"]} == {1}
+    [only] = cli(capsys, "leaderboard", name, "--where", f"plan={runs[1].key}")["rows"]
+    assert only["plan"] == runs[1].key
+    assert len(cli(capsys, "leaderboard", name, "--where", "algo=Threshold")["rows"]) == 2
+    assert cli(capsys, "leaderboard", name, "--where", "organization=hospital-b")["rows"] == []
+    assert len(cli(capsys, "leaderboard", name, "--group-by", "organization")["rows"]) == 1
+
+    first = cli(capsys, "leaderboard", name, "--limit", "1")
+    second = cli(capsys, "leaderboard", name, "--limit", "1", "--page", str(first["next"]))
+    assert [*first["rows"], *second["rows"]] == board
+    assert second["next"] is None
+
+    [early] = cli(capsys, "leaderboard", name, "--at", str(size))["rows"]
+    assert early["plan"] == runs[0].key
+    [history] = cli(capsys, "leaderboard", name, "--history")
+    assert history["rows"] == board
+    [point] = cli(capsys, "leaderboard", name, "--curve", runs[0].key)
+    assert point["value"] == early["value"]
+
+    for wrong in (["--where", "color=red"], ["--where", "red"], ["--group-by", "color"]):
+        assert main(["leaderboard", name, *wrong, "--profile", "hospital-a"]) == 1
+        assert "to do" in capsys.readouterr().err
+    assert main(["leaderboard", name, "--at", "99999999", "--profile", "hospital-a"]) == 1
+
+
+@pytest.mark.rule("L5")
+def test_an_open_plan_is_extended_and_closed(sites, data, capsys, place):
+    net = sites[0]
+    algo = net.algos.add(Threshold)
+    plan = tilth.Plan("open", open=True)
+    start = plan.init(algo, at="hospital-a")
+    run = net.submit(plan)
+    assert not run.plan.over
+
+    plan.train(algo, data[0], start)
+    assert run.extend(plan).plan.count == 2
+    [[_, part]] = plan.entries("hospital-a")
+    again = {**part["tasks"][1], "key": net.new_key()}
+    (place / "more.json").write_text(json.dumps([again]))
+    assert cli(capsys, "plan", "extend", run.key, str(place / "more.json"))["count"] == 3
+    (place / "wrong.json").write_text("{}")
+    assert main(["plan", "extend", run.key, str(place / "wrong.json")]) == 1
+    capsys.readouterr()
+
+    cli(capsys, "plan", "close", run.key)
+    assert run.watch(quiet=True).plan.status == "done"
+    with pytest.raises(Refused, match="L5"):
+        run.extend([{**again, "key": net.new_key()}])
+
+
+@pytest.mark.rule("L3")
+def test_a_person_cancels_a_task_and_lets_an_aggregate_begin(sites, data, guarded, capsys):
+    mine, _ = sites
+    algo = mine.algos.add(Threshold)
+    made = FedAvg(algo, rounds=1, aggregate_at="hospital-a", at_least=1).plan([data[0], guarded])
+    run = mine.submit(made)
+    trained = next(t for t in made.tasks if t.kind == "train" and t.worker == "hospital-a")
+    mixed = next(t for t in made.tasks if t.kind == "aggregate")
+    watched = mine.transport.watch([f"task/hospital-a/{trained.id}"])
+    next(c for c in watched if any(row and row["state"] == "done" for _, row in c.rows))
+
+    closed = cli(capsys, "task", "close", f"hospital-a/{mixed.id}")
+    assert closed["state"] in {"todo", "doing", "done"}
+    asked = next(t for t in made.tasks if t.kind == "train" and t.worker == "hospital-b")
+    assert cli(capsys, "task", "cancel", f"hospital-a/{asked.id}")["state"] == "canceled"
+
+    ended = run.watch(quiet=True).plan
+    assert (ended.status, ended.canceled) == ("canceled", 1)
+    with pytest.raises(Refused, match="L3"):
+        mine.tasks.cancel(f"hospital-a/{asked.id}")
+
+
+def test_a_plan_whose_tasks_failed_and_were_canceled_is_over(sites, data):
+    net = sites[0]
+    made = FedAvg(net.algos.add(Broken), rounds=2, aggregate_at="hospital-a", at_least=1)
+
+    ended = net.submit(made.plan(data[:1])).watch(quiet=True).plan
+
+    assert (ended.status, ended.over) == ("failed", True)
+    assert ended.done + ended.failed + ended.canceled == ended.count
+    [listed] = [each for each in net.plans.list() if each.key == ended.key]
+    assert listed.status == "failed"
+
+
+@pytest.mark.rule("P2")
+def test_a_model_is_imported_trained_on_narrowed_and_widened(sites, data, capsys, place):
+    net = sites[0]
+    file = place / "start.h5"
+    file.write_bytes(weights.write({"t": np.zeros(1)}))
+    options = ["--origin", "a study", "--use", "hospital-b"]
+    brought = cli(capsys, "model", "import", str(file), *options)
+    assert net.models.download(brought["task"], place / "brought").is_dir()
+
+    plan = tilth.Plan("from elsewhere")
+    plan.train(net.algos.add(Threshold), data[0], Model(brought["task"]))
+    run = net.submit(plan).watch(quiet=True)
+    [task] = run.tasks()
+    assert task.state == "done"
+
+    cli(capsys, "model", "narrow", task.key, "--download", "hospital-a", "--use", "hospital-a")
+    cli(capsys, "model", "widen", task.key, "--use", "hospital-b")
+    row = net.rows.get(f"model/{task.key}/model")
+    assert row["consents"] == {"use": {"hospital-b": ["hospital-a"]}}
+    with pytest.raises(InvalidInput, match="tilth model narrow"):
+        net.models.narrow(task.key)
+    with pytest.raises(InvalidInput, match="keeps the grants"):
+        net.models.narrow(brought["task"], use=["hospital-a"])
+    with pytest.raises(InvalidInput, match="no model"):
+        net.models.import_(place / "nothing.h5", origin="nowhere")

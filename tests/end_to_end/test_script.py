@@ -101,7 +101,7 @@ def test_the_script_of_the_guide_ends_with_a_verified_row(agreed):
     assert report.ok
     assert str(report) in printed
 
-    shown = tilth_command(["board", "digits accuracy", "--json"], agreed, "hospital-c")
+    shown = tilth_command(["leaderboard", "digits accuracy", "--json"], agreed, "hospital-c")
     [row] = json.loads(shown)["rows"]
     assert row["rank"] == 1
     assert float(row["value"]) > 0.8

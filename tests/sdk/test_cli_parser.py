@@ -38,7 +38,7 @@ def test_the_words_are_nouns_then_verbs():
     words = {" ".join(path) for path, _ in commands()}
 
     assert {
-        *("algo add", "algo list", "board", "data add", "data grant", "data list"),
+        *("algo add", "algo list", "leaderboard", "data add", "data grant", "data list"),
         *("ledger show", "objective accept", "objective add", "objective list"),
         *("objective show", "plan cancel", "plan list", "plan retry", "plan show"),
         *("plan watch", "profile add", "profile list", "row export", "status"),

@@ -6,9 +6,9 @@ import pytest
 
 from tilth import InvalidInput, Refused
 from tilth.assets import PlanStatus, TaskStatus
-from tilth.board import Board, BoardRow
 from tilth.checks import PlanCheck, Work
 from tilth.curve import curve_of
+from tilth.leaderboard import Leaderboard, LeaderboardRow
 from tilth.rights import Right
 from tilth.run import Outcome, View
 
@@ -20,25 +20,58 @@ def task(number, state="done", **more):
     return f"hospital-a/{number:032x}", {**row, **more}
 
 
-def test_a_plan_is_done_when_all_of_its_tasks_are():
-    row = {"name": "p", "owner": "hospital-a", "status": "closed", "tasks": 3}
-
-    states = [
-        PlanStatus.from_row(PLAN, row, {"done": done, "failed": failed}).status
-        for done, failed in ((3, 0), (2, 0), (2, 1))
-    ]
-    assert states == ["done", "running", "failed"]
+def plan(status="closed", tasks=3, **more):
+    facts = {"name": "p", "owner": "hospital-a", "status": status, "tasks": tasks, "stops": 0}
+    return {**facts, "expires_ms": 1_000, **more}
 
 
-@pytest.mark.parametrize("status", ["unsealed", "stopped", "canceled"])
-def test_a_plan_that_cannot_go_on_is_shown_as_the_ledger_has_it(status):
-    row = {"name": "p", "owner": "hospital-a", "status": status, "tasks": 3}
-
-    assert PlanStatus.from_row(PLAN, row, {"done": 3, "failed": 0}).status == status
+def status(row, done=0, failed=0, work=(), time_ms=500):
+    return PlanStatus.from_row(PLAN, row, {"done": done, "failed": failed}, work, time_ms)
 
 
-def view(*tasks, status="closed", stops=0):
-    made = View({"status": status, "stops": stops}, frozenset(key for key, _ in tasks))
+@pytest.mark.parametrize(
+    ("done", "failed", "work", "word"),
+    [
+        (3, 0, (), "done"),
+        (2, 0, ("doing",), "doing"),
+        (0, 1, ("waiting", "todo"), "todo"),
+        (1, 1, ("waiting",), "waiting"),
+        (2, 1, (), "failed"),
+        (1, 1, (), "failed"),  # the third was canceled with the second
+        (2, 0, (), "canceled"),  # one task was canceled by itself
+    ],
+)
+def test_a_plan_says_what_is_open_of_it_and_else_how_it_ended(done, failed, work, word):
+    assert status(plan(), done, failed, work).status == word
+
+
+def test_a_plan_of_failed_done_and_canceled_tasks_is_over_and_counts_them_all():
+    ended = status(plan(tasks=6), 2, 1)
+
+    assert ended.over
+    assert (ended.done, ended.failed, ended.canceled) == (2, 1, 3)
+    assert not status(plan(tasks=6), 2, 1, ("waiting",)).over
+
+
+def test_an_expired_plan_is_over_although_rows_of_open_tasks_stand():
+    assert status(plan(), 1, 0, ("waiting", "waiting"), time_ms=1_001).status == "canceled"
+    assert status(plan("unsealed"), time_ms=1_001).status == "canceled"
+    assert status(plan(), 1, 0, ("waiting", "waiting"), time_ms=1_000).status == "waiting"
+
+
+def test_a_plan_that_was_canceled_or_stopped_is_over_with_work_left():
+    assert status(plan("canceled"), 1, 1, ("todo",)).status == "canceled"
+    assert status(plan("stopped"), 1, 1, ("todo",)).status == "failed"
+
+
+def test_a_plan_that_can_be_extended_is_not_over():
+    assert status(plan("open"), 3).status == "waiting"
+    assert status(plan("unsealed")).status == "unsealed"
+
+
+def view(*tasks, status="closed", stops=0, time_ms=500):
+    row = plan(status, stops=stops)
+    made = View(row, frozenset(key for key, _ in tasks), time_ms=time_ms)
     made.take((f"task/{key}", row) for key, row in tasks)
     return made
 
@@ -53,6 +86,11 @@ def test_a_view_is_not_over_while_a_task_is_missing_or_open():
 
     assert not missing.over
     assert not view(task(1), task(2, "waiting")).over
+
+
+def test_a_view_of_an_expired_plan_is_over():
+    assert view(task(1, "doing", stops=0), time_ms=1_001).over
+    assert not view(task(1, "doing", stops=0), time_ms=1_000).over
 
 
 def test_a_canceled_plan_is_over_without_a_word_about_its_tasks():
@@ -110,18 +148,18 @@ def row(rank, name, value="0.963889", **more):
         "model": "m",
         "index": 7,
     }
-    return BoardRow(rank=rank, name=name, value=value, **{**facts, **more})
+    return LeaderboardRow(rank=rank, name=name, value=value, **{**facts, **more})
 
 
 def test_a_board_prints_rank_score_interval_count_sites_attempts_and_notes(goal):
-    shown = str(Board(goal, 1, (row(1, "ours", notes=("a training site owns test data",)),)))
+    shown = str(Leaderboard(goal, 1, (row(1, "ours", notes=("a training site owns test data",)),)))
 
     for word in ("1 ", "ours", "0.9638", "0.9388 - 0.9805", "360", "0.9700", "3", "training site"):
         assert word in shown
 
 
 def test_a_row_without_all_test_sets_has_no_rank(goal):
-    board = Board(goal, 1, (row(None, "half"),))
+    board = Leaderboard(goal, 1, (row(None, "half"),))
 
     assert "-" in str(board).splitlines()[3]
     with pytest.raises(InvalidInput, match="rank 1"):
@@ -129,16 +167,23 @@ def test_a_row_without_all_test_sets_has_no_rank(goal):
 
 
 def test_the_row_of_a_rank(goal):
-    board = Board(goal, 1, (row(1, "first"), row(2, "second")))
+    board = Leaderboard(goal, 1, (row(1, "first"), row(2, "second")))
 
     assert board.row(2).name == "second"
 
 
 def test_a_board_as_json_holds_every_digit(goal):
-    [found] = Board(goal, 1, (row(1, "ours"),)).as_dict()["rows"]
+    [found] = Leaderboard(goal, 1, (row(1, "ours"),)).as_dict()["rows"]
 
     assert found["value"] == "0.963889"
     assert "net" not in found
+
+
+def test_a_page_names_the_next_and_a_past_board_its_size(goal):
+    shown = str(Leaderboard(goal, 1, (row(1, "ours"),), size=12, next=7))
+
+    assert "as of 12 entries" in shown
+    assert "--page 7" in shown
 
 
 def test_a_check_names_what_is_missing_and_the_command_that_gives_it():

@@ -188,7 +188,7 @@ def _farewell(options: Options, seconds: float) -> None:
     out.say(f"  cd {folder}")
     out.say("  export TILTH_HOME=$PWD/home TILTH_PROFILE=hospital-a")
     out.say("  tilth status")
-    out.say('  tilth board "digits accuracy"')
+    out.say('  tilth leaderboard "digits accuracy"')
     out.say("  tilth plan list")
     out.say("  tilth verify row.json --genesis genesis.json")
     out.say(f"Stop them with: tilth demo --stop {folder}")

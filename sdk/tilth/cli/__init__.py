@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 NOUNS = {
     "algo": "algorithms: untrained code",
     "approval": "your word on tasks that want your data",
-    "board": "leaderboards of objectives",
     "check": "try an algorithm here, on made-up data",
     "data": "datasets of your organization and who may use them",
     "environment": "what code needs to run",
     "identity": "the people and keys of your organization",
+    "leaderboard": "certified results of an objective, best first",
     "ledger": "entries of the ledger",
     "model": "models: what training made",
     "objective": "objectives: a metric and the test sets it is measured on",
@@ -59,7 +59,7 @@ def build_parser(noun: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tilth",
         description="Federated learning with a ledger anyone can verify. New here? `tilth demo "
-        "--keep` starts a network to try things on; `tilth COMMAND --help` shows what a command "
+        "--keep` starts a consortium to try things on; `tilth COMMAND --help` shows what a command "
         "can do.",
         epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
         formatter_class=_wide,
@@ -116,7 +116,12 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     except OSError as error:
         found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _print_error(InvalidInput("a file cannot be read or written", found=found), as_json=as_json)
+        failed = InvalidInput(
+            "a file cannot be read or written",
+            found=found,
+            remedy="Check the path, and who may read and write it.",
+        )
+        _print_error(failed, as_json=as_json)
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "tilth").startswith("tilth"):

@@ -10,6 +10,10 @@ def register(noun: argparse.ArgumentParser) -> None:
     actions = verbs(noun)
     one = verb(actions, "show", _show, "a task, its inputs, its receipt")
     one.add_argument("task", help="key")
+    cancel = verb(actions, "cancel", _cancel, "stop one task (plan's owner, worker's admin)")
+    cancel.add_argument("task", help="key")
+    close = verb(actions, "close", _close, "let an aggregate begin with the inputs that are there")
+    close.add_argument("task", help="key")
     log = verb(actions, "log", _log, "what the task's code printed, if you may read it")
     log.add_argument("task", help="key")
     report = verb(actions, "report", _report, "what the task's code reported, if you may read it")
@@ -21,6 +25,18 @@ def _show(arguments: argparse.Namespace) -> None:
         task = net.tasks.one(arguments.task)
     facts = {**task.facts, "state": task.state}
     show(arguments, facts, json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def _cancel(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        task = net.tasks.cancel(arguments.task)
+    show(arguments, task, f"{task.kind} at {task.worker}: {task.state}")
+
+
+def _close(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        task = net.tasks.close(arguments.task)
+    show(arguments, task, f"{task.kind} at {task.worker}: {task.state}")
 
 
 def _log(arguments: argparse.Namespace) -> None:

@@ -4,10 +4,10 @@ The ranking itself is not made here: it is a pure function of the ledger (rule B
 every reader.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tilth.assets import Objective
 from tilth.errors import InvalidInput
@@ -19,11 +19,14 @@ from tilth_ledger.rows import Rows
 if TYPE_CHECKING:
     from tilth.client import Network
 
+GROUPS = ("algo", "plan", "organization")
+FILTERS = (*GROUPS, "model")
+PAGE = 20  # rows, where only a cursor is given
 PLACES = 4  # digits behind the point on screen; the board holds them all
 
 
 @dataclass(frozen=True, slots=True)
-class BoardRow:
+class LeaderboardRow:
     """One model's certified result on all test sets of an objective's revision."""
 
     rank: int | None  # none while a test set is missing
@@ -53,7 +56,11 @@ class BoardRow:
 
     def _network(self) -> "Network":
         if self.net is None:
-            raise InvalidInput("this row was not read from a node", expected="net.leaderboard(...)")
+            raise InvalidInput(
+                "this row was not read from a node",
+                expected="a row of net.leaderboard(...)",
+                remedy="Read the leaderboard again, through a network.",
+            )
         return self.net
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,23 +73,25 @@ class BoardRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
-    """A leaderboard; prints as a table."""
+class Leaderboard:
+    """The ledger's board of one revision with names; prints as a table."""
 
     objective: Objective
     revision: int
-    rows: tuple[BoardRow, ...]
+    rows: tuple[LeaderboardRow, ...]
+    size: int | None = None  # as of so many entries; none: now
+    next: int | None = None  # the cursor of the next page, if there is one
 
-    def row(self, rank: int) -> BoardRow:
+    def row(self, rank: int) -> LeaderboardRow:
         """The first row of a rank. Raises InvalidInput when there is none."""
         for each in self.rows:
             if each.rank == rank:
                 return each
         raise InvalidInput(
-            f"nothing on this board has rank {rank}",
+            f"nothing on this leaderboard has rank {rank}",
             found=f"{len(self.rows)} rows",
-            expected="a rank that the board shows",
-            remedy=f"Look at it with: tilth board {self.objective.name!r}",
+            expected="a rank that it shows",
+            remedy=f"Look at it with: tilth leaderboard {self.objective.name!r}",
         )
 
     def __str__(self) -> str:
@@ -102,12 +111,15 @@ class Board:
         title = (
             f"{self.objective.name}: {self.objective.metric.get('builtin', 'own metric')}, "
             f"{self.objective.direction}, {self.objective.combine}, revision {self.revision}"
+            + ("" if self.size is None else f", as of {self.size} entries")
         )
         notes: dict[str, list[str]] = {}
         for row in self.rows:
             for note in row.notes:
                 notes.setdefault(note, []).append(row.name)
         remarks = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+        if self.next is not None:
+            remarks.append(f"there is more: --page {self.next}")
         return "\n".join([title, table(head, rows), *remarks])
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,25 +128,95 @@ class Board:
             "objective": self.objective.key,
             "name": self.objective.name,
             "revision": self.revision,
+            "size": self.size,
+            "next": self.next,
             "rows": [row.as_dict() for row in self.rows],
         }
 
 
-def read_board(
-    net: "Network", objective: Objective, *, revision: int | None, finals_only: bool
-) -> Board:
+class View(TypedDict, total=False):
+    """What of a board is shown, and in which order it is cut: where, best, top, page (rule B4)."""
+
+    revision: int | None  # default: the current
+    finals_only: bool  # default: only models that were marked final
+    size: int | None  # certified results and attempts among so many entries (rule B1)
+    where: Mapping[str, str]  # plan, algo (name or key), organization, model (digest): value
+    best: str  # only the best row of each plan, algo or organization
+    top: int | None  # rows of rank 1 to this
+    limit: int | None  # rows on a page
+    page: int | None  # `next` of the page before
+
+
+def read_leaderboard(net: "Network", objective: Objective, view: View) -> Leaderboard:
     """The board of an objective, from the rows that the node serves."""
     rows = Remembered(net.rows)
-    found = leaderboard.board(rows, objective.key, revision=revision, finals_only=finals_only)
+    size = view.get("size")
+    if size is not None:
+        _check_size(net, size)
+    found = leaderboard.board(
+        rows,
+        objective.key,
+        revision=view.get("revision"),
+        finals_only=view.get("finals_only", True),
+        size=size,
+    )
+    found = found.where(**_filters(net, view.get("where", {})))
+    if best := view.get("best"):
+        found = found.best_by(_one_of(best, GROUPS, "a leaderboard is not grouped by this"))
+    if top := view.get("top"):
+        found = found.top(top)
+    following = None
+    if view.get("limit") is not None or view.get("page") is not None:
+        found, following = found.page(view.get("limit") or PAGE, view.get("page"))
     made = tuple(_row(net, rows, each) for each in found.rows)
-    return Board(objective, found.revision, made)
+    return Leaderboard(objective, found.revision, made, size, following)
 
 
-def _row(net: "Network", rows: Rows, row: leaderboard.BoardRow) -> BoardRow:
+def read_curve(net: "Network", objective: Objective, plan: str) -> tuple[tuple[int, str], ...]:
+    """(rank of the task that made the model, certified value), of a plan's models."""
+    return leaderboard.curve(Remembered(net.rows), objective.key, plan)
+
+
+def _filters(net: "Network", where: Mapping[str, str]) -> dict[str, str]:
+    """Filters as the ledger's rows hold them: plans and algos by key."""
+    found = {}
+    for name, value in where.items():
+        _one_of(name, FILTERS, "a leaderboard is not filtered by this")
+        if name == "plan":
+            value = net.plans.find(value).key
+        elif name == "algo" and "/" not in value:
+            value = net.algos.find(value).key
+        found[name] = value
+    return found
+
+
+def _one_of(word: str, known: Sequence[str], message: str) -> str:
+    if word not in known:
+        raise InvalidInput(
+            message,
+            found=word,
+            expected=", ".join(known),
+            remedy="See: tilth leaderboard --help",
+        )
+    return word
+
+
+def _check_size(net: "Network", size: int) -> None:
+    standing = net.status()["size"]
+    if not 0 <= size <= standing:
+        raise InvalidInput(
+            "the ledger has never been of this size",
+            found=size,
+            expected=f"0 to {standing} entries",
+            remedy="See how many entries there are with: tilth status",
+        )
+
+
+def _row(net: "Network", rows: Rows, row: leaderboard.BoardRow) -> LeaderboardRow:
     plan = rows.get(f"plan/{row.plan}") or {}
     algo = rows.get(f"algo/{row.algo}") or {}
     first, *others = row.certified
-    return BoardRow(
+    return LeaderboardRow(
         rank=row.rank,
         name=plan.get("name", row.plan),
         algo=algo.get("name", row.algo),
