@@ -1,4 +1,4 @@
-"""Who may do what now: the rights of assets.md as pure functions of rows (P1 to P6).
+"""Who may do what now: the rights in ledger/README.md as pure functions of rows (P1 to P6).
 
 Invariants:
 - Every answer is computed from the rows as they are: a narrowed grant binds the next use, also in

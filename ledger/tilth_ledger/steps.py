@@ -3,7 +3,7 @@
 Invariants
 - Pure: the same rows and the same allowance give the same steps on every machine, so that a
   re-run anywhere is the same run.
-- The table of `../design` is data here (`_READS`, `_WRITES`): no step sees a folder that its row of
+- Which step sees which folder is data here (`_READS`, `_WRITES`): no step sees a folder that its row of
   the table does not name. In particular *predict* never gets `data/`, which holds the labels.
 - task.json carries no secret, no host path and no address.
 

@@ -136,7 +136,7 @@ def _verify(bundle: bytes, genesis: bytes, report: Report) -> None:
     leaves = _leaves(parts["leaves"], header)
     n = len(consortium.members)
     report.facts |= {
-        "network": consortium.name,
+        "consortium": consortium.name,
         "genesis": consortium.net,
         "size": header.size,
         "root": header.root.hex(),
@@ -359,7 +359,7 @@ def _header(text: object, consortium: _Consortium) -> _Header:
     data = _unhex(text, "header", HEADER.size)
     version, net, epoch, view, height, _, _, _, _, size, root, _, time_ms, _ = HEADER.unpack(data)
     _same("version of the header", version, 1)
-    _same("network of the header", net.hex(), consortium.net)
+    _same("consortium of the header", net.hex(), consortium.net)
     _same("epoch of the header", epoch, 0)
     return _Header(_hash(b"tilth/header/1\0", data), view, height, size, root, time_ms)
 
@@ -475,7 +475,7 @@ def _authors(leaves: Leaves, consortium: _Consortium, report: Report) -> dict[st
             _same(f"signatures of system leaf {index}", len(leaf.signatures), 0)
             continue
         author = _get(leaf.content, "author", str, what)
-        _same(f"network of {what}", leaf.content.get("net"), consortium.net)
+        _same(f"consortium of {what}", leaf.content.get("net"), consortium.net)
         _same(f"signers of {what}", [key_id for key_id, _ in leaf.signatures], [author])
         if author not in known:
             report.not_proven.append(f"who wrote {what}: the key {author[:16]}... is not proven")
@@ -534,7 +534,7 @@ def _result(
     _same(f"type of {what}", content.get("_type"), STATEMENT)
     _same(f"predicate of {what}", content.get("predicateType"), PREDICATE)
     predicate = _get(content, "predicate", dict, what)
-    _same(f"network of {what}", predicate.get("net"), consortium.net)
+    _same(f"consortium of {what}", predicate.get("net"), consortium.net)
     at = _get(_get(predicate, "entries", dict, what), "done", int, what)
     if at not in leaves or leaves[at].type != ENTRY:
         _refuse(f"worker's entry of {what}", f"nothing at index {at}", "its task.done")
@@ -612,7 +612,7 @@ def _row(results: list[_Result], leaves: Leaves, known: dict[str, _Author], repo
     ]
     report.proven += [
         f"{result.predicate['worker']} signed the score of certified result {result.index},"
-        " on its own test data, with sealed labels"
+        " on its own test data; it states sealed labels"
         for result in results
     ]
     wanted = _objective_sets(first, leaves, known)

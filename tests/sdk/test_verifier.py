@@ -387,7 +387,7 @@ def test_a_bundle_of_a_foreign_network_that_claims_this_genesis_is_refused():
     foreign = Ledger(genesis_of(name="other"))
     data = foreign.bundle(foreign.certify("south"))
 
-    refused(spoil(data, lambda v: v.update(genesis=LEDGER.genesis.net)), "network of the header")
+    refused(spoil(data, lambda v: v.update(genesis=LEDGER.genesis.net)), "consortium of the header")
 
 
 def test_foreign_votes_on_a_header_of_this_network_are_refused():
@@ -516,7 +516,7 @@ def certified(**changes):
         ({"task": key_of("task", "north")}, "worker's entry"),
         ({"worker": "north"}, "author of the worker's entry"),
         ({"dataset": key_of("dataset", "north")}, "owner of the data"),
-        ({"net": "00" * 32}, "network of certified"),
+        ({"net": "00" * 32}, "consortium of certified"),
         ({"set_digest": "dd" * 32}, "set_digest of"),
         ({"set_digest": ...}, "set_digest of"),
         ({"subject": {"model": "dd" * 32}}, "model of"),
@@ -581,7 +581,7 @@ def test_an_entry_for_another_network_is_refused():
     ledger = Ledger()
     at = ledger.write("south", site("south")["node"], done_of("south"), net="00" * 32)
 
-    assert "network of entry" in ledger.verify(at).refusal["check"]
+    assert "consortium of entry" in ledger.verify(at).refusal["check"]
 
 
 def test_an_entry_with_a_forged_signature_is_refused():

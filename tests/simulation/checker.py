@@ -1,4 +1,4 @@
-"""The invariants, checked after every step of every node (ledger.md 4.3, those in scope).
+"""The invariants, checked after every step of every node (ledger/README.md).
 
 The checker sees everything: what leaves a node, what a node makes final, over all crashes.
 """

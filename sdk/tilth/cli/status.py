@@ -1,6 +1,7 @@
 """`tilth status`: the node and its ledger, as seen through a profile."""
 
 import argparse
+from typing import Any
 
 from tilth.cli.options import common, network, show, table
 
@@ -12,6 +13,7 @@ def register(noun: argparse.ArgumentParser) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         status = net.status()
+        status["votes"] = net.genesis.member_index(net.organization) is not None
     peers = [
         (
             each["organization"],
@@ -26,7 +28,7 @@ def _status(arguments: argparse.Namespace) -> None:
         f"{status['organization']} in {status['name']} ({status['net'][:16]})\n"
         f"ledger: {status['size']} entries, height {status['height']}, "
         f"{status['pending']} pending, quorum {status['quorum']}\n"
-        f"node: {'voting' if status['voting'] else 'following'}, version {status['version']}\n"
+        f"node: {_vote(status)}, version {status['version']}\n"
     )
     if status["alarm"]:
         text += f"ALARM: {status['alarm']}\n"
@@ -35,3 +37,11 @@ def _status(arguments: argparse.Namespace) -> None:
         status,
         text + table(("peer", "votes", "connected", "entries, last heard", "address"), peers),
     )
+
+
+def _vote(status: dict[str, Any]) -> str:
+    """An organization without a vote follows, for ever; a member that does not vote yet (or no
+    more: the alarm says why) is catching up."""
+    if not status["votes"]:
+        return "following, without a vote"
+    return "voting" if status["voting"] else "catching up, not voting"
