@@ -5,7 +5,8 @@ alone, right after the entry that caused it, so every voter writes the same byte
 
 Invariants:
 - Certified if and only if: the set is an accepted one of the objective's revision, no selection,
-  the objective's metric, sealed labels, and at least the objective's minimum isolation.
+  the metric of an active objective, sealed labels, all data hashed before (D2), and at least
+  the objective's minimum isolation. That the receipt says all this is `receipts`' rule.
 - A test that certifies nothing is still a done task and an attempt.
 - The first result of (revision, model, set) counts; later ones say whether they agree (T8).
 
@@ -87,8 +88,9 @@ def _holds(objective: Row, task: Row) -> bool:
     return (
         "selection" not in task["data"]
         and receipt["labels"] == "sealed"
+        and receipt["data_check"] == "content"
         and reaches(receipt["grade"], objective["minimum_grade"])
-        and (not objective["strict"] or receipt.get("mode") == "strict")
+        and (not objective["strict"] or receipt["mode"] == "strict")
         and objective["status"] == "active"
     )
 

@@ -4,17 +4,15 @@ Invariants:
 - Only the worker reports, only along the table; a task has one `done`, ever.
 - Rights, approval, limits and withdrawal are judged when it begins, in one order for all (P4).
 - A test's attempt is on the ledger when it begins, so before its score is known (B3).
-- The receipt must name exactly the inputs, set and code that the ledger gave the task.
+- A `done` stands on a receipt that `receipts` accepts; a test's must be full.
 
-Left to others: whether the worker tells the truth (attributable by its key; re-runs).
+Left to others: what a receipt states (`receipts`), what it certifies (`certification`), whether
+the worker tells the truth (attributable by its key; re-runs).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from tilth_ledger import approvals, certification, grants, lifecycle, rules_tasks
-from tilth_ledger.canonical import dumps, sha256_hex
+from tilth_ledger import approvals, certification, grants, lifecycle, receipts, rules_tasks
 from tilth_ledger.context import Context, Op, refuse
 from tilth_ledger.kinds import outputs_of
 from tilth_ledger.lineage import Lineage
@@ -108,12 +106,12 @@ def done(context: Context, op: Op) -> None:
     _expect(context, task, plan, ("doing",))
     _expect_attempt(task, op["attempt"], task["attempt"])
     present = present_inputs(context, task)
-    _check_receipt(context, task, op["receipt"], present)
+    receipts.check(context, task, op["receipt"], present)
     _check_outputs(context, task, op)
     _check_report(context, task, op)
     move(task, "done")
     task |= {field: op[field] for field in ("receipt", "score", "report", "details") if field in op}
-    task["work_key"] = work_key(context, task, present)
+    task["work_key"] = receipts.work_key(context, task, present)
     context.rows.put(f"same-work/{task['work_key']}/{task['key']}", {})
     _write_models(context, task, op, present)
     _write_blobs(context, task, op)
@@ -122,43 +120,6 @@ def done(context: Context, op: Op) -> None:
     lifecycle.save(context, task)
     lifecycle.count(context, task["plan"], "done", 1)
     lifecycle.parent_done(context, task, plan)
-
-
-def _check_receipt(
-    context: Context, task: Row, receipt: Row, present: list[tuple[Op, Row]]
-) -> None:
-    expected: dict[str, Any] = {"inputs": {edge["name"]: m["digest"] for edge, m in present}}
-    if "set" in receipt:
-        data = task.get("data")
-        expected["set"] = data and context.need("sampleset", data["set"])["digest"]
-    for field, value in expected.items():
-        if receipt[field] != value:
-            _refuse_receipt(task, field, receipt[field], value)
-    codes = _codes(context, task)
-    for folder, digest in receipt.get("codes", {}).items():
-        if codes.get(folder) != digest:
-            _refuse_receipt(task, f"codes.{folder}", digest, codes.get(folder, "no such code"))
-    certification.check_grade(task, receipt)
-
-
-def _refuse_receipt(task: Row, field: str, found: object, expected: object) -> None:
-    refuse(
-        "L1",
-        f"the receipt's {field} is not what the ledger gave the task",
-        found=found,
-        expected=expected,
-        remedy=f"Run {task['key']} again on the right {field}, or report it as failed.",
-    )
-
-
-def _codes(context: Context, task: Row) -> dict[str, str]:
-    """Digests of the code that a task may run, by folder."""
-    codes = {"code": task["algo_digest"]}
-    if "data" in task:
-        codes["opener"] = context.need("dataset", task["data"]["dataset"])["opener"]
-    if "objective" in task:
-        codes["metric"] = context.need("objective", task["objective"])["metric_digest"]
-    return codes
 
 
 def _check_outputs(context: Context, task: Row, op: Op) -> None:
@@ -215,21 +176,6 @@ def _check_report(context: Context, task: Row, op: Op) -> None:
             expected="only where the right `report` is public",
             remedy="Leave the count in report.json; it goes to those with the right.",
         )
-
-
-def work_key(context: Context, task: Row, present: list[tuple[Op, Row]]) -> str:
-    """What was computed, whoever asked: the same key, the same work."""
-    data = task.get("data", {})
-    facts: dict[str, Any] = {
-        "kind": task["kind"],
-        "codes": _codes(context, task),
-        "parameters": task["parameters"],
-        "seed": task["seed"],
-        "selection": data.get("selection", {}),
-        "set": context.need("sampleset", data["set"])["digest"] if data else "",
-        "inputs": {edge["name"]: model["digest"] for edge, model in present},
-    }
-    return sha256_hex(dumps(facts))
 
 
 def _write_models(context: Context, task: Row, op: Op, present: list[tuple[Op, Row]]) -> None:

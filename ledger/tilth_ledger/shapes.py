@@ -286,21 +286,21 @@ SCORE = record(
     statistics=STATISTICS,
 )
 RECEIPT = record(
-    "codes environment set local_in local_out predictions log report image mode data_check usage"
+    "codes environments set local_in local_out predictions log report images mode data_check usage"
     " started_ms ended_ms exit",
     grade=Choice(GRADES),
     labels=Choice(("sealed", "open", "none")),
     runtime=LABEL,
     inputs=MapOf(LABEL, DIGEST, limits.INPUTS_PER_TASK),
     codes=MapOf(LABEL, DIGEST, 8),  # by folder: code, opener, metric
-    environment=DIGEST,
+    environments=MapOf(LABEL, DIGEST, 8),  # by step: features, predict, score, or the task's one
     set=DIGEST,
     local_in=DIGEST,
     local_out=DIGEST,
     predictions=DIGEST,
     log=DIGEST,
     report=DIGEST,
-    image=Text(1, 255),
+    images=MapOf(LABEL, Text(1, 255), 8),  # ids, by step
     mode=Choice(("warm", "strict")),
     data_check=Choice(("content", "metadata", "none")),
     usage=record(

@@ -3,8 +3,9 @@
 Invariants
 - Pure: the same rows and the same allowance give the same steps on every machine, so that a
   re-run anywhere is the same run.
-- Which step sees which folder is data here (`_READS`, `_WRITES`): no step sees a folder that its row of
-  the table does not name. In particular *predict* never gets `data/`, which holds the labels.
+- Which step sees which folder is data here (`_READS`, `_WRITES`): no step sees a folder that its
+  row of the table does not name. In particular *predict* never gets `data/`, which holds the
+  labels.
 - task.json carries no secret, no host path and no address.
 
 Left to others: fetching and mounting what a folder names (worker), starting the process
@@ -173,10 +174,14 @@ def steps_of(task: Row, get: Get, allowance: StepLimits | None = None) -> tuple[
     themselves, without those files. Raises InvalidInput when a row is missing.
     """
     facts = _Facts.read(task, get, allowance or StepLimits())
-    kinds = STEPS_OF_KIND[str(task["kind"])]
-    if facts.targets:
-        kinds = tuple(kind for kind in kinds if kind is not Kind.FEATURES)
-    return tuple(facts.step(kind) for kind in kinds)
+    return tuple(facts.step(kind) for kind in facts.kinds)
+
+
+def environments_of(task: Row, get: Get) -> dict[str, str]:
+    """Keys of the environments that a task's steps run in, by step, without the node's own."""
+    facts = _Facts.read(task, get, StepLimits())
+    named = {kind.value: facts.environment(kind) for kind in facts.kinds}
+    return {step: key for step, key in named.items() if key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +217,17 @@ class _Facts:
     def targets(self) -> tuple[str, ...]:
         return tuple((self.dataset or {}).get("targets") or ())
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The task's steps: where target files are declared, nothing exports features."""
+        kinds = STEPS_OF_KIND[str(self.task["kind"])]
+        return tuple(k for k in kinds if k is not Kind.FEATURES) if self.targets else kinds
+
     def step(self, kind: Kind) -> Step:
         folders = tuple(f for path in _READS[kind] for f in self._folders(kind, path))
         if "local" in _WRITES[kind]:
             folders += (Folder("local", Source.LOCAL),)
-        environment = self._environment(kind)
+        environment = self.environment(kind)
         code = "".join(f.digest for f in folders if f.source is Source.ARCHIVE)
         data: Row = self.task.get("data") or {}
         return Step(
@@ -277,7 +288,7 @@ class _Facts:
         manifest: Row = (self.algo or {}).get("manifest") or {}
         return tuple(manifest.get("outputs") or ("model",))
 
-    def _environment(self, kind: Kind) -> str:
+    def environment(self, kind: Kind) -> str:
         """Whose environment the step runs in: the algo's, the dataset's or the metric's."""
         owner: Row = self.algo or {}
         if kind is Kind.FEATURES:

@@ -555,6 +555,7 @@ def _result(
     receipt = _get(done[0], "receipt", dict, what)
     _same(f"grade of {what}", predicate.get("grade"), receipt.get("grade"))
     _same(f"labels of {what}", receipt.get("labels"), "sealed")
+    _same(f"data check of {what}", receipt.get("data_check"), "content")
     digests = _subjects(_get(content, "subject", list, what), what)
     _check_receipt(what, digests, predicate, receipt)
     return _Result(index, predicate, digests, _get(predicate, "score", dict, what))
@@ -577,12 +578,10 @@ def _check_receipt(
     inputs = _get(receipt, "inputs", dict, what)
     if digests["model"] not in inputs.values():
         _refuse(f"model of {what}", digests["model"], f"one of {_compact(inputs)}")
-    if "set" in receipt:
-        _same(f"set_digest of {what}", predicate.get("set_digest"), receipt["set"])
-    codes = _get(receipt, "codes", dict, what) if "codes" in receipt else {}
+    _same(f"set_digest of {what}", predicate.get("set_digest"), receipt.get("set"))
+    codes = _get(receipt, "codes", dict, what)
     for subject, folder in (("algo", "code"), ("dataset", "opener"), ("evaluation", "metric")):
-        if folder in codes:
-            _same(f"{subject} of {what}", digests[subject], codes[folder])
+        _same(f"{subject} of {what}", digests[subject], codes.get(folder))
     metric = predicate.get("metric")
     if isinstance(metric, dict) and isinstance(metric.get("builtin"), str):
         builtin = _hash(_compact({"builtin": metric["builtin"]}).encode()).hex()
@@ -612,7 +611,7 @@ def _row(results: list[_Result], leaves: Leaves, known: dict[str, _Author], repo
     ]
     report.proven += [
         f"{result.predicate['worker']} signed the score of certified result {result.index},"
-        " on its own test data; it states sealed labels"
+        " on its own test data; it states sealed labels, and data hashed before"
         for result in results
     ]
     wanted = _objective_sets(first, leaves, known)

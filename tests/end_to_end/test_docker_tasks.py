@@ -86,7 +86,7 @@ def test_a_plan_runs_in_containers_and_its_receipts_name_image_and_grade(field: 
     completes(field, run)
     receipt = (field.net.rows.get(f"task/{field.task(run, 'train')}") or {})["receipt"]
     assert (receipt["runtime"], receipt["mode"]) == ("docker", "strict")
-    assert receipt["image"].startswith("sha256:")
+    assert receipt["images"]["train"].startswith("sha256:")
     boards = {str(net.leaderboard(net.objectives.find(goal.key))) for net in field.nets}
     assert len(boards) == 1
 

@@ -1,6 +1,7 @@
 """Real tasks on three real nodes: from an init to certified scores, and the rights on them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import hospital_code
 import pytest
@@ -27,7 +28,65 @@ def test_a_plan_completes_and_its_final_model_is_certified_everywhere(field: Fie
     for task in (field.net.rows.get(f"task/{t.key}") for t in run.tasks() if t.kind == "test"):
         assert task is not None
         assert float(task["score"]["value"]) > 0.9
-        assert (task["receipt"]["labels"], task["receipt"]["data_check"]) == ("sealed", "content")
+        assert task["receipt"] == receipt_of_a_test(field, task)
+
+
+def receipt_of_a_test(field: Field, task: dict[str, Any]) -> dict[str, Any]:
+    """What the receipt of a test must say, by the ledger's rows; what was measured as it is."""
+
+    def row(key: str) -> dict[str, Any]:
+        return dict(field.net.rows.get(key) or {})
+
+    def environment(owner: dict[str, Any]) -> str:
+        return str(row(f"environment/{owner['environment']}")["digest"])
+
+    algo, goal = row(f"algo/{task['algo']}"), row(f"objective/{task['objective']}")
+    dataset = row(f"dataset/{task['data']['dataset']}")
+    (edge,) = task["inputs"]
+    stated = task["receipt"]
+    assert stated["started_ms"] <= stated["ended_ms"]
+    assert stated["usage"]["wall_ms"] > 0
+    measured = ("mode", "predictions", "log", "report", "usage", "started_ms", "ended_ms")
+    return {
+        "grade": "B",
+        "labels": "sealed",
+        "runtime": "sandbox",
+        "exit": 0,
+        "data_check": "content",
+        "set": row(f"sampleset/{task['data']['set']}")["digest"],
+        "inputs": {edge["name"]: row(f"model/{edge['task']}/{edge['output']}")["digest"]},
+        "codes": {
+            "code": algo["archive"],
+            "opener": dataset["opener"],
+            "metric": goal["metric_digest"],
+        },
+        "environments": {
+            "features": environment(dataset),
+            "predict": environment(algo),
+            "score": environment(dataset),  # where built-in metrics run
+        },
+        **{name: stated[name] for name in measured if name in stated},
+    }
+
+
+@pytest.mark.rule("D2")
+def test_kept_features_that_changed_are_exported_anew_before_a_certified_test(
+    field: Field,
+) -> None:
+    """Somebody with access to the node's disk empties what predictions are made from."""
+    goal = field.objective()
+    scores = []
+    for _ in range(2):
+        run = field.wait(field.submit(field.averaging(goal=goal)))
+        assert run.outcome().ok, f"{run.outcome()}\n{run.logs()}"
+        certified = field.rows(f"certified/{goal.key}/")
+        scores.append({(row["set"], row["score"]["value"]) for row in certified.values()})
+        for tree in field.folder.rglob("features/*/features"):
+            for file in (each for each in tree.rglob("*") if each.is_file()):
+                file.chmod(0o644)
+                file.write_bytes(b"")
+    assert len(scores[0]) == 3
+    assert scores[0] == scores[1]
 
 
 def test_a_receipt_names_all_that_went_in_and_out(field: Field) -> None:
@@ -39,6 +98,7 @@ def test_a_receipt_names_all_that_went_in_and_out(field: Field) -> None:
     assert receipt["data_check"] == "metadata"
     assert receipt["inputs"].keys() == {"model"}
     assert receipt["codes"].keys() == {"code", "opener"}
+    assert receipt["environments"].keys() == {"train"}
     assert receipt["usage"]["wall_ms"] > 0
     assert "count" not in task["report"]
 

@@ -282,9 +282,33 @@ class World:
             "receipt": receipt,
         }
         if row["kind"] == "test":
-            receipt["labels"] = "sealed"
+            receipt |= self.receipt_of_a_test(row)
             operation["score"] = {"value": "0.9", "count": 10}
         return operation | fields
+
+    def receipt_of_a_test(self, row):
+        """What a test's receipt must state beside grade, runtime and inputs, found in the rows."""
+        dataset = self.row(f"dataset/{row['data']['dataset']}")
+        objective = self.row(f"objective/{row['objective']}")
+        algo = self.row(f"algo/{row['algo']}")
+        scorer = objective["metric"].get("environment", dataset["environment"])
+        steps = {"predict": algo["environment"], "score": scorer}
+        if not dataset.get("targets"):
+            steps["features"] = dataset["environment"]
+        return {
+            "labels": "sealed",
+            "set": self.row(f"sampleset/{row['data']['set']}")["digest"],
+            "codes": {
+                "code": algo["archive"],
+                "opener": dataset["opener"],
+                "metric": objective["metric_digest"],
+            },
+            "environments": {n: self.row(f"environment/{k}")["digest"] for n, k in steps.items()},
+            "mode": "warm",
+            "data_check": "content",
+            "started_ms": self.time_ms,
+            "ended_ms": self.time_ms + 5,
+        }
 
     def file(self, label):
         return {"digest": digest(label), "size": 100, "format": "hdf5"}

@@ -69,10 +69,22 @@ def done_of(name, **changes):
             "runtime": "sandbox",
             "inputs": {"model": MODEL},
             "set": "cc" * 32,
-            "codes": {"code": ALGO, "opener": canonical.sha256_hex(name.encode())},
+            "codes": {
+                "code": ALGO,
+                "opener": canonical.sha256_hex(name.encode()),
+                "metric": BUILTIN,
+            },
+            "data_check": "content",
         },
     }
     return operation | changes
+
+
+def scored(name, metric):
+    """The worker's report on a test whose metric has this digest."""
+    receipt = done_of(name)["receipt"]
+    codes = receipt["codes"] | {"metric": metric}
+    return done_of(name, receipt=receipt | {"codes": codes})
 
 
 def statement_of(network, name, entries, **changes):
@@ -238,6 +250,7 @@ def refused(data, check, genesis=None):
     return report
 
 
+@pytest.mark.rule("B5")
 def test_a_row_is_proven_with_all_its_facts():
     report = verdict(BUNDLE)
 
@@ -314,6 +327,7 @@ def test_confusion_matrices_pool_into_every_metric(metric, score):
         ledger.certify(
             name,
             entries={"objective": 2},
+            done=scored(name, digest),
             metric={"builtin": metric},
             subject={"evaluation": digest},
         )
@@ -426,6 +440,7 @@ def with_certificate(certificate):
     return spoil(BUNDLE, lambda v: v.update(certificate=data.hex()))
 
 
+@pytest.mark.rule("B5")
 def test_too_few_signatures_are_refused():
     header = LEDGER.header()
 
@@ -546,6 +561,27 @@ def test_open_labels_are_not_certified():
     report = certified(done=done_of("south", receipt=receipt))
 
     assert report.refusal["check"].startswith("labels of")
+
+
+@pytest.mark.rule("B5")
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"data_check": "metadata"}, "data check of"),
+        ({"data_check": ...}, "data check of"),
+        ({"set": ...}, "set_digest of"),
+        ({"codes": ...}, "certified result"),
+        ({"codes": {"code": ALGO}}, "dataset of"),
+        ({"codes": {"code": ALGO, "opener": canonical.sha256_hex(b"south")}}, "evaluation of"),
+    ],
+)
+def test_a_receipt_that_does_not_say_enough_proves_no_result(change, check):
+    receipt = done_of("south")["receipt"] | change
+    receipt = {name: value for name, value in receipt.items() if value is not ...}
+    report = certified(done=done_of("south", receipt=receipt))
+
+    assert not report.ok
+    assert check in report.refusal["check"], report.refusal
 
 
 def test_a_worker_must_sign_with_its_nodes_key():

@@ -13,7 +13,6 @@ Leaves to others: whether it may run (`tilth_node.worker.attempt`), what is said
 """
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from tilth_ledger.archive import ArchiveBounds
-from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.permissions import Rights
 from tilth_ledger.results import read_count, read_score
@@ -36,6 +34,7 @@ from tilth_node.storage.vault import Blob
 from tilth_node.worker import claims, outcome
 from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
+from tilth_node.worker.features import Features
 from tilth_node.worker.holders import wanted
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
@@ -56,6 +55,7 @@ class Execution:
         self._scratch = site.scratch / f"{self._key.replace('/', '+')}.{attempt}"
         self._ran: list[Step] = []
         self._results: list[StepResult] = []
+        self._features = Features(site.features)
 
     # -- before `doing` is final: nothing is mounted yet
 
@@ -132,21 +132,34 @@ class Execution:
     async def _run_steps(self) -> Mapping[str, Path]:
         earlier: dict[str, Path] = {}
         for step in self._steps:
-            cached = self._features_of(step)
-            if cached is not None and cached.is_dir():
-                earlier["features"] = cached
-                continue
-            result = await patiently(partial(self._run_step, step, earlier), self._tell)
-            self._ran.append(step)
-            self._results.append(result)
-            if result.reason is Reason.CANCELED:
-                raise asyncio.CancelledError
-            if result.reason is not None:
-                raise Failed(result.reason.value, result.detail, log=self._log())
+            result = await self._kept(step) or await self._run_fresh(step, earlier)
             earlier |= result.outputs
-            if cached is not None:
-                earlier["features"] = _keep_features(result.outputs["features"], cached)
         return earlier
+
+    async def _kept(self, step: Step) -> StepResult | None:
+        """What an earlier task's features step gave, where this one would do the same."""
+        if step.kind is not Kind.FEATURES:
+            return None
+        find = partial(self._features.find, self._made_from(step), content=self._certifiable)
+        result = await asyncio.to_thread(find)
+        if result is not None:
+            self._ended(step, result)
+        return result
+
+    async def _run_fresh(self, step: Step, earlier: Mapping[str, Path]) -> StepResult:
+        result = await patiently(partial(self._run_step, step, earlier), self._tell)
+        self._ended(step, result)
+        if result.reason is Reason.CANCELED:
+            raise asyncio.CancelledError
+        if result.reason is not None:
+            raise Failed(result.reason.value, result.detail, log=self._log())
+        if step.kind is Kind.FEATURES:
+            result = await asyncio.to_thread(self._features.keep, self._made_from(step), result)
+        return result
+
+    def _ended(self, step: Step, result: StepResult) -> None:
+        self._ran.append(step)
+        self._results.append(result)
 
     async def _run_step(self, step: Step, earlier: Mapping[str, Path]) -> StepResult:
         collect = self._scratch / step.name
@@ -197,13 +210,13 @@ class Execution:
             labels=self._labels(),
             data_check=self._data_check(),
             set_digest=self._set_digest(),
-            environment=self._environment(),
+            environments=self._environments(),
             **folders,
             predictions=await asyncio.to_thread(self._predictions_digest, left, predictions),
             log=self._site.vault.write(log, holder=self._key).digest if log else "",
             report=report["digest"] if report else "",
         )
-        facts = outcome.receipt(self._steps, self._results, evidence)
+        facts = outcome.receipt(self._ran, self._results, evidence)
         return outcome.done(self._key, self._attempt, outputs, facts, score, report)
 
     async def _keep_model(self, folder: Path) -> tuple[Blob, str]:
@@ -334,22 +347,23 @@ class Execution:
         row = self._site.rows.get(f"sampleset/{data['set']}") if data else None
         return str((row or {}).get("digest", ""))
 
-    def _environment(self) -> str:
-        key = self._steps[-1].environment
-        row = self._site.rows.get(f"environment/{key}") if key else None
-        return str((row or {}).get("digest", ""))
+    def _environments(self) -> dict[str, str]:
+        """Digests by step; a step in the node's own environment is not named."""
+        rows = self._site.rows
+        found = {s.name: rows.get(f"environment/{s.environment}") for s in self._steps}
+        return {name: str(row["digest"]) for name, row in found.items() if row is not None}
 
-    def _features_of(self, step: Step) -> Path | None:
-        """Where the features of this step are cached; None for other steps."""
-        if step.kind is not Kind.FEATURES:
-            return None
-        made_from = {
+    def _made_from(self, step: Step) -> Mapping[str, Any]:
+        """All that exported features depend on, and how far they may be trusted."""
+        return {
             "opener": [f.digest for f in step.folders if f.source is Source.ARCHIVE],
             "environment": step.environment,
             "set": self._task["data"]["set"],
             "selection": self._task["data"].get("selection", {}),
+            "grade": self._site.runtime.grade,
+            "strict": step.strict,
+            "content": self._certifiable,
         }
-        return self._site.features / sha256_hex(dumps(made_from))
 
 
 def _log_of(step: Step, result: StepResult) -> bytes:
@@ -361,14 +375,6 @@ def _unpackable(listed: Sequence[walk.Listed]) -> bool:
     """Whether a model of these files fits the bounds of an archive, where it is unpacked."""
     most = ArchiveBounds()
     return len(listed) <= most.files and sum(item.size for item in listed) <= most.total_bytes
-
-
-def _keep_features(folder: Path, cached: Path) -> Path:
-    """Move exported features to where the next test finds them."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    if not cached.is_dir():
-        os.replace(folder, cached)
-    return cached
 
 
 def words(error: TilthError, log: bytes, limit: int) -> bytes:

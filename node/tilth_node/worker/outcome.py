@@ -1,8 +1,9 @@
 """What the worker says about an attempt: pure functions from step results to an operation.
 
 Invariants
-- The receipt names by digest all that went in and out; its grade is the worst of its steps, its
-  mode `warm` when any step was.
+- The receipt names by digest all that went in and out, and what each step ran in; its grade,
+  runtime and exit are those of its worst step, its mode `warm` when any step was. A step whose
+  kept result was taken counts as the one that made it.
 - Nothing of user code's words gets in here: reasons are codes of the closed list.
 
 Leaves to others: reading scores (`tilth_ledger.results`), running the steps and storing what they
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tilth_ledger.operations import builtin_digest
 from tilth_ledger.steps import Step
 from tilth_node.runtimes import StepResult
 from tilth_node.storage.vault import Blob
@@ -29,7 +31,7 @@ class Evidence:
     labels: str = "none"  # "sealed" when a test kept them from predict
     data_check: str = "none"
     set_digest: str = ""
-    environment: str = ""
+    environments: Mapping[str, str] = field(default_factory=dict)  # by step
     local_in: str = ""
     local_out: str = ""
     predictions: str = ""
@@ -40,35 +42,46 @@ class Evidence:
 def receipt(
     steps: Sequence[Step], results: Sequence[StepResult], evidence: Evidence
 ) -> dict[str, Any]:
-    """The receipt of an attempt whose steps gave these results."""
+    """The receipt of an attempt whose steps gave these results, one each."""
     named = {
-        "environment": evidence.environment,
         "set": evidence.set_digest,
         "local_in": evidence.local_in,
         "local_out": evidence.local_out,
         "predictions": evidence.predictions,
         "log": evidence.log,
         "report": evidence.report,
-        "image": results[-1].image,
     }
-    codes = {f.path: f.digest for step in steps for f in step.folders if f.source == "archive"}
-    last = results[-1]
+    worst = max(results, key=lambda result: result.grade)
+    images = {s.name: r.image for s, r in zip(steps, results, strict=True) if r.image}
     facts: dict[str, Any] = {
-        "grade": max(result.grade for result in results),
+        "grade": worst.grade,
         "labels": evidence.labels,
-        "runtime": last.runtime,
+        "runtime": worst.runtime,
         "mode": "warm" if any(result.warm for result in results) else "strict",
         "inputs": dict(evidence.inputs),
-        "codes": codes,
+        "codes": _codes(steps),
         "data_check": evidence.data_check,
         "usage": _usage(results, evidence),
         "started_ms": evidence.started_ms,
         "ended_ms": evidence.ended_ms,
         **{name: digest for name, digest in named.items() if digest},
     }
-    if last.exit is not None:
-        facts["exit"] = last.exit
-    return facts
+    if evidence.environments:
+        facts["environments"] = dict(evidence.environments)
+    if images:
+        facts["images"] = images
+    exits = [result.exit for result in results if result.exit is not None]
+    return facts | ({"exit": max(exits, key=abs)} if exits else {})
+
+
+def _codes(steps: Sequence[Step]) -> dict[str, str]:
+    """Digests by folder of the archives that ran; what ships with Tilth has a well-known one."""
+    codes = {f.path: f.digest for s in steps for f in s.folders if f.source == "archive"}
+    for folder, fact in (("code", "algo"), ("metric", "metric")):
+        for stated in (step.task_json.get(fact, {}) for step in steps):
+            if "builtin" in stated:
+                codes[folder] = builtin_digest(stated["builtin"])
+    return codes
 
 
 def _usage(results: Sequence[StepResult], evidence: Evidence) -> dict[str, int]:
