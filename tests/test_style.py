@@ -237,3 +237,60 @@ def test_no_file_names_a_registry_host_or_a_place_on_someones_machine():
                 found.append(f"{shown(path)}:{number} {line.strip()[:80]}")
 
     assert found == []
+
+
+# Where people read errors; what decodes a form of bytes says what it found, and that is all.
+SPEAKS_TO_PEOPLE = (
+    "sdk/tilth/",
+    "node/tilth_node/audit_command.py",
+    "node/tilth_node/commands.py",
+    "node/tilth_node/config.py",
+    "node/tilth_node/demo/",
+    "node/tilth_node/doctor.py",
+    "node/tilth_node/founding.py",
+    "node/tilth_node/worker/data",
+)
+DECODERS = {"sdk/tilth/verifier.py"}  # its errors are findings about a file, for an auditor
+
+
+def error_classes():
+    """Names of TilthError and of every class of the product that extends it."""
+    bases = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    known = {"TilthError"}
+    while more := {name for name, above in bases.items() if above & known} - known:
+        known |= more
+    return known
+
+
+def silent_raises(tree, classes):
+    """Raises of these classes that state no remedy; what is passed on as facts may hold one."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+            continue
+        name = ast.unparse(node.exc.func).rpartition(".")[2]
+        if name in classes and not {word.arg for word in node.exc.keywords} & {"remedy", None}:
+            yield node.lineno
+
+
+def test_an_error_that_people_read_says_what_to_do():
+    classes = error_classes()
+    silent = [
+        f"{shown(path)}:{line}"
+        for path, tree in TREES.items()
+        if shown(path).startswith(SPEAKS_TO_PEOPLE) and shown(path) not in DECODERS
+        for line in silent_raises(tree, classes)
+    ]
+
+    assert {"InvalidInput", "Refused", "Unreachable", "WrongShape"} <= classes
+    assert silent == []
+
+
+def test_an_error_without_a_remedy_is_found():
+    tree = ast.parse("raise InvalidInput('no', found=1)\nraise InvalidInput('no', remedy='do')")
+
+    assert list(silent_raises(tree, {"InvalidInput"})) == [1]

@@ -118,7 +118,11 @@ def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> R
         return Restored(state, journal=journal.records)
     block = store.block(tip.header.height)
     if block is None:
-        raise Fatal("the ledger's last block cannot be read", found=f"height {tip.header.height}")
+        raise Fatal(
+            "the ledger's last block cannot be read",
+            found=f"height {tip.header.height}",
+            remedy="Keep the folder; restore its ledger from a copy or another node.",
+        )
     return Restored(state, Block.decode(block), tip.certificate, journal.records)
 
 
@@ -152,6 +156,7 @@ def _prove(node: Node, index: int, also: tuple[int, ...]) -> bytes:
             "there is no such entry to prove",
             found=f"index {index}",
             expected=f"less than {size}, the number of final entries",
+            remedy="Look at them with: tilth ledger list",
         )
     return bundle.make(
         node.genesis,

@@ -166,7 +166,12 @@ def _places(arguments: Arguments) -> dict[str, Any]:
         bare = ":" not in arguments.address or arguments.address.endswith("]")
         host, port = address(arguments.address + (f":{PEER_PORT}" if bare else ""))
         if not 0 < port < 65_535:
-            raise InvalidInput("--address is wrong", found=str(port), expected="a port to 65534")
+            raise InvalidInput(
+                "--address is wrong",
+                found=str(port),
+                expected="a port to 65534",
+                remedy="Name a lower port: the next one is for clients.",
+            )
         host = f"[{host}]" if ":" in host else host
 
     def chosen(stated: int | None, usual: int) -> int:
@@ -222,7 +227,10 @@ def _peers(texts: list[str]) -> Mapping[str, str]:
         organization, separator, at = text.partition("=")
         if not separator:
             raise InvalidInput(
-                "--peer is wrong", found=repr(text), expected="ORGANIZATION=HOST:PORT"
+                "--peer is wrong",
+                found=repr(text),
+                expected="ORGANIZATION=HOST:PORT",
+                remedy="For example: --peer hospital-b=node.example:7101",
             )
         address(at)
         peers[organization] = at

@@ -80,7 +80,9 @@ def load(folder: Path) -> Config:
             remedy=f"make one with: tilth node init {folder} --organization NAME",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as TOML", found=str(error)) from error
+        raise InvalidInput(
+            f"{path} cannot be read as TOML", found=str(error), remedy="Correct it at that place."
+        ) from error
     values = _values(path, document)
     if "organization" not in values:
         raise _mistake(
@@ -104,7 +106,12 @@ def address(text: str) -> tuple[str, int]:
     """Split "host:port" or "[v6]:port". Raises InvalidInput."""
     host, separator, port = text.rpartition(":")
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidInput("this is no address", found=repr(text), expected="host:port")
+        raise InvalidInput(
+            "this is no address",
+            found=repr(text),
+            expected="host:port",
+            remedy="Write a host and a port, such as node.example:7100.",
+        )
     return host.strip("[]"), int(port)
 
 

@@ -94,6 +94,7 @@ def join(path: Path, genesis_file: Path) -> Genesis:
             f"{path} is torn: its member file names another organization than {config.FILE}",
             found=mine.organization,
             expected=settings.organization,
+            remedy="Restore the folder from a copy, or begin in a new one: tilth node init FOLDER",
         )
     write_file(folder.genesis, data)
     return genesis
@@ -195,4 +196,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"cannot read {path}", found=error.strerror) from error
+        raise InvalidInput(
+            f"cannot read {path}",
+            found=error.strerror,
+            remedy="Check the path, and who may read it.",
+        ) from error

@@ -111,6 +111,7 @@ def _names(organizations: int | Sequence[str]) -> list[str]:
             "a local consortium needs organizations, each once",
             found=", ".join(names) or str(organizations),
             expected="a number from 1 to 26, or names that differ",
+            remedy="Name each once: tilth.local(['north', 'south'])",
         )
     return names
 

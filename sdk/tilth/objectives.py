@@ -137,6 +137,7 @@ class Objectives(Assets[Objective]):
                 "there is no such metric",
                 found=repr(metric),
                 expected=f"{', '.join(names())}; or a folder with a metric of your own",
+                remedy="Choose one of these, or give the path of your metric's folder.",
             )
         _check_own(metric)
         packed = archive.of(metric)
@@ -164,6 +165,7 @@ def _check_own(metric: Metric) -> None:
             expected="a function score(y_true, y_pred), a class with statistics and reduce, or a "
             "folder whose metric.py holds one of the two, under these names or as its tilth.toml "
             "says",
+            remedy="Define one of these, as sdk/README.md shows.",
         )
 
 

@@ -114,7 +114,10 @@ def read_key(file: Path) -> SigningKey:
     """Reads a key file; refuses one that others on this machine can read."""
     if not file.exists():
         raise InvalidInput(
-            "the key of this profile is missing", found="no file", expected=str(file)
+            "the key of this profile is missing",
+            found="no file",
+            expected=str(file),
+            remedy="Bring the key back, or make a new one: tilth profile add NAME",
         )
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
@@ -130,7 +133,10 @@ def read_key(file: Path) -> SigningKey:
         seed = b""
     if len(seed) != 32:
         raise InvalidInput(
-            "this is not a key file", found=str(file), expected="64 hexadecimal digits"
+            "this is not a key file",
+            found=str(file),
+            expected="64 hexadecimal digits",
+            remedy="Name the file that tilth profile add has written.",
         )
     return SigningKey.from_seed(seed)
 
@@ -159,6 +165,7 @@ def _file(name: str, place: Path | None = None) -> Path:
             "this is not a profile name",
             found=repr(name),
             expected="small letters, digits, dot, dash, underscore; at most 63",
+            remedy="Choose another name.",
         )
     return (place or home()) / "profiles" / f"{name}.json"
 

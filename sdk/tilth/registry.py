@@ -60,7 +60,9 @@ class Assets(Generic[A]):
         return self.one(name=name_or_key)
 
     def _all(self) -> Iterable[A]:
-        raise InvalidInput(f"{self.noun}s cannot be listed")
+        raise InvalidInput(
+            f"{self.noun}s cannot be listed", remedy="List them with the noun's own command."
+        )
 
     def _rows(self, prefix: str) -> Iterable[tuple[str, dict[str, Any]]]:
         for key, row in self._net.rows.scan(prefix):

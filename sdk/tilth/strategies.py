@@ -106,7 +106,12 @@ class FedAvg:
                 remedy="Look for them with net.datasets.list(name=...).",
             )
         if self.rounds < 1:
-            raise InvalidInput("a plan needs a round", found=self.rounds, expected="at least 1")
+            raise InvalidInput(
+                "a plan needs a round",
+                found=self.rounds,
+                expected="at least 1",
+                remedy="Raise rounds.",
+            )
         if not self.aggregate_at:
             raise InvalidInput(
                 "it is not said who mixes the models",
@@ -118,10 +123,12 @@ class FedAvg:
                 "validation needs a metric",
                 found=f"validate_every={validate_every} without an objective",
                 expected="final_test=, the objective whose metric scores it",
+                remedy="Name the objective, or set validate_every=0.",
             )
         if final_test and not final_test.sets:
             raise InvalidInput(
                 "the objective certifies nothing",
                 found=f"{final_test.name!r} without test sets",
                 expected="at least one test set",
+                remedy="Add some with: tilth objective revise NAME",
             )

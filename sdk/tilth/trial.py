@@ -91,6 +91,7 @@ def trial(code: "type[Algorithm] | str | Path", opener: str | Path, *, rows: int
             "predictions do not match the rows",
             found=f"{len(predictions)} predictions",
             expected=f"{rows}, one per row",
+            remedy="Let predict return one prediction for each row.",
         )
     return found
 
@@ -142,7 +143,10 @@ def _folder(path: str | Path) -> Path:
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise InvalidInput(
-            "there is no such folder", found=str(folder), expected="a folder with tilth.toml"
+            "there is no such folder",
+            found=str(folder),
+            expected="a folder with tilth.toml",
+            remedy="Check the path.",
         )
     return folder
 

@@ -137,7 +137,11 @@ class Asks:
         try:
             handler = self._handlers.get(ask.method)
             if handler is None:
-                raise InvalidInput("this node does not know the request", found=ask.method[:80])
+                raise InvalidInput(
+                    "this node does not know the request",
+                    found=ask.method[:80],
+                    remedy="Bring both nodes to the same version.",
+                )
             async for data in handler(self._organization, ask.body):
                 for start in range(0, len(data), CHUNK_BYTES):
                     await self._chunk(ask.id, answering, data[start : start + CHUNK_BYTES])

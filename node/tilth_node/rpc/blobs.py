@@ -37,7 +37,10 @@ class BlobsService(pb_grpc.BlobsServicer):
         self._may_bring()
         if not 0 <= head.size <= MODEL_BYTES:
             raise InvalidInput(
-                "a blob is too large", found=head.size, expected=f"at most {MODEL_BYTES} bytes"
+                "a blob is too large",
+                found=head.size,
+                expected=f"at most {MODEL_BYTES} bytes",
+                remedy="Make the model smaller, or split it.",
             )
         if self._vault.has(head.digest):
             return pb.PutBlobResponse(digest=head.digest, known=True)

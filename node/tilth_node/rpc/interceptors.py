@@ -111,7 +111,10 @@ class Tokens:
         texts = [value for name, value in context.invocation_metadata() or () if name == METADATA]
         if len(texts) != 1 or not isinstance(texts[0], str):
             raise Unauthenticated(
-                "the request carries no token", found=f"{len(texts)} times {METADATA}", expected="1"
+                "the request carries no token",
+                found=f"{len(texts)} times {METADATA}",
+                expected="1",
+                remedy="Send exactly one; the SDK does.",
             )
         now = self._clock.wall_ms()
         try:
@@ -203,7 +206,10 @@ class _Guarded:
             return self.handler.request_deserializer(raw)
         except DecodeError as error:
             raise InvalidInput(
-                "the request cannot be read", found=f"{len(raw)} bytes", expected=self.method
+                "the request cannot be read",
+                found=f"{len(raw)} bytes",
+                expected=self.method,
+                remedy="Bring client and node to the same version.",
             ) from error
 
     async def requests(
@@ -225,6 +231,7 @@ class _Guarded:
                 "a stream of requests does not begin",
                 found="no message",
                 expected=f"the first within {FIRST_MESSAGE_SECONDS:g} s",
+                remedy="Send the first message at once.",
             ) from error
 
     async def unary_unary(self, raw: bytes, context: Context) -> Any:

@@ -67,6 +67,7 @@ class LedgerService(pb_grpc.LedgerServicer):
                 "a submission holds too few or too many entries",
                 found=len(request.leaves),
                 expected=f"1 to {MAX_SUBMITTED}",
+                remedy="Send them in several submissions.",
             )
         tasks = [asyncio.ensure_future(self._outcome(leaf)) for leaf in request.leaves]
         try:
@@ -80,7 +81,10 @@ class LedgerService(pb_grpc.LedgerServicer):
     ) -> pb.CheckResponse:
         operations = canonical.loads(request.operations, max_bytes=MAX_BYTES)
         if not isinstance(operations, list) or not all(isinstance(op, dict) for op in operations):
-            raise InvalidInput("operations are no list of objects")
+            raise InvalidInput(
+                "operations are no list of objects",
+                remedy="Send a JSON list of operations, as ledger/README.md describes them.",
+            )
         problems = self._answers.check(caller(), operations)
         return pb.CheckResponse(
             refusals=[_refusal(problem) for problem in problems], size=self._store.size
@@ -115,12 +119,17 @@ class LedgerService(pb_grpc.LedgerServicer):
         self, request: pb.WatchRowsRequest, context: Context
     ) -> AsyncIterator[pb.RowChanges]:
         if not request.prefixes:
-            raise InvalidInput("a watch names no prefix", expected='at least one; "" is all rows')
+            raise InvalidInput(
+                "a watch names no prefix",
+                expected='at least one; "" is all rows',
+                remedy="Name what to watch, such as task/ORGANIZATION/.",
+            )
         if len(request.prefixes) > MAX_PREFIXES:
             raise InvalidInput(
                 "a watch names too many prefixes",
                 found=len(request.prefixes),
                 expected=f"at most {MAX_PREFIXES}",
+                remedy="Watch a shorter prefix that covers them.",
             )
         for prefix in request.prefixes:
             _check_key(prefix)
@@ -161,7 +170,12 @@ class LedgerService(pb_grpc.LedgerServicer):
 
 def _check_key(key: str) -> None:
     if len(key) > MAX_KEY:
-        raise InvalidInput("a row's key is too long", found=len(key), expected=MAX_KEY)
+        raise InvalidInput(
+            "a row's key is too long",
+            found=len(key),
+            expected=MAX_KEY,
+            remedy="Shorten it; keys look like plan/ORGANIZATION/32 hexadecimal digits.",
+        )
 
 
 def _refusal(error: TilthError) -> pb.Refusal:

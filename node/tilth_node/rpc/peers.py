@@ -326,7 +326,12 @@ def dialled(address: str) -> str:
     one of the other things that gRPC understands, such as a socket of this machine."""
     host, port = split_address(address)
     if not _HOST.fullmatch(host):
-        raise InvalidInput("this is no address", found=repr(address)[:80], expected="host:port")
+        raise InvalidInput(
+            "this is no address",
+            found=repr(address)[:80],
+            expected="host:port",
+            remedy="Write a host and a port, such as node.example:7101.",
+        )
     return f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
 
 

@@ -102,7 +102,10 @@ class Importer:
         """Find, hash and copy the samples; blocks, and touches no table: call it in a thread."""
         if request.label not in LABELS:
             raise InvalidInput(
-                "no such label", found=repr(request.label), expected=", ".join(LABELS)
+                "no such label",
+                found=repr(request.label),
+                expected=", ".join(LABELS),
+                remedy="Use one of these labels.",
             )
         found = _find(inside(request.path, self._roots))
         for each in found:
@@ -208,15 +211,22 @@ def _find(path: Path) -> list[_Found]:
             "no data here",
             found=f"{path} is empty",
             expected="a file or a folder for each sample",
+            remedy="Put one file or folder for each sample there, or name another path.",
         )
     if len(places) > MAX_SAMPLES:
         raise InvalidInput(
-            "too many samples at once", found=len(places), expected=f"at most {MAX_SAMPLES}"
+            "too many samples at once",
+            found=len(places),
+            expected=f"at most {MAX_SAMPLES}",
+            remedy="Import them in several goes, from several folders.",
         )
     found = [_Found(place, tuple(walk.listing(place))) for place in places]
     for each in found:
         if not each.files:
-            raise InvalidInput(f"sample {each.place.name!r} is an empty folder")
+            raise InvalidInput(
+                f"sample {each.place.name!r} is an empty folder",
+                remedy="Remove it, or put the sample's files into it.",
+            )
     return found
 
 

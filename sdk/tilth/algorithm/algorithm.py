@@ -69,7 +69,9 @@ def mean(models: Sequence[Mapping[str, Any]], counts: Sequence[int | None]) -> d
     import numpy as np
 
     if not models:
-        raise WrongShape("there is no model to average")
+        raise WrongShape(
+            "there is no model to average", remedy="Give the aggregate at least one model as input."
+        )
     known = [count for count in counts if count is not None]
     total = sum(known)
     equal = len(known) < len(models) or total == 0
@@ -81,6 +83,7 @@ def mean(models: Sequence[Mapping[str, Any]], counts: Sequence[int | None]) -> d
                 "models of different shapes cannot be averaged",
                 found={k: np.shape(v) for k, v in model.items()},
                 expected={k: np.shape(v) for k, v in first.items()},
+                remedy="Start all sites from the same model, and keep its shapes in train.",
             )
     averaged: dict[str, Any] = {}
     for name in first:

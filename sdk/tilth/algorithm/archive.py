@@ -53,6 +53,7 @@ def of(code: Any) -> Packed:
         "only a class, a function or a folder can be packed",
         found=type(code).__name__,
         expected="a subclass of Algorithm or Opener, a metric function, or a path",
+        remedy="Give one of these.",
     )
 
 
@@ -60,7 +61,11 @@ def of_object(code: Any) -> Packed:
     """The archive of a class or function: one module and a manifest."""
     kind = _kind(code)
     if kind == "algorithm" and not code.capabilities():
-        raise InvalidInput("this class overrides nothing of Algorithm", found=code.__name__)
+        raise InvalidInput(
+            "this class overrides nothing of Algorithm",
+            found=code.__name__,
+            remedy="Define at least train, predict or aggregate in it.",
+        )
     stated = Manifest(
         name=code.__name__,
         entry=(kind, code.__name__),
@@ -77,11 +82,19 @@ def of_object(code: Any) -> Packed:
 def of_folder(folder: Path) -> Packed:
     """The archive of a folder as it is; caches and dot-folders of tools are left out."""
     if not folder.is_dir():
-        raise InvalidInput("there is no such folder", found=str(folder), expected="a folder")
+        raise InvalidInput(
+            "there is no such folder",
+            found=str(folder),
+            expected="a folder",
+            remedy="Check the path.",
+        )
     files = [_file(folder, path) for path in sorted(folder.rglob("*")) if _is_wanted(folder, path)]
     if not files:
         raise InvalidInput(
-            "the folder holds no files", found=str(folder), expected="tilth.toml and the code"
+            "the folder holds no files",
+            found=str(folder),
+            expected="tilth.toml and the code",
+            remedy="Put the code into it.",
         )
     return _packed(files, manifest.read(folder))
 
@@ -92,7 +105,10 @@ def module_of(code: Any) -> str:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise InvalidInput(f"the source of {code.__name__} cannot be read: {error}") from None
+        raise InvalidInput(
+            f"the source of {code.__name__} cannot be read: {error}",
+            remedy="Put the code into a file, and pack its folder.",
+        ) from None
     wanted = _closure(tree, code.__name__)
     if not wanted:
         raise InvalidInput(

@@ -134,6 +134,7 @@ class Features:
                 "predictions do not match the rows",
                 found=f"{found} predictions",
                 expected=f"{sum(counts)}, one per row",
+                remedy="Return one prediction for each row, in their order.",
             )
         ends = [sum(counts[: i + 1]) for i in range(len(counts))]
         return [

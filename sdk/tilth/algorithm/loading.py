@@ -23,7 +23,11 @@ def algorithm(folder: Path, manifest: Manifest) -> Algorithm:
     """The archive's Algorithm, made without arguments."""
     found = _entry(folder, manifest, Algorithm)
     if not (inspect.isclass(found) and issubclass(found, Algorithm)):
-        raise WrongShape("an algo archive without an Algorithm", found=manifest.entry)
+        raise WrongShape(
+            "an algo archive without an Algorithm",
+            found=manifest.entry,
+            remedy="Define a subclass of tilth.algorithm.Algorithm in it.",
+        )
     return found()
 
 
@@ -33,7 +37,11 @@ def opener(folder: Path, manifest: Manifest) -> Opener:
     if inspect.ismodule(found):
         return _of_functions(found)
     if not inspect.isclass(found):
-        raise WrongShape("an opener archive without an Opener", found=manifest.entry)
+        raise WrongShape(
+            "an opener archive without an Opener",
+            found=manifest.entry,
+            remedy="Define a subclass of tilth.algorithm.Opener in it.",
+        )
     made = found()
     return made if isinstance(made, Opener) else _of_functions(made)
 
@@ -54,11 +62,16 @@ def _entry(folder: Path, manifest: Manifest, kind: type | None) -> Any:
             "an archive without Python code",
             found=sorted(p.name for p in folder.iterdir()),
             expected="tilth.toml, or algorithm.py, opener.py or metric.py",
+            remedy="Add one of these to the folder.",
         )
     module = _module(folder, module_name)
     if name:
         if not hasattr(module, name):
-            raise WrongShape("the manifest names what its module does not hold", found=name)
+            raise WrongShape(
+                "the manifest names what its module does not hold",
+                found=name,
+                remedy="Correct `entry` in tilth.toml.",
+            )
         return getattr(module, name)
     made = [
         value
@@ -72,13 +85,21 @@ def _entry(folder: Path, manifest: Manifest, kind: type | None) -> Any:
 def _module(folder: Path, name: str) -> ModuleType:
     path = folder / (name.replace(".", "/") + ".py")
     if not path.is_file():
-        raise WrongShape("the manifest names a module that is not there", found=f"{name}.py")
+        raise WrongShape(
+            "the manifest names a module that is not there",
+            found=f"{name}.py",
+            remedy="Correct `entry` in tilth.toml.",
+        )
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # last: an archive cannot stand in for a library
     own_name = f"tilth_archive_{folder.name}"
     spec = importlib.util.spec_from_file_location(own_name, path)
     if spec is None or spec.loader is None:
-        raise WrongShape("a module that Python cannot load", found=f"{name}.py")
+        raise WrongShape(
+            "a module that Python cannot load",
+            found=f"{name}.py",
+            remedy="Name a plain .py file in tilth.toml.",
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[own_name] = module
     try:
@@ -98,5 +119,9 @@ def _of_functions(holder: Any) -> Opener:
         if not name.startswith("_") and hasattr(holder, name):
             setattr(made, name, getattr(holder, name))
     if not hasattr(holder, "get_X"):
-        raise WrongShape("an opener without get_X", found=getattr(holder, "__name__", holder))
+        raise WrongShape(
+            "an opener without get_X",
+            found=getattr(holder, "__name__", holder),
+            remedy="Define get_X(folders), or let the class extend tilth.algorithm.Opener.",
+        )
     return made

@@ -69,7 +69,9 @@ def read(folder: Path) -> Manifest:
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{FILE} cannot be read: {error}") from None
+        raise InvalidInput(
+            f"{FILE} cannot be read: {error}", remedy="Correct it at that place."
+        ) from None
     return parse(facts, folder)
 
 
@@ -77,11 +79,17 @@ def parse(facts: Mapping[str, Any], folder: Path) -> Manifest:
     """A manifest from its facts."""
     if unknown := sorted(set(facts) - _KEYS):
         raise InvalidInput(
-            f"{FILE} has keys that do not exist", found=unknown, expected=sorted(_KEYS)
+            f"{FILE} has keys that do not exist",
+            found=unknown,
+            expected=sorted(_KEYS),
+            remedy="Correct or remove them.",
         )
     if facts.get("format") != FORMAT:
         raise InvalidInput(
-            f"{FILE} is of another format", found=facts.get("format"), expected=FORMAT
+            f"{FILE} is of another format",
+            found=facts.get("format"),
+            expected=FORMAT,
+            remedy=f"Write the line: format = {FORMAT!r}",
         )
     commands = facts.get("commands", {})
     if not all(isinstance(c, list) and c and all(map(_is_text, c)) for c in commands.values()):

@@ -91,9 +91,17 @@ def read_rows(folder: Path, name: str) -> Any:
         with open(folder / f"{name}.npy", "rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
-        raise WrongShape(f"a sample without {name}", found=folder.name) from None
+        raise WrongShape(
+            f"a sample without {name}",
+            found=folder.name,
+            remedy="Read what samples hold, or define your own save and load.",
+        ) from None
     except (ValueError, EOFError) as error:
-        raise WrongShape(f"{name} that cannot be read", found=f"{folder.name}: {error}") from None
+        raise WrongShape(
+            f"{name} that cannot be read",
+            found=f"{folder.name}: {error}",
+            remedy="Let predict return arrays of numbers, or define how they are saved and read.",
+        ) from None
 
 
 def _is_ragged(rows: Any) -> bool:

@@ -37,6 +37,7 @@ class Parameter:
                 f"the parameter {self.name} has a type that does not exist",
                 found=self.type,
                 expected="int, float, bool or str",
+                remedy="Declare it with one of these types.",
             )
 
     def schema(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class Parameter:
                 f"the parameter {self.name} cannot be read",
                 found=repr(value),
                 expected=_NAMES[self.type],
+                remedy="Write the value in this form.",
             ) from None
 
 

@@ -14,7 +14,11 @@ def count(rows: Any) -> int:
     if isinstance(rows, dict):
         sizes = {name: len(part) for name, part in rows.items()}
         if len(set(sizes.values())) != 1:
-            raise WrongShape("the parts of the rows differ in length", found=sizes)
+            raise WrongShape(
+                "the parts of the rows differ in length",
+                found=sizes,
+                remedy="Let the opener return the same number of rows in each part.",
+            )
         return next(iter(sizes.values()))
     return len(rows)
 

@@ -74,7 +74,10 @@ class Step:
         self.facts: Mapping[str, Any] = json.loads((root / "task.json").read_bytes())
         if self.facts["contract"] != CONTRACT:
             raise InvalidInput(
-                "a task of another contract", found=self.facts["contract"], expected=CONTRACT
+                "a task of another contract",
+                found=self.facts["contract"],
+                expected=CONTRACT,
+                remedy="Bring the node and its task environment to the same version of Tilth.",
             )
         self._timings: dict[str, int] = {}
 
@@ -109,7 +112,11 @@ class Step:
         try:
             os.execvp(words[0], words)  # noqa: S606  the archive's own command, without a shell
         except FileNotFoundError:
-            raise EnvironmentMissing("the archive's command does not exist", found=words) from None
+            raise EnvironmentMissing(
+                "the archive's command does not exist",
+                found=words,
+                remedy="Correct it in tilth.toml, or name it in the environment.",
+            ) from None
 
     # The steps
 
@@ -200,7 +207,11 @@ class Step:
         names = self.facts["outputs"]
         parts = {names[0]: model} if len(names) == 1 else model
         if not isinstance(parts, Mapping) or sorted(parts) != sorted(names):
-            raise WrongShape("a task of several outputs returned others", expected=names)
+            raise WrongShape(
+                "a task of several outputs returned others",
+                expected=names,
+                remedy="Return a dict with exactly these names.",
+            )
         for name in names:
             algo.save(parts[name], self._new_folder("out", name))
 

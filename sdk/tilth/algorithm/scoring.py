@@ -46,6 +46,7 @@ def aligned(
                 "predictions do not match the rows of a sample",
                 found=f"{rows.count(guess)} for {folder.name}",
                 expected=expected,
+                remedy="Return one prediction for each row, in their order.",
             )
         guesses.append(guess if already_cut else rows.take(guess, here))
         counts.append((folder.name, len(here)))
@@ -64,7 +65,9 @@ def builtin(name: str, y_true: Any, y_pred: Any, samples: list[tuple[str, int]])
         print(undefined)  # noqa: T201  the log of the step is where people look
         return {"all": "nan", "count": rows.count(y_true)}
     except tilth_metrics.BadRows as bad:
-        raise WrongShape(str(bad)) from bad
+        raise WrongShape(
+            str(bad), remedy="Compare what predict returns with the labels that the opener reads."
+        ) from bad
 
 
 def custom(metric: Any, y_true: Any, y_pred: Any) -> dict[str, Any]:
@@ -74,11 +77,19 @@ def custom(metric: Any, y_true: Any, y_pred: Any) -> dict[str, Any]:
     else:
         score = metric if callable(metric) else getattr(metric, "score", None)
         if score is None:
-            raise WrongShape("a metric archive without score(y_true, y_pred)")
+            raise WrongShape(
+                "a metric archive without score(y_true, y_pred)",
+                remedy="Define score, or statistics and reduce, in metric.py.",
+            )
         value = score(y_true, y_pred)
     perf = dict(value) if isinstance(value, Mapping) else {"all": value}
     if "all" not in perf:
-        raise WrongShape("a score without its value", found=sorted(perf), expected='the key "all"')
+        raise WrongShape(
+            "a score without its value",
+            found=sorted(perf),
+            expected='the key "all"',
+            remedy='Return a number, or a dict whose "all" is the score.',
+        )
     return {"count": rows.count(y_true), **perf}
 
 

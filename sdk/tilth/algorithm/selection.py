@@ -43,11 +43,19 @@ def rows_of(selection: Mapping[str, Any], count: int, labels: Any = None) -> Any
         case "fold":
             chosen = _fold_of_rows(selection, everything, labels) == selection["index"]
         case other:
-            raise WrongShape("a selection that does not exist", found=other)
+            raise WrongShape(
+                "a selection that does not exist",
+                found=other,
+                remedy="Use fraction, fold or first, as tilth.algorithm.selection describes them.",
+            )
     if selection.get("complement"):
         chosen = ~chosen
     if not chosen.any():
-        raise WrongShape("the selection leaves no rows", found=f"{selection} of {count} rows")
+        raise WrongShape(
+            "the selection leaves no rows",
+            found=f"{selection} of {count} rows",
+            remedy="Take a larger part, or a set with more rows.",
+        )
     return everything[chosen]
 
 

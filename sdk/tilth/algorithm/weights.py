@@ -49,7 +49,11 @@ def read(path: Path) -> dict[str, Any]:
         with h5py.File(path, "r") as file:
             _collect(file, "", arrays)
     except (OSError, RuntimeError, RecursionError) as error:
-        raise WrongShape("a file that is no HDF5", found=f"{path.name}: {error}") from None
+        raise WrongShape(
+            "a file that is no HDF5",
+            found=f"{path.name}: {error}",
+            remedy="Write it with tilth.algorithm.weights.write.",
+        ) from None
     return arrays
 
 
@@ -59,7 +63,11 @@ def _collect(group: Any, prefix: str, arrays: dict[str, Any]) -> None:
 
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WrongShape("a file with a link in it", found=prefix + name)
+            raise WrongShape(
+                "a file with a link in it",
+                found=prefix + name,
+                remedy="Write the arrays themselves, as weights.write does.",
+            )
         item = group[name]
         if isinstance(item, h5py.Dataset):
             _check_own(prefix + name, item)
@@ -75,12 +83,14 @@ def _check_own(name: str, item: Any) -> None:
             "an array that takes its bytes from another file",
             found=name,
             expected="arrays stored in the file itself",
+            remedy="Write the arrays themselves, as weights.write does.",
         )
     if item.dtype.kind not in KINDS:
         raise WrongShape(
             "a file holds something else than numbers",
             found=f"{name}: {item.dtype}",
             expected="arrays of numbers or booleans",
+            remedy="Write only numbers, or define save and load of your own.",
         )
 
 
@@ -101,5 +111,10 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         names = ", ".join(sorted(p.name for p in folder.iterdir()))
-        raise WrongShape("an input model of another form", found=names or "no file", expected=FILE)
+        raise WrongShape(
+            "an input model of another form",
+            found=names or "no file",
+            expected=FILE,
+            remedy="Start from a model of this form, or define load(folder).",
+        )
     return read(path)
