@@ -39,6 +39,11 @@ class ArchiveBounds(NamedTuple):
     files: int = 2_000
     total_bytes: int = 64 << 20
 
+    @property
+    def archive_bytes(self) -> int:
+        """No archive within these bounds is longer: a header and padding for each file."""
+        return self.total_bytes + self.files * (2 * BLOCK) + len(_END)
+
 
 class ArchiveFile(NamedTuple):
     """One file: `path` relative with `/`."""

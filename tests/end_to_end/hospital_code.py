@@ -134,8 +134,10 @@ class LogsForEver(Mean):
 
 
 class OpensASocket(Mean):
+    parameters = [Parameter("port", int, 22, low=1, high=65_535)]
+
     def train(self, data, model, task):
-        socket.create_connection(("127.0.0.1", 22), timeout=1)
+        socket.create_connection(("127.0.0.1", int(task.parameters["port"])), timeout=5)
         return model
 
 

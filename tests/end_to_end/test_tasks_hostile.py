@@ -1,8 +1,11 @@
 """Algorithms that misbehave: the task fails with the right reason, the node goes on, and the log is
 read only by those with the right."""
 
-from collections.abc import Iterator
+import socket
+import tarfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import hospital_code
@@ -11,6 +14,8 @@ from field import Field
 
 from tilth.plan import Plan
 from tilth.run import Run
+from tilth_ledger.archive import ArchiveBounds, ArchiveFile, write
+from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.errors import Refused
 
 
@@ -45,7 +50,6 @@ def train(field: Field, code: type[Any], seconds: int = 60) -> tuple[Run, dict[s
         (hospital_code.WritesNoModel, "missing_output", ""),
         (hospital_code.WritesManyFiles, "too_large", "a model of several files"),
         (hospital_code.LeavesAFolderAsReport, "wrong_shape", "report.json is a folder"),
-        (hospital_code.OpensASocket, "exit", "Error"),
         (hospital_code.ReadsPasswd, "exit", "/etc/passwd"),
     ],
 )
@@ -56,6 +60,94 @@ def test_a_training_that_misbehaves_fails_with_its_reason(
     assert (task["state"], task["reason"]) == ("failed", reason), run.logs()
     assert log in run.logs()
     assert "secret" not in str(field.rows("task/"))
+
+
+def test_a_training_reaches_no_listener_of_the_host(field: Field) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        address = server.getsockname()
+        with socket.create_connection(address):
+            server.accept()[0].close()  # it does listen
+        plan = field.one_training(hospital_code.OpensASocket, site=1, port=address[1])
+        run = field.wait(field.submit(plan))
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    task = field.net.rows.get(f"task/{field.task(run, 'train')}") or {}
+    assert (task["state"], task["reason"]) == ("failed", "exit"), run.logs()
+    assert "PermissionError: [Errno 1] Operation not permitted" in run.logs()
+
+
+# -- archives that no packer of ours made
+
+
+def climbing() -> bytes:
+    """One file, `../escaped`."""
+    return renamed(b"../escaped")
+
+
+def absolute() -> bytes:
+    return renamed(b"/tmp/escaped")
+
+
+def linking() -> bytes:
+    """A symbolic link out of the folder."""
+    return renamed(b"escaped", kind=tarfile.SYMTYPE, target=b"/etc/passwd")
+
+
+def eight_gigabytes() -> bytes:
+    """A file that says that it is as large as a header can say."""
+    return renamed(b"zeros", size=(8 << 30) - 1)
+
+
+def zeros() -> bytes:
+    """Larger than any archive of code may be, and nothing but zeros."""
+    return bytes(ArchiveBounds().archive_bytes + 512)
+
+
+def renamed(
+    name: bytes, *, kind: bytes = tarfile.REGTYPE, target: bytes = b"", size: int = 0
+) -> bytes:
+    """An archive whose only header is made by hand; its checksum is right."""
+    head = bytearray(write([ArchiveFile("x", False, b"")]))
+    head[0:100] = name.ljust(100, b"\0")
+    head[124:136] = b"%011o\0" % size
+    head[156:157] = kind
+    head[157:257] = target.ljust(100, b"\0")
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head[:512])
+    return bytes(head)
+
+
+@pytest.mark.parametrize("archive", [climbing, absolute, linking, eight_gigabytes, zeros])
+def test_an_algo_with_a_hostile_archive_fails_its_task_and_harms_nothing(
+    field: Field, archive: Callable[[], bytes]
+) -> None:
+    data = archive()
+    digest = sha256_hex(data)
+    field.net.transport.put_blob(digest, data)
+    known = field.net.rows.get(f"algo/{field.algo(hospital_code.Mean).key}") or {}
+    algo = {
+        "op": "algo.add",
+        "key": field.net.new_key(),
+        "name": "hostile",
+        "archive": digest,
+        **{name: known[name] for name in ("manifest", "environment")},
+    }
+    field.net.record(algo)
+    plan = Plan("hostile archive")
+    plan.init(replace(field.algo(hospital_code.Mean), key=algo["key"]), at="hospital-b")
+    run = field.wait(field.submit(plan))
+    task = field.net.rows.get(f"task/{field.task(run, 'init')}") or {}
+    assert (task["state"], task["reason"]) == ("failed", "input"), run.logs()
+    folder = field.nodes.sites[1].folder
+    code = folder / "code"
+    assert not list(folder.rglob("*escaped*"))
+    assert not Path("/tmp/escaped").exists()
+    assert not (code / digest).exists()
+    left = [path for path in code.rglob("*") if digest in path.as_posix() and not path.is_dir()]
+    assert left == []
+    assert field.nodes.sites[1].process.poll() is None
 
 
 def test_a_training_that_hangs_is_ended_at_its_time_limit(field: Field) -> None:

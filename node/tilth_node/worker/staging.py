@@ -128,6 +128,7 @@ class Stage:
         """The folder of an archive. Raises InvalidInput when the archive is hostile."""
         folder = self._code / digest
         if not folder.is_dir():
+            self._check_length(digest, bounds or ArchiveBounds())
             part = folder.with_suffix(".part")
             remove_tree(part)
             part.mkdir()
@@ -135,6 +136,16 @@ class Stage:
             # A crash here leaves a `.part` folder; it is unpacked again.
             part.rename(folder)
         return folder
+
+    def _check_length(self, digest: str, bounds: ArchiveBounds) -> None:
+        """An archive is read whole; a blob may be far larger than memory."""
+        size = self._vault.path(digest).stat().st_size
+        if size > bounds.archive_bytes:
+            raise InvalidInput(
+                "an archive is larger than its bound",
+                found=f"{size} bytes",
+                expected=f"at most {bounds.archive_bytes} bytes",
+            )
 
     def forget(self, digest: str) -> None:
         """The blob is no longer needed, nor is what was unpacked of it."""
