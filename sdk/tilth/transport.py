@@ -291,6 +291,12 @@ class Transport:
                 remedy="Ask again: the same bytes get the same answer. tilth status tells whether "
                 "enough members are there to decide.",
             )
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in words:
+            return InvalidInput(
+                "the node takes no request as large as this",
+                found=words,
+                remedy="Send it in parts: an entry holds 65,535 bytes, files go as blobs.",
+            )
         return TilthError("the call failed", found=f"{code.name}: {words}")
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import datetime
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.messages import MAX_MESSAGE_BYTES
-from tilth_node import keystore, tls
+from tilth_node import config, keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.rpc import link as link_module
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
@@ -266,15 +267,19 @@ def agree(a: Peers, b: Peers) -> bool:
 # -- who is let in
 
 
+GREETING = pb.PeerFrame(
+    hello=pb.Hello(net=NET, organization="b", instance="x", versions=[1], connection=1)
+)
+
+
 async def hello(
     world: World,
     certificates: grpc.ChannelCredentials,
     said: Callable[[pb.Hello], None] = lambda hello: None,
 ) -> pb.PeerFrame:
     """Dial node a by hand, and say a hello as node b."""
-    frame = pb.PeerFrame(
-        hello=pb.Hello(net=NET, organization="b", instance="x", versions=[1], connection=1)
-    )
+    frame = pb.PeerFrame()
+    frame.CopyFrom(GREETING)
     said(frame.hello)
     options = [*PEER_OPTIONS, ("grpc.ssl_target_name_override", tls.server_name("a"))]
     async with (
@@ -346,6 +351,64 @@ async def test_a_certificate_of_an_unknown_authority_does_not_get_through(
 
 async def test_without_a_certificate_nobody_gets_through(world: World) -> None:
     await refused_words(world, grpc.ssl_channel_credentials(world.keys["a"].authority))
+
+
+class OverTls:
+    """Passes plain HTTP/2 of a local gRPC client on to node a, over TLS of one version, with the
+    right certificate of b."""
+
+    def __init__(self, world: World, version: ssl.TLSVersion) -> None:
+        keys = world.keys["b"]
+        mine = tls.issue(keys.authority_key, keys.authority, "b", Clock().utc())
+        shown = world.folder / "shown.pem"
+        shown.write_bytes(mine.key + mine.certificate)
+        self._context = ssl.create_default_context(cadata=world.keys["a"].authority.decode())
+        self._context.load_cert_chain(shown)
+        self._context.minimum_version = self._context.maximum_version = version
+        self._context.set_alpn_protocols(["h2"])
+        self._address = config.address(world.addresses["a"])
+        self.spoken: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = tls.server_name("a")
+        far_reader, far_writer = await asyncio.open_connection(
+            *self._address, ssl=self._context, server_hostname=there
+        )
+        self.spoken.append(far_writer.get_extra_info("ssl_object").version())
+        pumps = (self._pump(reader, far_writer), self._pump(far_reader, writer))
+        self._tasks |= {asyncio.ensure_future(pump) for pump in pumps}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+        writer.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_only_tls_1_3_is_spoken_with_peers(world: World, version: ssl.TLSVersion) -> None:
+    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
+        proxy = OverTls(world, version)
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()[:2]
+        async with grpc.aio.insecure_channel(f"{host}:{port}", PEER_OPTIONS) as channel:
+            stub = pb_grpc.PeerStub(channel)
+            if version is ssl.TLSVersion.TLSv1_3:
+                for call in (stub.Control(), stub.Bulk()):
+                    await call.write(GREETING)
+                    answer = await call.read()
+                    assert isinstance(answer, pb.PeerFrame)
+                    assert answer.hello.organization == "a"
+            else:
+                for call in (stub.Control(), stub.Bulk()):
+                    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                        await call.write(GREETING)  # it may be refused before this is said
+                    with pytest.raises(grpc.aio.AioRpcError, match=r"TLS 1\.3 only") as caught:
+                        await call.read()
+                    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+                assert a.links == {}
+        assert proxy.spoken == [version.name.replace("_", ".")]
+        server.close()
 
 
 async def test_an_expired_certificate_does_not_get_through(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from faults import of_seed
 from kept_seeds import KEPT_SEEDS
-from soak import replay_command, run_seed
+from soak import TooLong, at_most, replay_command, run_seed
 
 HERE = Path(__file__).resolve().parent
 SEEDS_PER_TEST = 20
@@ -45,6 +46,26 @@ def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
 def test_one_seed_is_one_run() -> None:
     for seed in range(5):
         assert run_seed(seed) == run_seed(seed)
+
+
+def test_a_seed_leaves_the_timer_that_it_found() -> None:
+    """pytest's time limit of a test is one."""
+    rung: list[int] = []
+    handler = signal.signal(signal.SIGALRM, lambda number, _: rung.append(number))
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 90)
+    try:
+        run_seed(0)
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 90
+        signal.raise_signal(signal.SIGALRM)
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+def test_a_seed_that_does_not_end_is_ended() -> None:
+    with pytest.raises(TooLong), at_most(0.01):
+        signal.pause()
 
 
 def test_another_seed_is_another_run() -> None:
