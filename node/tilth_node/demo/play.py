@@ -38,6 +38,7 @@ class Options:
     own_folder: bool  # made by the demo, so removed by it
     keep: bool
     quiet: bool
+    rounds: int | None  # None: as many as the session chooses
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         own_folder=arguments.folder is None,
         keep=arguments.keep,
         quiet=arguments.json,
+        rounds=arguments.rounds,
     )
     begun = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes go too
@@ -88,7 +90,7 @@ def _demo(options: Options) -> dict[str, Any]:
         orders = {
             "addresses": {each.organization: each.client_address for each in begun.running},
             "grade": begun.grade,
-        }
+        } | ({} if options.rounds is None else {"rounds": options.rounds})
         _tell(session, orders)
         if session.wait() != 0:
             raise TilthError(
