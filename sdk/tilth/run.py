@@ -208,10 +208,12 @@ class Run:
             prefixes = [f"task/{self.plan.owner}/"]
         for changes in self._net.transport.watch([f"plan/{self.key}", *prefixes]):
             view.take(changes.rows)
+            if not changes.live:
+                continue  # half a picture says nothing of who is waited for
             tasks = view.tasks
             ended = sum(not task.open for task in tasks)
             progress.update(ended, len(view.keys), _now(tasks))
-            if changes.live and view.over:
+            if view.over:
                 return
 
     def _log(self, task: TaskStatus) -> str:

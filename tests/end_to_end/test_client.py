@@ -357,10 +357,9 @@ def test_a_leaderboard_is_cut_filtered_grouped_paged_and_looked_back_on(sites, d
     net = sites[0]
     goal = net.objectives.add(name, metric="accuracy", datasets=data[:1])
     runs = []
-    for number, rate in enumerate((0.1, 0.9)):
-        made = FedAvg(
-            net.algos.add(Threshold), rounds=1, aggregate_at="hospital-a", parameters={"rate": rate}
-        ).plan(data[:1], final_test=goal, name=f"{name}-{number}")
+    for number in (0, 1):
+        strategy = FedAvg(net.algos.add(Threshold), rounds=1 + number, aggregate_at="hospital-a")
+        made = strategy.plan(data[:1], final_test=goal, name=f"{name}-{number}")
         runs.append(net.submit(made).watch(quiet=True))
         if number == 0:
             size = net.status()["size"]
@@ -418,10 +417,13 @@ def test_an_open_plan_is_extended_and_closed(sites, data, capsys, place):
 
 
 @pytest.mark.rule("L3")
-def test_a_person_cancels_a_task_and_lets_an_aggregate_begin(sites, data, guarded, capsys):
+def test_a_person_cancels_a_task_and_lets_an_aggregate_begin(sites, place, guarded, name, capsys):
     mine, _ = sites
+    own = mine.datasets.add(
+        f"{name}-own", opener=place / "opener", train=samples(place / "own" / name, 2)
+    )
     algo = mine.algos.add(Threshold)
-    made = FedAvg(algo, rounds=1, aggregate_at="hospital-a", at_least=1).plan([data[0], guarded])
+    made = FedAvg(algo, rounds=1, aggregate_at="hospital-a", at_least=1).plan([own, guarded])
     run = mine.submit(made)
     trained = next(t for t in made.tasks if t.kind == "train" and t.worker == "hospital-a")
     mixed = next(t for t in made.tasks if t.kind == "aggregate")
