@@ -246,7 +246,8 @@ class Replication:
             self._resolve(name, Receipt(name, index, header.size))
 
     def _receipt(self, name: str, index: int) -> Receipt:
-        return Receipt(name, index, self._store.size)
+        """The same one whenever it is asked for (A2)."""
+        return Receipt(name, index, self._store.size_with(index))
 
     def _resolve(self, name: str, receipt: Receipt) -> None:
         for answer in self._waiting.pop(name, ()):

@@ -99,6 +99,15 @@ def test_a_write_that_fails_in_its_middle_leaves_nothing(store: LedgerStore) -> 
     assert store.size == 2
 
 
+@pytest.mark.rule("A2")
+def test_a_leaf_s_size_is_that_of_its_own_block_however_long_the_ledger(store: LedgerStore) -> None:
+    blocks = chain((b"one", b"two"), (), (b"three",))
+    store.apply(blocks, certificate_of(blocks[-1][0]))
+    assert [store.size_with(index) for index in range(3)] == [2, 2, 3]
+    with pytest.raises(Fatal, match="no block"):
+        store.size_with(3)
+
+
 def test_a_hole_in_the_tree_stops_the_node(store: LedgerStore) -> None:
     with pytest.raises(Fatal, match="hole"):
         store.node(0, 5)

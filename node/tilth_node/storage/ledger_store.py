@@ -174,6 +174,13 @@ class LedgerStore:
         found = self._one("SELECT size FROM blocks ORDER BY height DESC LIMIT 1")
         return 0 if found is None else int(found[0])
 
+    def size_with(self, index: int) -> int:
+        """The ledger's size after the block that made this leaf final."""
+        found = self._one("SELECT min(size) FROM blocks WHERE size > ?", (index,))
+        if found[0] is None:
+            raise Fatal("no block of the ledger holds a leaf that was recorded", found=f"{index}")
+        return int(found[0])
+
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree."""
         found = self._one(
