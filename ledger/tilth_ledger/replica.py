@@ -135,7 +135,7 @@ class Replica:
 
     @property
     def votes(self) -> bool:
-        """Whether this node votes now, or only follows."""
+        """Whether this node votes now: a member, and not one that is catching up."""
         return self._core.may_vote
 
     @property

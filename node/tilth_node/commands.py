@@ -252,6 +252,7 @@ def _network_new(arguments: Arguments) -> int:
     )
     write_file(arguments.out, genesis.bytes)
     columns = quorum_columns(len(genesis.members))
+    mute = [each.organization for each in genesis.everyone() if each.peer_address is None]
     facts = {
         "genesis": str(arguments.out),
         "net": genesis.net,
@@ -277,6 +278,7 @@ def _network_new(arguments: Arguments) -> int:
             f"  {other.organization} has no vote: its node follows"
             for other in genesis.organizations
         ),
+        *([f"Without an address, so they never meet: {', '.join(mute)}"] if len(mute) > 1 else []),
         f"hash  {genesis.net}",
         "Every site confirms this hash with the others, by another way than this file came:",
         "  tilth node join FOLDER " + f"{arguments.out} --hash {genesis.net}",

@@ -168,16 +168,17 @@ def _check_addresses(parties: Sequence[Organization]) -> None:
     """Two nodes at one address never meet, and the genesis is for ever."""
     at: dict[str, str] = {}
     for each in parties:
-        for address in filter(None, (each.peer_address, each.client_address)):
-            other = at.setdefault(address, each.organization)
-            if other != each.organization:
-                raise InvalidInput(
-                    f"{other} and {each.organization} state the same address",
-                    found=address,
-                    expected="where the other sites reach each of them",
-                    remedy="make the folders again: tilth node init FOLDER --organization NAME"
-                    " --address HOST",
-                )
+        if each.peer_address is None:
+            continue
+        other = at.setdefault(each.peer_address, each.organization)
+        if other != each.organization:
+            raise InvalidInput(
+                f"{other} and {each.organization} state the same address",
+                found=each.peer_address,
+                expected="where the other sites reach each of them",
+                remedy="make the folders again: tilth node init FOLDER --organization NAME"
+                " --address HOST",
+            )
 
 
 def _read_member(path: Path) -> Organization:

@@ -103,6 +103,20 @@ def test_two_sites_at_one_address_found_nothing(
     assert "--address HOST" in facts["error"]["remedy"]
 
 
+def test_sites_that_can_only_dial_are_told_that_they_never_meet(
+    sites: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["network", "new", "--name", "test", "--member", str(sites[0] / "member.json")]
+    for name in ("x", "y"):
+        tilth(capsys, "node", "init", tmp_path / name, "--organization", name, "--no-peer-port")
+        words += ["--member", str(tmp_path / name / "member.json")]
+
+    assert main([*words[:-2], "--out", str(tmp_path / "two.json")]) == 0
+    assert "never meet" not in capsys.readouterr().out
+    assert main([*words, "--out", str(tmp_path / "three.json")]) == 0
+    assert "never meet: x, y" in capsys.readouterr().out
+
+
 def test_both_quorum_columns_and_the_hash_are_shown(
     sites: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
