@@ -69,7 +69,7 @@ class StatusResponse(_message.Message):
     version: _builtins.str
     """of the software"""
     voting: _builtins.bool
-    """false: it only follows (see `alarm`)"""
+    """false: it has no vote, or it catches up (see `alarm`)"""
     epoch: _builtins.int
     view: _builtins.int
     height: _builtins.int
