@@ -2,16 +2,21 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from network import Network, free_port, has_reached, new_identity, same_ledger
 
+from tilth.transport import Receipt
 from tilth.verifier import verify
+from tilth_ledger.errors import TilthError
 
 Networks = Callable[..., Network]
+CRASHING = (sys.executable, str(Path(__file__).with_name("crashing.py")))
 
 
 def test_an_entry_sent_to_any_node_is_on_all(networks: Networks) -> None:
@@ -149,3 +154,77 @@ def test_a_copied_folder_is_refused_by_the_others_while_the_first_answers(
     assert "another instance of hospital-c is connected" in site.log
     site.folder, site.process, site.ready = first
     assert network.submit(2, [new_identity()[1]])
+
+
+# -- one member dies at each of its durable steps
+
+
+@dataclass
+class Flow:
+    """Entries through all members while one of them, the victim, dies now and then."""
+
+    network: Network
+    victim: int
+    entries: list[bytes] = field(default_factory=list)
+    acknowledged: dict[int, bytes] = field(default_factory=dict)
+
+    def send(self, each: int = 2) -> None:
+        """So many entries to every member at once; the others must answer, the victim need not."""
+        sent: list[tuple[int, bytes, Future[Receipt]]] = []
+        with ThreadPoolExecutor(3 * each) as pool:
+            for i in range(3):
+                client = self.network.transport(i)
+                for _ in range(each):
+                    entry = self.network.entry(i, [new_identity()[1]])
+                    sent.append((i, entry, pool.submit(client.submit, entry)))
+        for i, entry, answer in sent:
+            self.entries.append(entry)
+            try:
+                receipt = answer.result()
+            except TilthError:
+                assert i == self.victim
+                continue
+            assert self.acknowledged.setdefault(receipt.index, entry) == entry
+
+    def survives_step(self, at: int, when: str) -> bool:
+        """One life of the victim, to its durable step `at`; whether it never came so far."""
+        environment = {"CRASH_AT": str(at), "CRASH_WHEN": when}
+        process = self.network.launch(self.victim, launcher=CRASHING, environment=environment)
+        if not self.network.wait_ready(self.victim):
+            return False
+        size = len(self.acknowledged)
+        self.send()
+        try:
+            has_reached(self.network.transport(self.victim), max(size, len(self.acknowledged)))
+        except TilthError:
+            process.wait(30)
+        survived = process.poll() is None
+        self.network.kill(self.victim)
+        return survived
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.rule("F1")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_member_killed_at_each_durable_step_costs_nothing_and_never_votes_twice(
+    networks: Networks, when: str
+) -> None:
+    network = networks(members=3)
+    flow = Flow(network, victim=0)
+    network.start(1, 2)
+    at = 1
+    while not flow.survives_step(at, when):
+        at += 1
+    assert at > 10, "starts, votes, blocks and commits are steps"
+    network.start(0)
+    client = network.transport(0)
+    indices = {client.submit(entry).index for entry in flow.entries}
+    assert indices == set(range(len(flow.entries)))
+    status = same_ledger(network, [0, 1, 2])
+    assert status["size"] == len(flow.entries)
+    leaves = client.leaves(0, 1000)
+    assert all(leaves[index] == entry for index, entry in flow.acknowledged.items())
+    for i, site in enumerate(network.sites):
+        assert network.transport(i).status()["alarm"] == ""
+        assert "evidence" not in site.log
