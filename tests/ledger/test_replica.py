@@ -12,6 +12,8 @@ from tilth_ledger.messages import Chain, FetchChain, Gossip, Proposal, Status, V
 from tilth_ledger.pool import leaf_id
 
 
+@pytest.mark.rule("V2")
+@pytest.mark.rule("V5")
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7])
 def test_a_submitted_leaf_becomes_final_everywhere_without_a_timer(n: int) -> None:
     stage = Stage(n)
@@ -40,6 +42,8 @@ def test_the_happy_path_makes_no_empty_block() -> None:
     assert stage.heights() == [6, 6, 6]
 
 
+@pytest.mark.rule("F2")
+@pytest.mark.rule("F9")
 def test_finality_takes_three_syncs_one_after_the_other() -> None:
     stage = Stage(3)
     leader = stage.genesis.leader(1)
@@ -58,6 +62,7 @@ def test_finality_takes_three_syncs_one_after_the_other() -> None:
     assert not last.persist, "the ledger store's transaction is the third sync"
 
 
+@pytest.mark.rule("F9")
 def test_everything_of_one_turn_goes_into_one_block() -> None:
     stage = Stage(3)
     stage.submit(stage.genesis.leader(1), *(f"leaf {n}" for n in range(100)))
@@ -66,6 +71,8 @@ def test_everything_of_one_turn_goes_into_one_block() -> None:
     assert len(stage.texts(2)) == 100
 
 
+@pytest.mark.rule("V3")
+@pytest.mark.rule("V4")
 @pytest.mark.parametrize("absent", [0, 1, 2])
 def test_three_members_go_on_without_any_one(absent: int) -> None:
     stage = Stage(3)
@@ -129,6 +136,9 @@ def test_a_leader_that_was_silent_for_ten_seconds_of_work_is_not_waited_for() ->
     assert stage.now - began < 10
 
 
+@pytest.mark.rule("F1")
+@pytest.mark.rule("F2")
+@pytest.mark.rule("F3")
 @pytest.mark.parametrize("n", [1, 3, 4])
 def test_a_crash_after_every_step_loses_no_vote_and_repeats_none(n: int) -> None:
     stage = Stage(n)
@@ -186,6 +196,7 @@ def test_a_member_far_behind_fetches_final_blocks_in_batches() -> None:
     assert 2 < len(chains) < 10
 
 
+@pytest.mark.rule("V5")
 def test_final_blocks_that_do_not_link_are_refused_by_the_one_who_catches_up() -> None:
     stage = Stage(3, away=[0, 1])
     first, state = stage.block(1, ["a"])
@@ -199,6 +210,7 @@ def test_final_blocks_that_do_not_link_are_refused_by_the_one_who_catches_up() -
     assert "leave a gap" in stage.alarms[2][-1].message
 
 
+@pytest.mark.rule("V5")
 def test_final_blocks_that_link_are_applied_by_the_one_who_catches_up() -> None:
     stage = Stage(3, away=[0, 1])
     first, state = stage.block(1, ["a"])
@@ -258,6 +270,7 @@ def test_gossip_of_garbage_harms_nobody() -> None:
     assert stage.alarms[0][0].kind == "peer"
 
 
+@pytest.mark.rule("V1")
 def test_a_leader_with_a_clock_far_ahead_is_not_followed() -> None:
     stage = Stage(3, away=[1])
     block, _ = stage.block(1, ["a"], time_ms=1_700_000_000_000 + 10_001)
@@ -267,6 +280,7 @@ def test_a_leader_with_a_clock_far_ahead_is_not_followed() -> None:
     assert stage.signed(0, NULLIFY) == {(1, bytes(32))}
 
 
+@pytest.mark.rule("V1")
 def test_a_leader_with_a_clock_a_little_ahead_is_followed() -> None:
     stage = Stage(3, away=[1])
     block, _ = stage.block(1, ["a"], time_ms=1_700_000_000_000 + 9_999)
@@ -290,6 +304,7 @@ def test_a_leader_with_a_clock_a_little_behind_is_followed() -> None:
     assert stage.signed(0, NOTARIZE) == {(1, block.hash)}
 
 
+@pytest.mark.rule("V3")
 def test_a_leader_that_gives_its_view_up_is_not_waited_for() -> None:
     stage = Stage(3, away=[1])
     stage.play(1, 0, Votes((stage.vote(1, NULLIFY, 1),)))

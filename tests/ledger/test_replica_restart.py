@@ -19,6 +19,8 @@ def restored_from_backup(stage: Stage, member: int) -> None:
     stage.restart(member)
 
 
+@pytest.mark.rule("F1")
+@pytest.mark.rule("F3")
 def test_a_restored_backup_is_noticed_by_the_vote_that_another_member_holds() -> None:
     stage = Stage(3, away=[2])
     stage.cut(0, 1)
@@ -84,6 +86,7 @@ def test_a_member_alone_needs_nobody_to_start() -> None:
     assert stage.replicas[0].votes
 
 
+@pytest.mark.rule("F3")
 def test_votes_of_before_the_crash_are_sent_again() -> None:
     stage = Stage(4, away=[2, 3])
     stage.cut(0, 1)
@@ -147,6 +150,7 @@ def test_memory_does_not_grow_with_the_ledger() -> None:
     assert (held["blocks"], held["leaves"]) == (0, 0)
 
 
+@pytest.mark.rule("V6")
 def test_votes_of_far_future_views_are_not_kept() -> None:
     stage = Stage(3, away=[2])
     for view in range(5, 2_000):
@@ -163,6 +167,7 @@ def test_a_second_proposal_of_a_view_is_not_kept() -> None:
     assert stage.alarms[0][0].kind == "evidence"
 
 
+@pytest.mark.rule("V5")
 def test_conflicting_final_blocks_stop_the_node() -> None:
     stage = Stage(3, away=[2])
     stage.submit(0, "a")

@@ -83,6 +83,7 @@ def stand_on_a_made_up_block(rules: VoterRules) -> Stage:
     return stage
 
 
+@pytest.mark.rule("V1")
 def test_a_block_that_skips_a_view_without_proof_gets_no_vote() -> None:
     stage = skip_a_final_view(VoterRules())
     assert not any(view == 2 for m in (0, 3) for view, _ in stage.signed(m, NOTARIZE))
@@ -95,6 +96,7 @@ def test_without_skip_proofs_one_liar_forks_the_ledger() -> None:
     assert stage.texts(3) == ["other"]
 
 
+@pytest.mark.rule("V1")
 def test_a_block_on_a_parent_without_certificate_gets_no_vote() -> None:
     stage = stand_on_a_made_up_block(VoterRules())
     assert not any(view == 2 for m in (0, 3) for view, _ in stage.signed(m, NOTARIZE))
@@ -119,6 +121,8 @@ def two_proposals_in_one_view(rules: VoterRules) -> set[tuple[int, bytes]]:
     return stage.signed(0, NOTARIZE)
 
 
+@pytest.mark.rule("V1")
+@pytest.mark.rule("F1")
 def test_a_member_notarizes_once_per_view_over_a_crash() -> None:
     assert len(two_proposals_in_one_view(VoterRules())) == 1
 
@@ -139,6 +143,8 @@ def notarization_after_nullify(rules: VoterRules) -> tuple[Stage, bytes]:
     return stage, block.hash
 
 
+@pytest.mark.rule("V2")
+@pytest.mark.rule("V4")
 def test_after_nullify_a_member_notarizes_and_follows_but_does_not_finalize() -> None:
     """commonware #2695, Alpenglow #132: a nullify vote is no reason to ignore the view's block."""
     stage, block = notarization_after_nullify(VoterRules())
@@ -167,6 +173,8 @@ def timeout_after_finalize(rules: VoterRules) -> Stage:
     return stage
 
 
+@pytest.mark.rule("V3")
+@pytest.mark.rule("F2")
 def test_a_member_does_not_nullify_a_view_in_which_it_finalized() -> None:
     assert timeout_after_finalize(VoterRules()).signed(0, NULLIFY) == set()
 
@@ -177,6 +185,7 @@ def test_a_member_that_nullifies_after_finalize_is_caught() -> None:
     assert stage.alarms[0][-1].kind == "evidence"
 
 
+@pytest.mark.rule("V6")
 def test_members_that_hold_different_certificates_of_a_view_go_on_together() -> None:
     """commonware #2137: one holds the notarization, the other the nullification."""
     stage = Stage(4, away=[1, 2])
@@ -219,6 +228,7 @@ def proposal_that_states(**stated: Any) -> tuple[Stage, bytes]:
     return stage, block.hash
 
 
+@pytest.mark.rule("V1")
 def test_a_block_that_states_its_outcome_is_voted_for() -> None:
     stage, block = proposal_that_states()
     for member in (0, 2):

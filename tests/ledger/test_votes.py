@@ -75,6 +75,7 @@ def test_evidence_is_never_made_of_a_vote_that_its_member_did_not_sign(table: Vo
     assert table.evidence == []
 
 
+@pytest.mark.rule("V4")
 def test_q_distinct_members_make_a_certificate_and_fewer_do_not(table: VoteTable) -> None:
     assert table.admit(vote(0, NOTARIZE, ONE)) is None
     assert table.admit(vote(0, NOTARIZE, ONE)) is None
@@ -133,6 +134,7 @@ def test_a_certificate_with_one_bad_signature_is_refused(table: VoteTable) -> No
         table.verify(bad)
 
 
+@pytest.mark.rule("V6")
 def test_votes_of_long_ago_are_forgotten_and_certificates_above_finality_are_not(
     table: VoteTable,
 ) -> None:

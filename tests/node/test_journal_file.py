@@ -33,6 +33,7 @@ def test_a_new_journal_is_empty(tmp_path: Path) -> None:
     assert records_in(tmp_path / "journal") == []
 
 
+@pytest.mark.rule("F7")
 def test_what_was_appended_is_found_again(folder: Path) -> None:
     assert records_in(folder) == RECORDS
 
