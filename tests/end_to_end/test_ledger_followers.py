@@ -101,7 +101,8 @@ def test_a_follower_that_accepts_no_connection_follows_all_the_same(networks: Ne
 
 def test_the_command_line_founds_a_network_with_a_follower(tmp_path: Path) -> None:
     for name in ("hospital-a", "auditor"):
-        tilth("node", "init", str(tmp_path / name), "--organization", name)
+        words = ("--organization", name, "--address", f"{name}.example")
+        tilth("node", "init", str(tmp_path / name), *words)
     member, other = (str(tmp_path / name / "member.json") for name in ("hospital-a", "auditor"))
     genesis = str(tmp_path / "genesis.json")
     said = tilth(
