@@ -19,8 +19,9 @@ Invariants:
   grows with the ledger.
 
 Left to others: reading files, threads (`verify`), showing the report. A block that is stored
-without a finality certificate is final through a later one that has one. Earlier finality
-certificates that were removed, the journal, blobs and models are not part of the ledger.
+without a finality certificate is final through a later one that has one; earlier certificates that
+were removed are not missed, and blobs and models are not part of the ledger. A ledger cut off
+behind a certified block is a whole one: only its own journal's promise, or another node, tells.
 """
 
 from __future__ import annotations
@@ -313,6 +314,9 @@ class Audit:
         report.height, report.size, report.root = last.height, last.size, last.root.hex()
         if self._foreign:
             return report
+        if report.height < stored.promised:
+            promise = f"at least {stored.promised} blocks, which its journal promises"
+            self._note("storage", "the ledger's end", f"{report.height} blocks", promise)
         if not self._certified:
             self._note("certificate", f"block {report.height}", "none", "votes that made it final")
         size = self._frontier.size

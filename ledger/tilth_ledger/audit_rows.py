@@ -22,6 +22,7 @@ class Stored:
     accumulator: bytes | None
     leaves: int
     nodes: int
+    promised: int = 0  # blocks that the journal beside it says were stored (F8)
 
 
 def against_rows(

@@ -1,9 +1,10 @@
 """A whole ledger verified again, offline, from a node's folder or a copy of it.
 
-- Reads `genesis.json` and `ledger.db` (with its `-wal`) and nothing else; writes nothing; a node
-  may run on the folder meanwhile.
+- Reads `genesis.json`, `ledger.db` (with its `-wal`) and `journal/votes` if it is there; changes
+  none of them; a node may run on the folder meanwhile.
+- The journal is read first: it promises only what was stored before.
 - Signatures are verified in threads beside the execution: the library lets go of Python's lock.
-- Memory: a window of blocks, and all rows of the state, about 1 KB each.
+- Memory: a window of blocks, and all rows of the state, about 1.2 KB each.
 
 Leaves to others: what is checked (tilth_ledger.audit), reading SQLite
 (storage.ledger_copy), the command (audit_command).
@@ -12,16 +13,19 @@ Leaves to others: what is checked (tilth_ledger.audit), reading SQLite
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from tilth_ledger.audit import Audit
 from tilth_ledger.audit_checks import Check, Outcome
 from tilth_ledger.canonical import sha256_hex
-from tilth_ledger.errors import InvalidInput
+from tilth_ledger.errors import Fatal, InvalidInput
 from tilth_ledger.findings import Counts, Finding, Report, finding
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.journal_records import Promised, decode_record, read_journal
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
+from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
 CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
@@ -37,10 +41,11 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
     folder = Folder(path)
     genesis = _genesis(folder, expected_hash)
     auditor = Audit(genesis)
+    promised = _promised(folder, auditor.report)
     pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
     try:
         with LedgerCopy(folder.database) as copy:
-            return _through(auditor, copy, pool, show or _silent)
+            return _through(auditor, copy, promised, pool, show or _silent)
     except StorageFailed as error:
         # The file opened, so what was read of it stands, and that it broke off is a finding.
         auditor.report.add(finding("storage", str(folder.database), error, "a file that reads"))
@@ -50,7 +55,9 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
         pool.shutdown(cancel_futures=True)  # at Ctrl-C nothing but a turn of work is waited for
 
 
-def _through(auditor: Audit, copy: LedgerCopy, pool: ThreadPoolExecutor, show: Show) -> Report:
+def _through(
+    auditor: Audit, copy: LedgerCopy, promised: int, pool: ThreadPoolExecutor, show: Show
+) -> Report:
     def verify(checks: Sequence[Check]) -> Outcome:
         return _begun(pool, checks)
 
@@ -61,7 +68,7 @@ def _through(auditor: Audit, copy: LedgerCopy, pool: ThreadPoolExecutor, show: S
         height = copy.height()
         for counts in auditor.follow(copy.more_blocks(), verify):
             show(counts, height)
-        report = auditor.finish(copy.beside())
+        report = auditor.finish(replace(copy.beside(), promised=promised))
         for problem in copy.problems():
             report.add(finding("storage", str(copy.path), problem, "a whole file"))
     return report
@@ -86,6 +93,7 @@ def _genesis(folder: Folder, expected_hash: str | None) -> Genesis:
                 f"{folder.path} holds no ledger",
                 found=f"no file {path.name}",
                 expected="the folder of a node that has run, or a copy of it",
+                remedy="Name such a folder.",
             )
     data = folder.genesis.read_bytes()
     if expected_hash is not None and sha256_hex(data) != expected_hash:
@@ -96,6 +104,19 @@ def _genesis(folder: Folder, expected_hash: str | None) -> Genesis:
             remedy="get the file again, and compare the hash with the other sites",
         )
     return Genesis.parse(data)
+
+
+def _promised(folder: Folder, report: Report) -> int:
+    """How many blocks the journal says that the ledger held (F8); 0 without a journal."""
+    place = folder.journal / JOURNAL
+    if not place.is_file():
+        return 0
+    try:
+        records = [decode_record(body) for body in read_journal(place.read_bytes()).bodies]
+    except (Fatal, InvalidInput) as error:
+        report.add(finding("storage", str(place), error, "a journal that reads"))
+        return 0
+    return max((each.height for each in records if isinstance(each, Promised)), default=0)
 
 
 def _silent(_counts: Counts, _height: int) -> None:

@@ -28,7 +28,7 @@ from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
-from tilth_node import founding, keystore
+from tilth_node import auditing, founding, keystore
 from tilth_node.clock import Clock
 
 READY_SECONDS = 30
@@ -222,13 +222,22 @@ def has_reached(client: Transport, size: int) -> dict[str, Any]:
 
 
 def same_ledger(network: Network, nodes: Sequence[int]) -> dict[str, Any]:
-    """All these nodes hold the same leaves, root and rows; the status of the last."""
+    """All these nodes hold the same leaves, root and rows, and each proves them to an audit; the
+    status of the last."""
     clients = [network.transport(i) for i in nodes]
     size = max(client.status()["size"] for client in clients)
     statuses = [has_reached(client, size) for client in clients]
     assert len({(s["size"], s["root"], s["digest"]) for s in statuses}) == 1
     assert len({tuple(client.leaves(0, 1000)) for client in clients}) == 1
+    audit(network, *nodes)
     return statuses[-1]
+
+
+def audit(network: Network, *which: int) -> None:
+    """The ledgers of these nodes (or all), verified again from their folders, are clean."""
+    for i in which or range(len(network.sites)):
+        report = auditing.audit(network.sites[i].folder, network.genesis.net)
+        assert report.clean, "\n".join(str(each) for each in report.findings)
 
 
 def new_identity(role: str = "scientist") -> tuple[SigningKey, dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from field import Field
+from network import audit
 from small_disk import SmallDisk, small_disk
 
 from tilth.run import Run
@@ -36,6 +37,7 @@ def completes(field: Field, run: Run) -> None:
     assert {task.key: counted[task.key] for task in run.tasks()} == dict.fromkeys(
         (task.key for task in run.tasks()), 1
     )
+    audit(field.nodes)
 
 
 def test_below_the_floor_tasks_wait_and_the_ledger_goes_on(tmp_path: Path, disk: SmallDisk) -> None:

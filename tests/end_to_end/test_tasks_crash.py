@@ -11,6 +11,7 @@ from pathlib import Path
 import hospital_code
 import pytest
 from field import Field
+from network import audit
 
 from tilth.plan import Plan
 from tilth.run import Run
@@ -38,13 +39,14 @@ def results(field: Field) -> Counter[str]:
 
 
 def completes(field: Field, run: Run) -> None:
-    """The plan ends well, with one result for each of its tasks."""
+    """The plan ends well, with one result for each of its tasks, on ledgers that audit clean."""
     field.wait(field.net.plans.one(run.key))
     outcome = field.net.plans.one(run.key).outcome()
     assert outcome.ok, outcome
     counted = results(field)
     tasks = {task.key: task for task in run.tasks()}
     assert {key: counted[key] for key in tasks} == dict.fromkeys(tasks, 1)
+    audit(field.nodes)
 
 
 def is_doing(row: object) -> bool:

@@ -16,6 +16,7 @@ from audited_chain import Chain
 from tilth.cli import main
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.findings import Report
+from tilth_ledger.journal_records import Promised, frame
 from tilth_node import auditing
 from tilth_node.storage.ledger_store import LedgerStore
 
@@ -191,6 +192,21 @@ def test_a_page_that_cannot_be_read_is_a_finding_not_an_error(folder: Path) -> N
     report = auditing.audit(folder)
     assert "storage" in kinds(report)
     assert report.stopped
+
+
+@pytest.mark.rule("F8")
+def test_a_ledger_shorter_than_its_journal_promises_is_found(folder: Path, chain: Chain) -> None:
+    (folder / "journal").mkdir()
+    height, size = len(chain.blocks), chain.state.size
+    for promised, holds in ((height, True), (height + 1, False)):
+        records = [Promised(height, height - 1, size).encode(), Promised(0, promised, 0).encode()]
+        (folder / "journal" / "votes").write_bytes(frame(records, 0))
+        assert auditing.audit(folder).clean is holds
+    whole = frame(records, 0)
+    (folder / "journal" / "votes").write_bytes(whole[:-1])  # a torn tail is no damage
+    assert auditing.audit(folder).clean
+    (folder / "journal" / "votes").write_bytes(b"?" + whole[1:])
+    assert kinds(auditing.audit(folder)) == {"storage"}
 
 
 @pytest.mark.parametrize("absent", ["genesis.json", "ledger.db"])
