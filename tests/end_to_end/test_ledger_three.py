@@ -228,3 +228,4 @@ def test_a_member_killed_at_each_durable_step_costs_nothing_and_never_votes_twic
     for i, site in enumerate(network.sites):
         assert network.transport(i).status()["alarm"] == ""
         assert "evidence" not in site.log
+        assert "alarm" not in site.log, "a member that lost votes is told so by the others"
