@@ -77,6 +77,7 @@ def _stop(folder: Path) -> None:
             "there is no demo in this folder",
             found=f"no {consortium.GENESIS} in {folder}",
             expected="a folder that tilth demo --keep has printed",
+            remedy="Start one with: tilth demo --keep",
         )
     consortium.stop(folder)
 
