@@ -198,7 +198,9 @@ def _only_one() -> str:
         "which profile is not clear",
         found=_known(),
         expected="a name, TILTH_PROFILE, or exactly one profile",
-        remedy="Run: tilth profile list",
+        remedy=f"Choose one: --profile {known[0]}, or: export TILTH_PROFILE={known[0]}"
+        if known
+        else "Add one: tilth profile add --help",
     )
 
 

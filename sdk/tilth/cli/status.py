@@ -35,7 +35,7 @@ def _status(arguments: argparse.Namespace) -> None:
     show(
         arguments,
         status,
-        text + table(("peer", "votes", "connected", "entries, last heard", "address"), peers),
+        text + table(("peer", "votes", "connected", "entries when it connected", "address"), peers),
     )
 
 
