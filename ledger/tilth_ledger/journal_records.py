@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Vote
@@ -193,7 +193,3 @@ def _check_tail(data: bytes, at: int, sequence: int) -> None:
 
 def _checksum(number: int, body: bytes) -> bytes:
     return hashlib.sha256(_NUMBERS.pack(len(body), number) + body).digest()[:16]
-
-
-def encode_all(records: Sequence[Record]) -> tuple[bytes, ...]:
-    return tuple(record.encode() for record in records)

@@ -21,16 +21,22 @@ from tilth_ledger.rows import Row
 from tilth_ledger.transitions import effective_state, move
 
 
-def doing(context: Context, op: Op) -> None:
-    task, plan = _reported(context, op)
-    _expect(context, task, plan, ("todo",))
-    _expect_attempt(task, op["attempt"], task["attempt"] + 1)
+def judge_run(context: Context, plan: Row, task: Row) -> None:
+    """Refuse a run that lacks a right now; the ledger asks before `doing`, the worker before it
+    mounts anything (P4)."""
     inputs: dict[str, tuple[Lineage | Row, bool]] = {}
     for edge, model in present_inputs(context, task):
         outside = "model" in edge or model.get("plan") != task["plan"]
         inputs[edge["name"]] = (model, outside)
     rules_tasks.judge_rights(context, plan, task, inputs)
     rules_tasks.judge_probe(context, plan, task)
+
+
+def doing(context: Context, op: Op) -> None:
+    task, plan = _reported(context, op)
+    _expect(context, task, plan, ("todo",))
+    _expect_attempt(task, op["attempt"], task["attempt"] + 1)
+    judge_run(context, plan, task)
     grade = approvals.consume(context, task)
     move(task, "doing")
     task |= {"attempt": op["attempt"], "stops": plan["stops"]}

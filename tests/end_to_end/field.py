@@ -8,7 +8,9 @@ Every site has 40 train rows and 20 test rows of two classes, in samples of one 
 hospital-a may train everywhere, everybody may test, mixtures go to participants.
 """
 
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +26,7 @@ from tilth.assets import Algo, Dataset, Objective
 from tilth.client import Network
 from tilth.plan import MEAN, Plan
 from tilth.run import Run
+from tilth_ledger.leaf import ENTRY, Leaf
 
 CODE = Path(hospital_code.__file__)
 OPENER = """format = "tilth-1"
@@ -204,6 +207,18 @@ class Field:
         made = {"op": "identity.add", "public": profile.signing_key().public.hex, "roles": roles}
         self.nodes.submit(i, [made])
         return Network(profile)
+
+    def results(self) -> Counter[str]:
+        """How often the ledger says `done` about each task."""
+        client, found, start = self.net.transport, Counter[str](), 0
+        while leaves := client.leaves(start, 500):
+            start += len(leaves)
+            entries = [leaf for leaf in map(Leaf.decode, leaves) if leaf.type == ENTRY]
+            operations = [
+                each for leaf in entries for each in json.loads(leaf.payload)["operations"]
+            ]
+            found.update(each["task"] for each in operations if each["op"] == "task.done")
+        return found
 
     def _profile(self, i: int, key: Path) -> profiles.Profile:
         site = self.nodes.sites[i]

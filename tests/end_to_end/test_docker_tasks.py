@@ -1,10 +1,8 @@
 """Plans whose tasks run in containers, and what becomes of them when something dies."""
 
-import json
 import os
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from engine import Engine
 from field import Field
 
 from tilth.run import Run
-from tilth_ledger.leaf import ENTRY, Leaf
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -34,24 +31,13 @@ def completes(field: Field, run: Run) -> None:
     run = field.wait(field.net.plans.one(run.key))
     outcome = run.outcome()
     assert outcome.ok, outcome
-    counted = results(field)
+    counted = field.results()
     keys = [task.key for task in run.tasks()]
     assert {key: counted[key] for key in keys} == dict.fromkeys(keys, 1)
     models = {str(sorted(field.rows("model/", at=i).items())) for i in range(3)}
     assert len(models) == 1
     grades = {(field.net.rows.get(f"task/{key}") or {})["receipt"]["grade"] for key in keys}
     assert grades == {"A"}
-
-
-def results(field: Field) -> Counter[str]:
-    """How often the ledger says `done` about each task."""
-    client, found, start = field.net.transport, Counter[str](), 0
-    while leaves := client.leaves(start, 500):
-        start += len(leaves)
-        entries = [leaf for leaf in map(Leaf.decode, leaves) if leaf.type == ENTRY]
-        operations = [each for leaf in entries for each in json.loads(leaf.payload)["operations"]]
-        found.update(each["task"] for each in operations if each["op"] == "task.done")
-    return found
 
 
 def running_step(field: Field, engine: Engine, site: str) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from network import audit
 from tilth.plan import Plan
 from tilth.run import Run
 from tilth_ledger.errors import TilthError
-from tilth_ledger.leaf import ENTRY, Leaf
 
 LAUNCHER = (sys.executable, str(Path(__file__).with_name("crashing.py")))
 
@@ -27,23 +25,12 @@ def field(tmp_path: Path) -> Iterator[Field]:
         yield field
 
 
-def results(field: Field) -> Counter[str]:
-    """How often the ledger says `done` about each task."""
-    client, found, start = field.net.transport, Counter[str](), 0
-    while leaves := client.leaves(start, 500):
-        start += len(leaves)
-        entries = [leaf for leaf in map(Leaf.decode, leaves) if leaf.type == ENTRY]
-        operations = [each for leaf in entries for each in json.loads(leaf.payload)["operations"]]
-        found.update(each["task"] for each in operations if each["op"] == "task.done")
-    return found
-
-
 def completes(field: Field, run: Run) -> None:
     """The plan ends well, with one result for each of its tasks, on ledgers that audit clean."""
     field.wait(field.net.plans.one(run.key))
     outcome = field.net.plans.one(run.key).outcome()
     assert outcome.ok, outcome
-    counted = results(field)
+    counted = field.results()
     tasks = {task.key: task for task in run.tasks()}
     assert {key: counted[key] for key in tasks} == dict.fromkeys(tasks, 1)
     audit(field.nodes)

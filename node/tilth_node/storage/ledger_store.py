@@ -214,17 +214,6 @@ class LedgerStore:
         found = self._one("SELECT certificate FROM blocks WHERE height = ?", (height,))
         return None if found is None or found[0] is None else bytes(found[0])
 
-    def certified_after(self, size: int) -> tuple[Header, Certificate] | None:
-        """The first block of at least `size` leaves that has a certificate of its own."""
-        found = self._one(
-            "SELECT header, certificate FROM blocks WHERE size >= ? AND certificate IS NOT NULL"
-            " ORDER BY size, height LIMIT 1",
-            (size,),
-        )
-        if found is None:
-            return None
-        return Header.decode(found[0]), Certificate.decode(found[1])
-
     def close(self) -> None:
         self._database.close()
 

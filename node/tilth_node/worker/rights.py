@@ -4,13 +4,12 @@ The ledger judged them when `doing` became final; what was narrowed, withdrawn o
 blocks since then binds as well. The same pure rules, on the rows as this node has them now.
 """
 
-from tilth_ledger import approvals, rules_tasks
+from tilth_ledger import approvals
 from tilth_ledger.certification import reaches
 from tilth_ledger.context import Context
 from tilth_ledger.errors import Refused
-from tilth_ledger.lineage import Lineage
 from tilth_ledger.rows import Overlay, Row
-from tilth_ledger.rules_reports import present_inputs
+from tilth_ledger.rules_reports import judge_run
 from tilth_node.worker.failure import Failed, reason_of
 from tilth_node.worker.site import Site
 
@@ -43,12 +42,7 @@ def judge(site: Site, task: Row) -> None:
 
 def _judge(context: Context, task: Row) -> None:
     plan = context.need("plan", task["plan"])
-    inputs: dict[str, tuple[Lineage | Row, bool]] = {}
-    for edge, model in present_inputs(context, task):
-        outside = "model" in edge or model.get("plan") != task["plan"]
-        inputs[edge["name"]] = (model, outside)
-    rules_tasks.judge_rights(context, plan, task, inputs)
-    rules_tasks.judge_probe(context, plan, task)
+    judge_run(context, plan, task)
     if approvals.demands(context, task):
         _check_denials(context, task)
 
