@@ -44,6 +44,7 @@ from tilth_ledger.audit_checks import (
 )
 from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, TilthError
 from tilth_ledger.execution import Executor, State
 from tilth_ledger.findings import Counts, Report, finding
@@ -115,6 +116,7 @@ class Audit:
                 remedy="Audit with a release that has them.",
             )
         self._genesis = genesis
+        self._epoch = Epoch.first(genesis)
         self.report = Report(genesis.net, genesis.rules_version)
         self._rows = MemoryRows()
         self._executor = RULES[genesis.rules_version](genesis, self._rows)
@@ -167,12 +169,12 @@ class Audit:
             "justification", where, lambda: read_justification(stored.justification)
         )
         if header is not None and justification is not None:
-            checks.append(justified(where, justification, header, self._genesis))
+            checks.append(justified(where, justification, header, self._epoch))
         if stored.certificate is not None:
             encoded = stored.certificate
             final = self._decoded("certificate", where, lambda: Certificate.decode(encoded))
             if final is not None and header is not None:
-                checks.append(certified(where, final, header, self._genesis))
+                checks.append(certified(where, final, header, self._epoch))
         votes = len(checks)
         operations = self._prepare_leaves(stored, checks)
         self.report.counts.signatures += len(checks) - votes
@@ -229,8 +231,8 @@ class Audit:
             self.report.stopped.append("the ledger is not of this genesis: nothing was compared")
 
     def _check_chain(self, header: Header, stored: StoredBlock, where: str) -> None:
-        before, genesis = self._before, self._genesis
-        self._expect("genesis", where, "net", header.net.hex(), genesis.net)
+        before, epoch = self._before, self._epoch
+        self._expect("genesis", where, "net", header.net.hex(), epoch.net.hex())
         self._expect("chain", where, "height", header.height, before.height + 1)
         self._expect("chain", where, "stored height", stored.height, header.height)
         if before.hash is not None:
@@ -239,8 +241,8 @@ class Audit:
             if header.time_ms <= before.time_ms:
                 found, least = f"time {header.time_ms} ms", f"more than {before.time_ms} ms"
                 self._note("chain", where, found, least)
-        self._expect("chain", where, "epoch", header.epoch, genesis.epoch)
-        self._expect("leader", where, "proposer", header.proposer, genesis.leader(header.view))
+        self._expect("chain", where, "epoch", header.epoch, epoch.number)
+        self._expect("leader", where, "proposer", header.proposer, epoch.leader(header.view))
         self._expect("header", where, "leaf count", header.leaf_count, len(stored.leaves))
         self._expect("header", where, "size", header.size, before.size + header.leaf_count)
         self._expect("header", where, "stored size", stored.size, header.size)

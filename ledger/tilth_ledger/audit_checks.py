@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from tilth_ledger.blocks import FINALIZE, Certificate, Header, Justification
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.findings import Finding, finding
-from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import Leaf, verify_author
 from tilth_ledger.reader import Reader
@@ -33,10 +33,10 @@ def read_justification(data: bytes) -> Justification:
     return justification
 
 
-def justified(where: str, justification: Justification, header: Header, genesis: Genesis) -> Check:
+def justified(where: str, justification: Justification, header: Header, epoch: Epoch) -> Check:
     def check() -> Finding | None:
         try:
-            justification.verify(header, genesis)
+            justification.verify(header, epoch)
         except InvalidInput as error:
             return finding("justification", where, error, "proof of its parent and skipped views")
         return None
@@ -44,16 +44,16 @@ def justified(where: str, justification: Justification, header: Header, genesis:
     return check
 
 
-def certified(where: str, final: Certificate, header: Header, genesis: Genesis) -> Check:
+def certified(where: str, final: Certificate, header: Header, epoch: Epoch) -> Check:
     def check() -> Finding | None:
         stated = (final.kind, final.view, final.block.hex())
         wanted = (FINALIZE, header.view, header.hash.hex())
         if stated != wanted:
             return finding("certificate", where, stated, wanted)
         try:
-            final.verify(genesis)
+            final.verify(epoch)
         except InvalidInput as error:
-            return finding("certificate", where, error, f"{genesis.q} votes of members")
+            return finding("certificate", where, error, f"{epoch.q} votes of members")
         return None
 
     return check

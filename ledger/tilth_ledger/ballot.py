@@ -16,8 +16,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Header, Justification, Kind, Vote
-from tilth_ledger.genesis import Genesis
+from tilth_ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    Header,
+    Justification,
+    Kind,
+    Vote,
+    starts,
+)
+from tilth_ledger.epochs import Epoch
 
 
 @dataclass(slots=True)
@@ -50,11 +59,10 @@ class Ballot:
 class VoterRules:
     """Pure predicates. Verifying signatures and executing leaves are not here."""
 
-    def parent_is_certified(self, header: Header, why: Justification, genesis: Genesis) -> bool:
+    def parent_is_certified(self, header: Header, why: Justification, epoch: Epoch) -> bool:
         """The justification holds a notarization or finality certificate of the parent."""
-        if header.parent_view == 0:
-            genesis_block = header.height == 1 and header.parent == genesis.net_bytes
-            return genesis_block and why.parent is None
+        if header.parent_view == epoch.parent_view:
+            return starts(header, epoch) and why.parent is None
         parent = why.parent
         if parent is None or parent.kind is NULLIFY:
             return False

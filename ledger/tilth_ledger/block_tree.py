@@ -18,7 +18,6 @@ from typing import Any
 from tilth_ledger.blocks import Block, Certificate
 from tilth_ledger.effects import Executor
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import ENTRY
 from tilth_ledger.limits import Limits
 from tilth_ledger.pool import leaf_id
@@ -29,7 +28,8 @@ VOTED_VIEWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """The newest final block, or the genesis block, which has no certificate and no block."""
+    """The newest final block. The one that the epoch starts on needs no certificate here; the
+    genesis block is no block at all."""
 
     hash: bytes
     view: int
@@ -68,7 +68,6 @@ class Candidate:
 class BlockTree:
     """All blocks a member holds in memory."""
 
-    genesis: Genesis
     executor: Executor
     tip: Tip
     limits: Limits

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tilth_ledger.canonical import MAX_INTEGER
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey
 from tilth_ledger.leaf import MAX_LEAF_BYTES
 from tilth_ledger.merkle import HASH_BYTES
@@ -139,10 +139,10 @@ class Vote:
 
     @staticmethod
     def sign(
-        genesis: Genesis, key: SigningKey, member: int, kind: Kind, view: int, block: bytes
+        epoch: Epoch, key: SigningKey, member: int, kind: Kind, view: int, block: bytes
     ) -> Vote:
-        text = vote_bytes(genesis.net_bytes, kind, genesis.epoch, view, block)
-        return Vote(kind, genesis.epoch, view, block, member, key.sign(text))
+        text = vote_bytes(epoch.net, kind, epoch.number, view, block)
+        return Vote(kind, epoch.number, view, block, member, key.sign(text))
 
     def encode(self) -> bytes:
         return _VOTE.pack(self.kind, self.epoch, self.view, self.block, self.member, self.signature)
@@ -161,12 +161,12 @@ class Vote:
         _check_block(vote.kind, vote.block)
         return vote
 
-    def verify(self, genesis: Genesis) -> None:
-        """Raise `InvalidInput` unless a member of `genesis` cast this vote in its epoch."""
-        _check_epoch(self.epoch, genesis)
+    def verify(self, epoch: Epoch) -> None:
+        """Raise `InvalidInput` unless a member of `epoch` cast this vote."""
+        _check_epoch(self.epoch, epoch)
         _check_block(self.kind, self.block)
-        text = vote_bytes(genesis.net_bytes, self.kind, self.epoch, self.view, self.block)
-        _vote_key(genesis, self.member).verify(self.signature, text)
+        text = vote_bytes(epoch.net, self.kind, self.epoch, self.view, self.block)
+        _vote_key(epoch, self.member).verify(self.signature, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,32 +233,32 @@ class Certificate:
         signatures = tuple(reader.take(SIGNATURE_BYTES) for _ in members)
         return Certificate(kind, epoch, view, block, width, members, signatures)
 
-    def verify(self, genesis: Genesis) -> None:
-        """Raise `InvalidInput` unless at least q distinct members of `genesis` cast these votes."""
-        self.check_form(genesis)
-        text = vote_bytes(genesis.net_bytes, self.kind, self.epoch, self.view, self.block)
+    def verify(self, epoch: Epoch) -> None:
+        """Raise `InvalidInput` unless at least q distinct members of `epoch` cast these votes."""
+        self.check_form(epoch)
+        text = vote_bytes(epoch.net, self.kind, self.epoch, self.view, self.block)
         for member, signature in zip(self.members, self.signatures, strict=True):
-            _vote_key(genesis, member).verify(signature, text)
+            _vote_key(epoch, member).verify(signature, text)
 
-    def check_form(self, genesis: Genesis) -> None:
+    def check_form(self, epoch: Epoch) -> None:
         """All of `verify` but the signatures, for one who has verified these votes before."""
-        _check_epoch(self.epoch, genesis)
+        _check_epoch(self.epoch, epoch)
         _check_block(self.kind, self.block)
-        if self.width != len(genesis.members):
+        if self.width != len(epoch.members):
             raise InvalidInput(
                 "certificate is of another number of members",
                 found=self.width,
-                expected=len(genesis.members),
+                expected=len(epoch.members),
             )
         if any(a >= b for a, b in zip(self.members, self.members[1:], strict=False)):
             raise InvalidInput(
                 "certificate's members are not distinct and in order", found=self.members
             )
-        if len(self.members) < genesis.q or len(self.signatures) != len(self.members):
+        if len(self.members) < epoch.q or len(self.signatures) != len(self.members):
             raise InvalidInput(
                 "certificate has too few votes",
                 found=f"{len(self.signatures)} signatures of {len(self.members)} members",
-                expected=f"at least {genesis.q} of {self.width}",
+                expected=f"at least {epoch.q} of {self.width}",
             )
 
 
@@ -266,7 +266,8 @@ class Certificate:
 class Justification:
     """Why a block may stand where it does.
 
-    `parent`: the parent's notarization or finality certificate (None for the genesis block);
+    `parent`: the parent's notarization or finality certificate (None for the block that
+    the epoch starts on);
     `skips`: nullifications of every view between the parent's and the block's, in order.
     Layout: parent count u8 (0 or 1), parent, skip count u16, skips.
     """
@@ -297,13 +298,13 @@ class Justification:
             )
         return Justification(parent, tuple(Certificate.read(reader) for _ in range(count)))
 
-    def verify(self, header: Header, genesis: Genesis) -> None:
+    def verify(self, header: Header, epoch: Epoch) -> None:
         """Raise `InvalidInput` unless this justifies a block with `header`."""
         if self.parent is None:
-            self._check_parent_is_genesis(header, genesis)
+            self._check_starts(header, epoch)
         else:
             self._check_parent(self.parent, header)
-            self.parent.verify(genesis)
+            self.parent.verify(epoch)
         skipped = tuple(skip.view for skip in self.skips)
         gap = range(header.parent_view + 1, header.view)
         if header.view <= header.parent_view or len(gap) != len(skipped) or tuple(gap) != skipped:
@@ -317,15 +318,16 @@ class Justification:
         for skip in self.skips:
             if skip.kind is not NULLIFY:
                 raise InvalidInput("skip proof is not a nullification", found=skip.kind.name)
-            skip.verify(genesis)
+            skip.verify(epoch)
 
     @staticmethod
-    def _check_parent_is_genesis(header: Header, genesis: Genesis) -> None:
-        if (header.parent, header.parent_view, header.height) != (genesis.net_bytes, 0, 1):
+    def _check_starts(header: Header, epoch: Epoch) -> None:
+        if not starts(header, epoch):
             raise InvalidInput(
                 "block does not certify its parent",
                 found=f"height {header.height}",
-                expected="a certificate, or the genesis block as parent at height 1",
+                expected="a certificate, or the block as parent on which its epoch starts,"
+                f" of height {epoch.parent_height}",
             )
 
     @staticmethod
@@ -381,6 +383,12 @@ class Block:
         return Block(header, leaves, justification)
 
 
+def starts(header: Header, epoch: Epoch) -> bool:
+    """Whether a block stands on the one that its epoch starts on, which needs no certificate."""
+    stands = (header.parent, header.parent_view, header.height)
+    return stands == (epoch.parent, epoch.parent_view, epoch.parent_height + 1)
+
+
 def _leaf(reader: Reader) -> bytes:
     length = reader.number(4)
     if length > MAX_LEAF_BYTES:
@@ -403,12 +411,12 @@ def _check_block(kind: Kind, block: bytes) -> None:
         )
 
 
-def _check_epoch(epoch: int, genesis: Genesis) -> None:
-    if epoch != genesis.epoch:
-        raise InvalidInput("vote is of another epoch", found=epoch, expected=genesis.epoch)
+def _check_epoch(found: int, epoch: Epoch) -> None:
+    if found != epoch.number:
+        raise InvalidInput("vote is of another epoch", found=found, expected=epoch.number)
 
 
-def _vote_key(genesis: Genesis, member: int) -> PublicKey:
-    if not 0 <= member < len(genesis.members):
+def _vote_key(epoch: Epoch, member: int) -> PublicKey:
+    if not 0 <= member < len(epoch.members):
         raise InvalidInput("vote is of no member", found=f"member {member}")
-    return genesis.members[member].keys.vote
+    return epoch.members[member].keys.vote

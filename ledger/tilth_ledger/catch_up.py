@@ -55,7 +55,7 @@ class CatchUp:
 def status(core: Core, to: int, *, asks: bool) -> Status:
     tip = core.tree.tip
     return Status(
-        epoch=core.genesis.epoch,
+        epoch=core.epoch.number,
         view=core.view,
         unproven=_unproven(core),
         finalized_view=tip.view,
@@ -78,7 +78,7 @@ def greet(core: Core, party: int) -> None:
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     """Confirm my memory, give what the member lacks, ask for what I lack."""
-    if told.epoch != core.genesis.epoch:
+    if told.epoch != core.epoch.number:
         return
     for vote in told.yours:
         _compare_with_record(core, vote)
@@ -269,7 +269,7 @@ def _compare_with_record(core: Core, vote: Vote) -> None:
         return
     if core.ballot.vote(vote.view, vote.kind) == vote:
         return
-    vote.verify(core.genesis)
+    vote.verify(core.epoch)
     core.remember_forgotten(vote)
 
 

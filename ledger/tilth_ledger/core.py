@@ -1,7 +1,7 @@
 """What one replica holds in memory, and the few moves that everything else is made of: sign a vote,
 learn a certificate, enter a view, make a block final.
 
-`me` is the place among `genesis.everyone()`: members come first, the others follow without a vote.
+`me` is the place among `epoch.everyone()`: members come first, the others follow without a vote.
 
 Invariants:
 - Every vote goes through `cast`, which records it in the journal of the same step: no vote is sent
@@ -21,8 +21,8 @@ from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.block_tree import BlockTree, Candidate
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
 from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import Fatal, TilthError
-from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -59,7 +59,7 @@ class Outbox:
 class Core:
     """One replica's memory."""
 
-    genesis: Genesis
+    epoch: Epoch
     me: int
     signer: SigningKey
     executor: Executor
@@ -94,16 +94,16 @@ class Core:
     @property
     def follows(self) -> bool:
         """Whether I have no vote at all."""
-        return self.me >= len(self.genesis.members)
+        return self.me >= len(self.epoch.members)
 
     @property
     def others(self) -> tuple[int, ...]:
         """The members, but for me."""
-        return tuple(m for m in range(len(self.genesis.members)) if m != self.me)
+        return tuple(m for m in range(len(self.epoch.members)) if m != self.me)
 
     @property
     def leads(self) -> bool:
-        return self.genesis.leader(self.view) == self.me
+        return self.epoch.leader(self.view) == self.me
 
     @property
     def may_vote(self) -> bool:
@@ -115,7 +115,7 @@ class Core:
 
     @property
     def is_confirmed(self) -> bool:
-        return self.follows or len(self.confirmed) >= self.genesis.q - 1
+        return self.follows or len(self.confirmed) >= self.epoch.q - 1
 
     def begin(self, now: int, clock: int) -> None:
         """A new step."""
@@ -145,7 +145,7 @@ class Core:
 
     def cast(self, kind: Kind, view: int, block: bytes = ZERO_HASH) -> Vote:
         """Sign a vote, record it and count it; it is sent at the end of the step."""
-        vote = Vote.sign(self.genesis, self.signer, self.me, kind, view, block)
+        vote = Vote.sign(self.epoch, self.signer, self.me, kind, view, block)
         self.ballot.record(vote)
         self.persist(OwnVote(vote))
         self.out.votes.append(vote)
@@ -211,7 +211,7 @@ class Core:
     def fault(self, party: int, what: str) -> None:
         """Count a fault of a peer. A follower's are told ever more rarely: anybody may be one."""
         count = self.faults[party] = self.faults.get(party, 0) + 1
-        if party < len(self.genesis.members):
+        if party < len(self.epoch.members):
             self.alarm("peer", what)
         elif count.bit_count() == 1:
             self.alarm("peer", f"{what} (fault {count} of this follower)")
@@ -281,7 +281,7 @@ class Core:
             record = Accused(pair.first, pair.second)
             self.accused.append(record)
             self.persist(record)
-            name = self.genesis.members[pair.first.member].organization
+            name = self.epoch.members[pair.first.member].organization
             message = f"{name} signed two votes of view {pair.first.view} that exclude each other"
             self.out.alarms.append(Alarm("evidence", message, pair))
 

@@ -27,7 +27,7 @@ class Start:
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message from a party, whose connection proved who it is; `member` is its place among
-    `genesis.everyone()`, here and below: members first, then those who follow."""
+    `epoch.everyone()`, here and below: members first, then those who follow."""
 
     member: int
     message: Message

@@ -123,20 +123,10 @@ class Genesis:
     delta_ms: int
     publication: str
     rules_version: int = RULES_VERSION
-    epoch: int = 0
 
     @property
     def net_bytes(self) -> builtins.bytes:
         return builtins.bytes.fromhex(self.net)
-
-    @property
-    def voters(self) -> tuple[PublicKey, ...]:
-        """The members' vote keys, in order."""
-        return tuple(member.keys.vote for member in self.members)
-
-    def leader(self, view: int) -> int:
-        """The index of the member that leads `view`."""
-        return view % len(self.members)
 
     def member_index(self, organization: str) -> int | None:
         """The member's place in the order of votes; None if it does not vote."""

@@ -93,8 +93,8 @@ def build(core: Core, parent: Candidate | None, why: Justification) -> tuple[Blo
     _take_refused(core, built.refused, parent)
     after = built.state
     header = Header(
-        net=core.genesis.net_bytes,
-        epoch=core.genesis.epoch,
+        net=core.epoch.net,
+        epoch=core.epoch.number,
         view=core.view,
         height=(above.height if above else tip.height) + 1,
         parent=parent.hash if parent else tip.hash,

@@ -33,7 +33,7 @@ Events: `Start` once; `PeerConnected(member)` and `PeerGone(member)` as connecti
 (a connection that stands loses nothing: after any loss, close it and connect again);
 `Received(member, message)` with what `decode_message` gave (skip None), from the party whom TLS
 proved; `Submitted(leaf)` for each leaf of a client; `Tick`. Parties are numbered as in
-`genesis.everyone()`. A leaf is final when it stands in a `finalized` block; `refused` names the
+`epoch.everyone()`. A leaf is final when it stands in a `finalized` block; `refused` names the
 leaves of this node's clients that will not be. Neither may come: the client resubmits the same
 bytes. Look for a leaf's row before submitting it: one that is final already is not reported again.
 
@@ -62,6 +62,7 @@ from tilth_ledger.effects import (
     Submitted,
     Tick,
 )
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
@@ -99,7 +100,8 @@ class Replica:
         restored: Restored,
         rules: VoterRules | None = None,
     ) -> None:
-        names = [each.organization for each in genesis.everyone()]
+        epoch = Epoch.first(genesis)
+        names = [each.organization for each in epoch.everyone()]
         if organization not in names:
             raise InvalidInput(
                 "genesis does not list this organization",
@@ -108,21 +110,26 @@ class Replica:
             )
         me = names.index(organization)
         limits = Limits.of_genesis(genesis.limits)
-        tip = restart.tip_of(genesis, restored)
+        tip = restart.tip_of(epoch, restored)
         self._core = Core(
-            genesis=genesis,
+            epoch=epoch,
             me=me,
             signer=signer,
             executor=executor,
             archive=archive,
             rules=rules or VoterRules(),
             limits=limits,
-            tree=BlockTree(genesis, executor, tip, limits),
-            table=VoteTable(genesis),
-            pace=Pacemaker(me, len(genesis.members), genesis.q, genesis.delta_ms),
+            tree=BlockTree(executor, tip, limits),
+            table=VoteTable(epoch),
+            pace=Pacemaker(me, len(epoch.members), epoch.q, genesis.delta_ms),
         )
         self._sync = catch_up.CatchUp()
         self._journal = tuple(restored.journal)
+
+    @property
+    def epoch(self) -> Epoch:
+        """Who votes, in which order; parties are numbered by it."""
+        return self._core.epoch
 
     @property
     def view(self) -> int:
@@ -205,7 +212,7 @@ class Replica:
             core.out.refused.append((leaf_id(leaf), refusal))
 
     def _is_follower(self, party: int) -> bool:
-        return party >= len(self._core.genesis.members)
+        return party >= len(self._core.epoch.members)
 
     def _receive(self, party: int, message: Message) -> None:
         core = self._core
@@ -217,7 +224,7 @@ class Replica:
                 following.check(core, message)
                 self._hear(party, message)
         except (InvalidInput, Refused) as error:
-            name = core.genesis.everyone()[party].organization
+            name = core.epoch.everyone()[party].organization
             core.fault(party, f"{type(message).__name__} of {name}: {error}")
 
     def _hear(self, member: int, message: Message) -> None:
@@ -248,7 +255,7 @@ class Replica:
 
     def _hear_vote(self, member: int, vote: Vote) -> None:
         core = self._core
-        if vote.member != member or vote.epoch != core.genesis.epoch:
+        if vote.member != member or vote.epoch != core.epoch.number:
             raise InvalidInput("vote is not its sender's", found=f"member {vote.member}")
         if vote.view > core.view + 1:
             return
@@ -297,6 +304,6 @@ class Replica:
             if voting.is_hopeless(core):
                 times.append(core.pace.haste_ms())
             if core.ballot.vote(core.view, NOTARIZE) is None:
-                times.append(core.pace.leader_ms(core.genesis.leader(core.view)))
+                times.append(core.pace.leader_ms(core.epoch.leader(core.view)))
         ahead = [time for time in times if time is not None and time > core.now]
         return min(ahead) if ahead else None

@@ -21,7 +21,7 @@ from tilth_ledger.block_tree import Tip
 from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate
 from tilth_ledger.core import Core
 from tilth_ledger.effects import Evidence
-from tilth_ledger.genesis import Genesis
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -48,10 +48,12 @@ class Restored:
     journal: Sequence[bytes] = ()
 
 
-def tip_of(genesis: Genesis, restored: Restored) -> Tip:
+def tip_of(epoch: Epoch, restored: Restored) -> Tip:
     """The final tip as the store holds it."""
     if restored.block is None:
-        return Tip(genesis.net_bytes, 0, 0, 0, restored.state, None, None)
+        return Tip(
+            epoch.parent, epoch.parent_view, epoch.parent_height, 0, restored.state, None, None
+        )
     header = restored.block.header
     return Tip(
         header.hash,
@@ -104,7 +106,7 @@ def _take(core: Core, record: Record) -> None:
             if vote.view > core.tree.tip.view:
                 core.ballot.record(vote)
                 _take_own_certificate(core, core.table.count(vote))
-                if vote.kind is NOTARIZE and core.genesis.leader(vote.view) == core.me:
+                if vote.kind is NOTARIZE and core.epoch.leader(vote.view) == core.me:
                     core.proposals[vote.view] = vote.block
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Kind, Vote
 from tilth_ledger.effects import Evidence
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import Genesis
 
 KEPT_VIEWS = 1_000
 KEPT_EVIDENCE = 256
@@ -63,8 +63,8 @@ def conflict(first: Vote, second: Vote) -> bool:
 class VoteTable:
     """All votes and certificates a member holds."""
 
-    def __init__(self, genesis: Genesis) -> None:
-        self._genesis = genesis
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
         self._views: dict[int, ViewVotes] = {}
         self._latest: dict[int, tuple[Vote, ...]] = {}
         self._highest = 0
@@ -84,7 +84,7 @@ class VoteTable:
             return None
         needed = held is not None or (vote.kind, vote.block) not in known.certificates
         if needed:
-            vote.verify(self._genesis)
+            vote.verify(self._epoch)
         return self._count(known, vote, verified=needed)
 
     def count(self, vote: Vote) -> Certificate | None:
@@ -110,11 +110,11 @@ class VoteTable:
         known = self._views.get(certificate.view, _NOTHING)
         if known.certificates.get((certificate.kind, certificate.block)) == certificate:
             return
-        certificate.check_form(self._genesis)
+        certificate.check_form(self._epoch)
         for vote in certificate.votes():
             key = (vote.kind, vote.member)
             if key not in known.verified or known.votes[key] != vote:
-                vote.verify(self._genesis)
+                vote.verify(self._epoch)
 
     def notarization(self, view: int) -> Certificate | None:
         return self._of_kind(view, NOTARIZE)
@@ -208,9 +208,9 @@ class VoteTable:
         if key in known.certificates:
             return None
         agreeing = known.agreeing(vote)
-        if len(agreeing) < self._genesis.q:
+        if len(agreeing) < self._epoch.q:
             return None
-        certificate = Certificate.of(agreeing, len(self._genesis.members))
+        certificate = Certificate.of(agreeing, len(self._epoch.members))
         known.certificates[key] = certificate
         return certificate
 
@@ -238,7 +238,7 @@ class VoteTable:
     def _both_signed(self, *votes: Vote) -> bool:
         try:
             for vote in votes:
-                vote.verify(self._genesis)
+                vote.verify(self._epoch)
         except InvalidInput:
             return False
         return True

@@ -65,11 +65,11 @@ def consider(core: Core, proposal: Proposal) -> None:
 def check_justification(core: Core, block: Block) -> None:
     """Raise `InvalidInput` unless parent and skipped views are proven."""
     header, why = block.header, block.justification
-    if header.net != core.genesis.net_bytes or header.epoch != core.genesis.epoch:
+    if header.net != core.epoch.net or header.epoch != core.epoch.number:
         raise InvalidInput("block is of another ledger or epoch", found=header.net.hex()[:16])
-    if header.proposer != core.genesis.leader(header.view):
+    if header.proposer != core.epoch.leader(header.view):
         raise InvalidInput("block is not of its view's leader", found=f"member {header.proposer}")
-    if not core.rules.parent_is_certified(header, why, core.genesis):
+    if not core.rules.parent_is_certified(header, why, core.epoch):
         raise InvalidInput("block does not certify its parent", found=header.parent.hex()[:16])
     if not core.rules.gaps_are_skipped(header, why):
         raise InvalidInput(
@@ -85,7 +85,7 @@ def check_justification(core: Core, block: Block) -> None:
 
 def is_hopeless(core: Core) -> bool:
     """Whether this view's leader proposed what I cannot accept, or gave the view up itself."""
-    leader = core.genesis.leader(core.view)
+    leader = core.epoch.leader(core.view)
     return core.view in core.invalid or core.table.voted(core.view, NULLIFY, leader) is not None
 
 
@@ -139,7 +139,7 @@ def _vote_notarize(core: Core) -> bool:
     ahead = candidate.block.header.time_ms - core.clock
     if candidate.failure or not -MOST_BEHIND_MS <= ahead <= MOST_AHEAD_MS:
         if not candidate.failure:
-            name = core.genesis.members[candidate.block.header.proposer].organization
+            name = core.epoch.members[candidate.block.header.proposer].organization
             core.alarm("clock", f"{name}'s proposal is {ahead} ms ahead of this node's clock")
         core.invalid.add(core.view)
         return True
@@ -218,21 +218,21 @@ def _is_late(core: Core) -> bool:
     advance = core.pace.advance_ms()
     if advance is None or not proposing.has_work(core):
         return False
-    leader = core.pace.leader_ms(core.genesis.leader(core.view))
+    leader = core.pace.leader_ms(core.epoch.leader(core.view))
     waits = core.ballot.vote(core.view, NOTARIZE) is None
     return core.now >= advance or (waits and leader is not None and core.now >= leader)
 
 
 def _check_leader(core: Core, proposal: Proposal, hashed: bytes) -> None:
     header, vote = proposal.block.header, proposal.vote
-    leader = core.genesis.leader(header.view)
+    leader = core.epoch.leader(header.view)
     stated = (vote.kind, vote.view, vote.block, vote.member)
     if stated != (NOTARIZE, header.view, hashed, leader):
         raise InvalidInput(
             "proposal is not its leader's", found=f"a vote of member {vote.member}", expected=leader
         )
     if core.table.voted(header.view, NOTARIZE, leader) != vote:
-        vote.verify(core.genesis)
+        vote.verify(core.epoch)
 
 
 def _report_divergence(core: Core, candidate: Candidate) -> None:

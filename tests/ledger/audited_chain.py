@@ -21,6 +21,7 @@ from tilth_ledger.blocks import (
     Justification,
     Vote,
 )
+from tilth_ledger.epochs import Epoch
 
 VOTERS = (0, 2)
 
@@ -36,7 +37,7 @@ class Chain(World):
         votes = []
         for member in VOTERS:
             key = named_key(f"{self.organizations[member]} vote")
-            votes.append(Vote.sign(self.genesis, key, member, kind, view, block))
+            votes.append(Vote.sign(Epoch.first(self.genesis), key, member, kind, view, block))
         return Certificate.of(votes, len(self.genesis.members))
 
     def record(self, *leaves):
@@ -67,7 +68,7 @@ class Chain(World):
             root=state.root,
             state=state.digest,
             time_ms=time_ms,
-            proposer=self.genesis.leader(new),
+            proposer=Epoch.first(self.genesis).leader(new),
         )
         header = replace(header, **changed)
         block = Block(header, tuple(leaves), why)

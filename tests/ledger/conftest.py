@@ -1,10 +1,12 @@
 """A consortium made of fixed seeds, for tests of the ledger's core."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 
 from tilth_ledger.blocks import Certificate, Kind, Vote
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_file
 from tilth_ledger.keys import SigningKey
 
@@ -18,8 +20,12 @@ class Consortium:
     genesis: Genesis
     keys: tuple[dict[str, SigningKey], ...]
 
+    @cached_property
+    def epoch(self):
+        return Epoch.first(self.genesis)
+
     def vote(self, member, kind, view, block):
-        return Vote.sign(self.genesis, self.keys[member]["vote"], member, kind, view, block)
+        return Vote.sign(self.epoch, self.keys[member]["vote"], member, kind, view, block)
 
     def certificate(self, kind=Kind.NOTARIZE, view=1, block=b"b" * 32, members=(0, 1)):
         votes = [self.vote(member, kind, view, block) for member in members]

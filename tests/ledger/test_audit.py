@@ -11,6 +11,7 @@ from tilth_ledger import canonical
 from tilth_ledger.audit import Audit
 from tilth_ledger.audit_rows import Stored
 from tilth_ledger.blocks import Certificate, Header, Vote
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.execution import Executor
 from tilth_ledger.findings import KEPT
@@ -306,7 +307,7 @@ def test_a_certificate_of_too_few_members_is_found(chain):
     report = chain.audit(with_block(chain, 7, certificate=alone.encode()))
     assert at(report, "certificate") == {"block 8"}
     stranger = Vote.sign(
-        chain.genesis, named_key("stranger"), 1, whole.kind, whole.view, block.hash
+        Epoch.first(chain.genesis), named_key("stranger"), 1, whole.kind, whole.view, block.hash
     )
     false = Certificate.of([*list(whole.votes())[:1], stranger], 3)
     report = chain.audit(with_block(chain, 7, certificate=false.encode()))

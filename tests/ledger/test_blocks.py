@@ -160,7 +160,7 @@ def test_a_vote_for_what_is_no_hash_is_never_signed(consortium, length):
 def test_a_vote_verifies(consortium, kind):
     block = ZERO_HASH if kind is NULLIFY else HASH
 
-    consortium.vote(2, kind, 7, block).verify(consortium.genesis)
+    consortium.vote(2, kind, 7, block).verify(consortium.epoch)
 
 
 def test_a_vote_is_of_its_member_kind_epoch_view_and_block_only(consortium):
@@ -179,26 +179,26 @@ def test_a_vote_is_of_its_member_kind_epoch_view_and_block_only(consortium):
         {"kind": NULLIFY, "block": ZERO_HASH},
     ):
         with pytest.raises(InvalidInput):
-            replace(vote, **changes).verify(consortium.genesis)
+            replace(vote, **changes).verify(consortium.epoch)
 
 
 def test_a_vote_of_another_consortium_does_not_verify(consortium, consortium_of):
     vote = consortium_of(3, name="other").vote(1, NOTARIZE, 7, HASH)
 
     with pytest.raises(InvalidInput):
-        vote.verify(consortium.genesis)
+        vote.verify(consortium.epoch)
 
 
 def test_a_certificate_of_a_quorum_verifies(consortium):
     for members in ((0, 1), (1, 2), (2, 0), (0, 1, 2)):
         certificate = consortium.certificate(members=members)
-        certificate.verify(consortium.genesis)
-        Certificate.decode(certificate.encode()).verify(consortium.genesis)
+        certificate.verify(consortium.epoch)
+        Certificate.decode(certificate.encode()).verify(consortium.epoch)
 
 
 def test_a_certificate_gives_back_its_votes(consortium):
     for vote in consortium.certificate(members=(2, 0)).votes():
-        vote.verify(consortium.genesis)
+        vote.verify(consortium.epoch)
 
 
 def test_the_bitmap_starts_at_the_highest_bit(consortium):
@@ -207,12 +207,12 @@ def test_the_bitmap_starts_at_the_highest_bit(consortium):
 
 def test_too_few_votes_are_no_certificate(consortium):
     with pytest.raises(InvalidInput, match="too few"):
-        consortium.certificate(members=(1,)).verify(consortium.genesis)
+        consortium.certificate(members=(1,)).verify(consortium.epoch)
 
 
 def test_one_member_twice_is_no_quorum(consortium):
     with pytest.raises(InvalidInput, match="distinct"):
-        consortium.certificate(members=(1, 1)).verify(consortium.genesis)
+        consortium.certificate(members=(1, 1)).verify(consortium.epoch)
 
 
 def test_members_out_of_order_are_refused(consortium):
@@ -220,14 +220,14 @@ def test_members_out_of_order_are_refused(consortium):
     turned = replace(good, members=good.members[::-1], signatures=good.signatures[::-1])
 
     with pytest.raises(InvalidInput, match="order"):
-        turned.verify(consortium.genesis)
+        turned.verify(consortium.epoch)
 
 
 def test_a_member_that_is_none_is_refused(consortium):
     good = consortium.certificate(members=(0, 1))
 
     with pytest.raises(InvalidInput):
-        replace(good, members=(0, 3)).verify(consortium.genesis)
+        replace(good, members=(0, 3)).verify(consortium.epoch)
 
 
 def test_a_bitmap_of_another_width_is_refused(consortium):
@@ -235,7 +235,7 @@ def test_a_bitmap_of_another_width_is_refused(consortium):
 
     for width in (2, 4, 8):
         with pytest.raises(InvalidInput, match="number of members"):
-            replace(good, width=width).verify(consortium.genesis)
+            replace(good, width=width).verify(consortium.epoch)
 
 
 def test_bits_beyond_the_members_are_refused(consortium):
@@ -251,32 +251,32 @@ def test_swapped_or_missing_signatures_are_refused(consortium):
 
     for wrong in (good.signatures[::-1], good.signatures[:2], (*good.signatures, bytes(64))):
         with pytest.raises(InvalidInput):
-            replace(good, signatures=wrong).verify(consortium.genesis)
+            replace(good, signatures=wrong).verify(consortium.epoch)
 
 
 def test_one_bad_signature_spoils_a_certificate_even_beyond_the_quorum(consortium):
     good = consortium.certificate(members=(0, 1, 2))
 
     with pytest.raises(InvalidInput):
-        replace(good, signatures=(*good.signatures[:2], bytes([9]) * 64)).verify(consortium.genesis)
+        replace(good, signatures=(*good.signatures[:2], bytes([9]) * 64)).verify(consortium.epoch)
 
 
 def test_a_certificate_of_another_consortium_or_epoch_is_refused(consortium, consortium_of):
     other = consortium_of(3, name="other").certificate()
 
     with pytest.raises(InvalidInput):
-        other.verify(consortium.genesis)
+        other.verify(consortium.epoch)
     with pytest.raises(InvalidInput, match="epoch"):
-        replace(consortium.certificate(), epoch=1).verify(consortium.genesis)
+        replace(consortium.certificate(), epoch=1).verify(consortium.epoch)
 
 
 def test_a_nullification_names_no_block_and_others_do(consortium):
-    consortium.certificate(kind=NULLIFY, block=ZERO_HASH).verify(consortium.genesis)
+    consortium.certificate(kind=NULLIFY, block=ZERO_HASH).verify(consortium.epoch)
 
     for kind, block in ((NULLIFY, HASH), (NOTARIZE, ZERO_HASH), (FINALIZE, ZERO_HASH)):
         wrong = consortium.certificate(kind=kind, block=block)
         with pytest.raises(InvalidInput, match="zero block hash"):
-            wrong.verify(consortium.genesis)
+            wrong.verify(consortium.epoch)
         with pytest.raises(InvalidInput, match="zero block hash"):
             Certificate.decode(wrong.encode())
         with pytest.raises(InvalidInput, match="zero block hash"):
@@ -284,11 +284,11 @@ def test_a_nullification_names_no_block_and_others_do(consortium):
 
 
 def test_a_first_block_stands_on_genesis(consortium):
-    Justification(None).verify(header_of(consortium), consortium.genesis)
+    Justification(None).verify(header_of(consortium), consortium.epoch)
 
     for wrong in ({"height": 2}, {"parent": HASH}, {"parent_view": 1, "view": 2}, {"view": 0}):
         with pytest.raises(InvalidInput):
-            Justification(None).verify(header_of(consortium, **wrong), consortium.genesis)
+            Justification(None).verify(header_of(consortium, **wrong), consortium.epoch)
 
 
 @pytest.mark.parametrize("kind", [NOTARIZE, FINALIZE])
@@ -296,10 +296,10 @@ def test_a_block_stands_on_a_certified_parent(consortium, kind):
     proof = Justification(consortium.certificate(kind=kind, view=4, block=HASH))
     header = header_of(consortium, parent=HASH, parent_view=4, view=5, height=3)
 
-    proof.verify(header, consortium.genesis)
+    proof.verify(header, consortium.epoch)
     for wrong in ({"parent": b"i" * 32}, {"parent_view": 3, "view": 4}, {"view": 6}, {"view": 4}):
         with pytest.raises(InvalidInput):
-            proof.verify(replace(header, **wrong), consortium.genesis)
+            proof.verify(replace(header, **wrong), consortium.epoch)
 
 
 def test_every_skipped_view_is_proven(consortium):
@@ -312,7 +312,7 @@ def test_every_skipped_view_is_proven(consortium):
         consortium, parent=HASH, parent_view=4, view=7, height=3, skips=good.skips_digest
     )
 
-    good.verify(header, consortium.genesis)
+    good.verify(header, consortium.epoch)
     for skips in (
         (),
         (skip(5),),
@@ -324,10 +324,10 @@ def test_every_skipped_view_is_proven(consortium):
     ):
         wrong = Justification(parent, skips)
         with pytest.raises(InvalidInput):
-            wrong.verify(replace(header, skips=wrong.skips_digest), consortium.genesis)
+            wrong.verify(replace(header, skips=wrong.skips_digest), consortium.epoch)
     other_signers = Justification(parent, (skip(5), skip(6, members=(1, 2))))
     with pytest.raises(InvalidInput, match="header binds"):
-        other_signers.verify(header, consortium.genesis)
+        other_signers.verify(header, consortium.epoch)
 
 
 def test_a_nullification_is_no_parent(consortium):
@@ -335,7 +335,7 @@ def test_a_nullification_is_no_parent(consortium):
 
     with pytest.raises(InvalidInput, match="parent"):
         proof.verify(
-            header_of(consortium, parent=ZERO_HASH, parent_view=4, view=5), consortium.genesis
+            header_of(consortium, parent=ZERO_HASH, parent_view=4, view=5), consortium.epoch
         )
 
 
@@ -343,7 +343,7 @@ def test_a_gap_beyond_all_bounds_is_refused_at_once(consortium):
     header = header_of(consortium, view=2**53 - 1)
 
     with pytest.raises(InvalidInput, match="skip proofs"):
-        Justification(None).verify(header, consortium.genesis)
+        Justification(None).verify(header, consortium.epoch)
 
 
 def test_a_block_says_how_many_leaves_it_has(consortium):

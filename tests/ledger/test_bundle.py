@@ -93,7 +93,7 @@ def tree(consortium):
 def test_every_leaf_is_proven_against_the_header(tree):
     data = json.loads(tree.bundle(1, 2))
     header = Header.decode(bytes.fromhex(data["header"]))
-    Certificate.decode(bytes.fromhex(data["certificate"])).verify(tree.consortium.genesis)
+    Certificate.decode(bytes.fromhex(data["certificate"])).verify(tree.consortium.epoch)
 
     assert data["genesis"] == tree.consortium.genesis.net
     for item in data["leaves"]:

@@ -46,7 +46,7 @@ def test_the_happy_path_makes_no_empty_block() -> None:
 @pytest.mark.rule("F9")
 def test_finality_takes_three_syncs_one_after_the_other() -> None:
     stage = Stage(3)
-    leader = stage.genesis.leader(1)
+    leader = stage.epoch.leader(1)
     effects = stage.step(leader, [Submitted(write_leaf("a"))])
     assert effects.persist
     assert not effects.finalized
@@ -65,7 +65,7 @@ def test_finality_takes_three_syncs_one_after_the_other() -> None:
 @pytest.mark.rule("F9")
 def test_everything_of_one_turn_goes_into_one_block() -> None:
     stage = Stage(3)
-    stage.submit(stage.genesis.leader(1), *(f"leaf {n}" for n in range(100)))
+    stage.submit(stage.epoch.leader(1), *(f"leaf {n}" for n in range(100)))
     stage.settle()
     assert stage.heights() == [1, 1, 1]
     assert len(stage.texts(2)) == 100
@@ -100,7 +100,7 @@ def test_two_members_wait_for_each_other_and_lose_nothing() -> None:
 
 def test_an_absent_leader_that_is_known_to_be_gone_costs_no_patience() -> None:
     stage = Stage(3)
-    stage.crash(stage.genesis.leader(1))
+    stage.crash(stage.epoch.leader(1))
     stage.pass_ms(1_000)
     here = sorted(stage.replicas)
     began = stage.now
@@ -112,8 +112,8 @@ def test_an_absent_leader_that_is_known_to_be_gone_costs_no_patience() -> None:
 
 def test_a_silent_leader_that_is_still_connected_costs_two_deltas() -> None:
     stage = Stage(3)
-    stage.isolate(stage.genesis.leader(1))
-    here = [m for m in range(3) if m != stage.genesis.leader(1)]
+    stage.isolate(stage.epoch.leader(1))
+    here = [m for m in range(3) if m != stage.epoch.leader(1)]
     stage.submit(here[0], "a")
     stage.pass_ms(599)
     assert stage.texts(here[0]) == []
@@ -159,7 +159,7 @@ def test_all_members_may_crash_at_once_and_start_again() -> None:
     stage = Stage(3)
     stage.submit(0, "a")
     stage.drop_messages()
-    stage.submit(stage.genesis.leader(1), "b")
+    stage.submit(stage.epoch.leader(1), "b")
     stage.drop_messages()
     for member in range(3):
         stage.crash(member)
@@ -244,8 +244,8 @@ def test_a_leaf_submitted_twice_is_final_once() -> None:
 
 def test_a_leaf_waits_for_the_unfinal_block_that_it_needs() -> None:
     stage = Stage(3)
-    stage.submit(stage.genesis.leader(1), "first")
-    stage.submit(stage.genesis.leader(2), "second needs:first")
+    stage.submit(stage.epoch.leader(1), "first")
+    stage.submit(stage.epoch.leader(2), "second needs:first")
     stage.pass_ms(60_000)
     assert stage.texts(0) == ["first", "second needs:first"]
 
@@ -351,7 +351,7 @@ def test_one_who_was_being_helped_to_catch_up_asks_the_next_when_the_helper_dies
 def test_a_member_does_not_run_through_views_that_are_given_up_one_after_the_other() -> None:
     stage = Stage(3, away=[0, 1])
     for view in range(1, 200):
-        leader = stage.genesis.leader(view)
+        leader = stage.epoch.leader(view)
         for member in (0, 1) if leader == 2 else (leader,):
             stage.play(member, 2, Votes((stage.vote(member, NULLIFY, view),)))
         if stage.replicas[2].view == view:

@@ -16,6 +16,7 @@ from tilth_ledger.effects import (
     Start,
     Submitted,
 )
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import TilthError
 from tilth_ledger.execution import Executor
 from tilth_ledger.genesis import Genesis
@@ -126,7 +127,7 @@ def test_entries_become_rows_at_every_member() -> None:
 
 def test_many_entries_of_one_turn_share_a_block() -> None:
     trio = Trio()
-    leader = trio.genesis.leader(1)
+    leader = Epoch.first(trio.genesis).leader(1)
     trio.submit(leader, *(add_identity(trio, 0, number) for number in range(1, 41)))
     assert [len(member.store.blocks) for member in trio.members] == [1, 1, 1]
     assert trio.members[0].store.state.size == 40
@@ -134,7 +135,7 @@ def test_many_entries_of_one_turn_share_a_block() -> None:
 
 def test_a_forbidden_entry_is_refused_with_its_rule_and_its_neighbours_pass() -> None:
     trio = Trio()
-    leader = trio.genesis.leader(1)
+    leader = Epoch.first(trio.genesis).leader(1)
     good, again = add_identity(trio, 0, 1), add_identity(trio, 0, 2)
     stranger = SigningKey.from_seed(bytes([9]) * 32)
     operation = {"op": "identity.add", "public": stranger.public.hex, "roles": ["scientist"]}

@@ -22,7 +22,7 @@ def vote(member: int, kind: Kind, block: bytes = NONE, view: int = 1) -> Vote:
 
 @pytest.fixture
 def table() -> VoteTable:
-    return VoteTable(STAGE.genesis)
+    return VoteTable(STAGE.epoch)
 
 
 PAIRS = [
@@ -56,8 +56,8 @@ def test_both_votes_are_kept_as_evidence_and_nothing_else_is(
     table.admit(vote(1, other, another))
     assert bool(table.evidence) is excludes
     for pair in table.evidence:
-        pair.first.verify(STAGE.genesis)
-        pair.second.verify(STAGE.genesis)
+        pair.first.verify(STAGE.epoch)
+        pair.second.verify(STAGE.epoch)
 
 
 def test_a_vote_inside_a_certificate_is_evidence_too(table: VoteTable) -> None:
@@ -84,7 +84,7 @@ def test_q_distinct_members_make_a_certificate_and_fewer_do_not(table: VoteTable
     certificate = table.admit(vote(3, NOTARIZE, ONE))
     assert certificate is not None
     assert certificate.members == (0, 2, 3)
-    certificate.verify(STAGE.genesis)
+    certificate.verify(STAGE.epoch)
 
 
 def test_a_member_s_first_vote_counts_and_its_second_does_not(table: VoteTable) -> None:

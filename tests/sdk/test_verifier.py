@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tilth import verifier
 from tilth_ledger import bundle, canonical, merkle
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, Certificate, Header, Justification, Vote
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_file
 from tilth_ledger.keys import LOW_ORDER, SigningKey
 from tilth_ledger.leaf import CERTIFIED_RESULT, Leaf, write_entry
@@ -180,7 +181,9 @@ class Ledger:
 
     def certificate(self, header, members=(0, 2), kind=FINALIZE, **changes):
         votes = [
-            Vote.sign(self.genesis, site(SITES[m])["vote"], m, kind, header.view, header.hash)
+            Vote.sign(
+                Epoch.first(self.genesis), site(SITES[m])["vote"], m, kind, header.view, header.hash
+            )
             for m in members
         ]
         return replace(Certificate.of(votes, 3), **changes)
@@ -461,7 +464,7 @@ def test_one_member_signing_twice_is_refused():
 
 def test_a_signer_that_is_no_member_is_refused():
     header = LEDGER.header()
-    vote = Vote.sign(LEDGER.genesis, STRANGER, 1, FINALIZE, header.view, header.hash)
+    vote = Vote.sign(Epoch.first(LEDGER.genesis), STRANGER, 1, FINALIZE, header.view, header.hash)
     good = LEDGER.certificate(header, members=(0, 1))
     forged = replace(good, signatures=(good.signatures[0], vote.signature))
 

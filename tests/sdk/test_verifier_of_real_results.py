@@ -6,6 +6,7 @@ from rules_world import Digits, World, named_key
 from tilth import verifier
 from tilth_ledger import bundle
 from tilth_ledger.blocks import FINALIZE, Certificate, Header, Justification, Vote
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.merkle import Frontier, leaf_hash
 
 
@@ -38,7 +39,9 @@ def finality(world):
         proposer=0,
     )
     votes = [
-        Vote.sign(world.genesis, named_key(f"{name} vote"), place, FINALIZE, 9, header.hash)
+        Vote.sign(
+            Epoch.first(world.genesis), named_key(f"{name} vote"), place, FINALIZE, 9, header.hash
+        )
         for place, name in enumerate(world.organizations)
     ]
     return header, Certificate.of(votes, len(votes))

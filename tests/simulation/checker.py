@@ -9,6 +9,7 @@ from number_ledger import NumberExecutor, Numbers, write_leaf
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.effects import Effects
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.messages import (
     Certificates,
@@ -36,6 +37,7 @@ class Checker:
     def __init__(self, genesis: Genesis, honest: frozenset[int], safe: bool = True) -> None:
         """`honest` holds members and followers alike."""
         self.genesis = genesis
+        self.epoch = Epoch.first(genesis)
         self.honest = honest
         self.chain: list[Block] = []  # by height, from 1
         self.state = Numbers()  # after the chain, executed here
@@ -128,7 +130,7 @@ class Checker:
             raise Violation(f"final block leaves a gap at height {height}")
         if header.parent != self.hashes[-1]:
             raise Violation(f"final block at height {height} does not link")
-        block.justification.verify(header, self.genesis)
+        block.justification.verify(header, self.epoch)
         self._check_outcome(block)
         self.hashes.append(block.hash)
         self.chain.append(block)
@@ -177,7 +179,7 @@ class Checker:
             if view in table:
                 raise Violation(f"two {certificate.kind.name} certificates in view {view}")
             table[view] = block
-        certificate.verify(self.genesis)
+        certificate.verify(self.epoch)
         for vote in certificate.votes():
             self._vote(vote)
         self._check_view(view)

@@ -44,6 +44,7 @@ class FalseFollower:
 
     def __init__(self, consortium: Consortium, party: int, random: Random) -> None:
         self.genesis = consortium.genesis
+        self.epoch = consortium.epoch
         self.party = party
         self.random = random
         self._key = consortium.keys[party]
@@ -102,12 +103,12 @@ class FalseFollower:
     def _vote(self, kind: Kind, view: int) -> Vote:
         named = ZERO_HASH if kind is NULLIFY else self._hash()
         member = self.random.choice((self.party, self.random.randrange(len(self.genesis.members))))
-        return Vote.sign(self.genesis, self._key, member, kind, view, named)
+        return Vote.sign(self.epoch, self._key, member, kind, view, named)
 
     def _certificate(self, view: int) -> Certificate:
         block = self._hash()
         votes = [
-            Vote.sign(self.genesis, self._key, member, FINALIZE, view, block)
+            Vote.sign(self.epoch, self._key, member, FINALIZE, view, block)
             for member in range(self.genesis.q)
         ]
         return Certificate.of(votes, len(self.genesis.members))

@@ -46,11 +46,12 @@ class Liar:
 
     def __init__(self, consortium: Consortium, member: int, random: Random) -> None:
         self.genesis = consortium.genesis
+        self.epoch = consortium.epoch
         self.member = member
         self.random = random
         self._key = consortium.keys[member]
         self._executor = NumberExecutor()
-        self._table = VoteTable(self.genesis)
+        self._table = VoteTable(self.epoch)
         self._blocks: dict[bytes, Block] = {}
         self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}
         self._heights: dict[bytes, tuple[int, int]] = {self.genesis.net_bytes: (0, 0)}
@@ -143,7 +144,7 @@ class Liar:
         """Blocks for a view that it leads, each to some members."""
         sends: list[Send] = []
         for view in (self.view, self.view + 1):
-            if self.genesis.leader(view) != self.member or self._led.get(view, 0) >= 3:
+            if self.epoch.leader(view) != self.member or self._led.get(view, 0) >= 3:
                 continue
             if self.random.random() < 0.5:
                 continue
@@ -255,7 +256,7 @@ class Liar:
             root=built.state.root,
             state=built.state.digest,
             time_ms=state.time_ms + 1,
-            proposer=self.genesis.leader(view),
+            proposer=self.epoch.leader(view),
         )
         block = Block(header, built.leaves, why)
         self._keep(block)
@@ -270,7 +271,7 @@ class Liar:
 
     def _sign(self, kind: Kind, view: int, block: bytes) -> Vote:
         named = ZERO_HASH if kind is NULLIFY else block
-        return Vote.sign(self.genesis, self._key, self.member, kind, view, named)
+        return Vote.sign(self.epoch, self._key, self.member, kind, view, named)
 
     def _all(self) -> tuple[int, ...]:
         return tuple(m for m in range(len(self.genesis.members)) if m != self.member)

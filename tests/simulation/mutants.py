@@ -11,13 +11,13 @@ from faults import Faults
 from tilth_ledger import block_tree
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.blocks import Header, Justification
-from tilth_ledger.genesis import Genesis
+from tilth_ledger.epochs import Epoch
 
 
 class NoParentCertificate(VoterRules):
     """A block may stand on a block that nobody certified."""
 
-    def parent_is_certified(self, header: Header, why: Justification, genesis: Genesis) -> bool:
+    def parent_is_certified(self, header: Header, why: Justification, epoch: Epoch) -> bool:
         return True
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from tilth_ledger.blocks import Block
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.genesis import Genesis, member_file, parse_member_file
 from tilth_ledger.keys import BadSignature, SigningKey
@@ -130,6 +131,10 @@ class CheapKey:
 class Consortium:
     genesis: Genesis
     keys: tuple[SigningKey, ...]  # or CheapKeys
+
+    @cached_property
+    def epoch(self) -> Epoch:
+        return Epoch.first(self.genesis)
 
 
 @lru_cache(maxsize=64)

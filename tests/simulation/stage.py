@@ -60,6 +60,7 @@ class Stage:
     ) -> None:
         self.consortium = consortium(n, q, 300, followers=followers)
         self.genesis = self.consortium.genesis
+        self.epoch = self.consortium.epoch
         self.rules = rules
         self.now = 0
         parties = n + followers
@@ -218,7 +219,7 @@ class Stage:
 
     def vote(self, member: int, kind: Kind, view: int, block: bytes = bytes(32)) -> Vote:
         key = self.consortium.keys[member]
-        return Vote.sign(self.genesis, key, member, kind, view, block)
+        return Vote.sign(self.epoch, key, member, kind, view, block)
 
     def certificate(
         self, kind: Kind, view: int, block: bytes = bytes(32), members: Sequence[int] = ()
@@ -255,7 +256,7 @@ class Stage:
             root=built.state.root,
             state=built.state.digest,
             time_ms=moment,
-            proposer=self.genesis.leader(view),
+            proposer=self.epoch.leader(view),
         )
         return Block(header, built.leaves, why), built.state
 

@@ -16,7 +16,7 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         version=node.peers.me.software,
         instance=node.peers.me.instance,
         voting=replica.votes,
-        epoch=genesis.epoch,
+        epoch=replica.epoch.number,
         view=replica.view,
         quorum=genesis.q,
         certification=genesis.k,
