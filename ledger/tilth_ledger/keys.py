@@ -115,8 +115,12 @@ class SigningKey:
 
     def derive(self, label: str) -> SigningKey:
         """An independent key for one purpose: HKDF-SHA256 of the seed, `label` in its info."""
+        return SigningKey.from_seed(self.derive_seed(label))
+
+    def derive_seed(self, label: str) -> bytes:
+        """The seed of such a key, for a key of another kind."""
         info = b"tilth/key/1\0" + label.encode()
-        return SigningKey.from_seed(HKDF(SHA256(), KEY_BYTES, None, info).derive(self._seed))
+        return HKDF(SHA256(), KEY_BYTES, None, info).derive(self._seed)
 
     @property
     def key_id(self) -> str:
