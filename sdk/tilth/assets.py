@@ -28,11 +28,15 @@ class Environment:
     name: str
     digest: str
     requirements: tuple[str, ...] = ()
+    base: str = ""  # an image; empty: what each node's operator offers
+    lock: str = ""  # SHA-256 of a requirements file with hashes
+    dockerfile: str = ""  # SHA-256 of the archive of a Dockerfile and what lies beside it
 
     @classmethod
     def from_row(cls, key: str, row: Row) -> "Environment":
-        requirements = tuple(row.get("spec", {}).get("requirements", ()))
-        return cls(key, row["name"], row["digest"], requirements)
+        spec = row.get("spec", {})
+        files = {name: spec.get(name, "") for name in ("base", "lock", "dockerfile")}
+        return cls(key, row["name"], row["digest"], tuple(spec.get("requirements", ())), **files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ def fetch(net: "Network", digest: str) -> bytes:
     return content
 
 
-def write_code(net: "Network", digest: str, folder: str | Path) -> Path:
-    """Writes the files of an archive into a new folder; returns it."""
+def new_folder(folder: str | Path) -> Path:
+    """A folder that is empty or not there yet. Raises InvalidInput."""
     place = Path(folder)
     if place.exists() and any(place.iterdir()):
         raise InvalidInput(
@@ -40,6 +40,12 @@ def write_code(net: "Network", digest: str, folder: str | Path) -> Path:
             expected="an empty or a new folder",
             remedy="Choose another one with --out.",
         )
+    return place
+
+
+def write_code(net: "Network", digest: str, folder: str | Path) -> Path:
+    """Writes the files of an archive into a new folder; returns it."""
+    place = new_folder(folder)
     for file in archive.read(fetch(net, digest)):
         path = place / file.path
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tilth import recipes
 from tilth.assets import Algo, Dataset, Environment, Objective
-from tilth.blobs import write_code
+from tilth.blobs import fetch, new_folder, write_code
 from tilth.errors import InvalidInput, TilthError
 from tilth_ledger import canonical
 
@@ -76,16 +77,45 @@ class Environments(Assets[Environment]):
     noun = "environment"
     command = "tilth environment"
 
-    def add(self, name: str, spec: Mapping[str, Any]) -> Environment:
-        """Registers an environment, or finds the one that is built from the same."""
-        digest = hashlib.sha256(canonical.dumps(spec)).hexdigest()
+    def add(
+        self,
+        name: str,
+        source: recipes.Source,
+        *,
+        python: str = ">=3.11",
+        base: str = "",
+        requirements: Sequence[str] = (),
+    ) -> Environment:
+        """Registers an environment, or finds the one that is built from the same.
+
+        source  a requirements file (with hashes: a lock), a folder with a Dockerfile, a list of
+                requirements, or a whole specification
+        base    the image to build on; default: what each node's operator offers. A Dockerfile
+                gets it as the argument BASE. NAME@sha256:DIGEST binds it.
+        requirements  what it also holds, in the words of the openers of its data
+        """
+        recipe = recipes.of(source, python=python, base=base, requirements=requirements)
+        digest = hashlib.sha256(canonical.dumps(recipe.spec)).hexdigest()
         for known in self._all():
             if known.digest == digest:
                 return known
+        for file, content in recipe.files.items():
+            self._net.transport.put_blob(file, content)
         key = self._net.new_key()
         operation = {"op": "environment.add", "key": key, "name": name, "digest": digest}
-        self._net.record({**operation, "spec": dict(spec)})
-        return Environment(key, name, digest, tuple(spec.get("requirements", ())))
+        self._net.record({**operation, "spec": recipe.spec})
+        return Environment.from_row(key, {**operation, "spec": recipe.spec})
+
+    def code(self, environment: Environment, folder: str | Path) -> Path:
+        """Writes its Dockerfile with its files, or its lock, into a new folder, to be read."""
+        if environment.dockerfile:
+            return write_code(self._net, environment.dockerfile, folder)
+        place = new_folder(folder)
+        stated = "".join(f"{each}\n" for each in environment.requirements).encode()
+        place.mkdir(parents=True, exist_ok=True)
+        content = fetch(self._net, environment.lock) if environment.lock else stated
+        (place / "requirements.txt").write_bytes(content)
+        return place
 
     def default(self) -> Environment:
         """Python with numpy and h5py."""

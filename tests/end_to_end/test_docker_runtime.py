@@ -1,7 +1,6 @@
 """Steps in real containers: what they see, how they end, what is left of them."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from container_steps import begin, run, runtime, spec
 from engine import Engine
 
-from tilth_node.runtimes import Environment, EnvironmentMissing, NodeFault, Reason, selftest
+from tilth_node.runtimes import Environment, NodeFault, Reason, selftest
 from tilth_node.runtimes.docker import Docker
 
 pytestmark = pytest.mark.docker
@@ -189,93 +188,6 @@ async def test_a_volume_that_was_not_sealed_is_filled_again(
     again = runtime(engine, tmp_path)
     assert (await run(again, wanted)).log == b"whole\n"
     await again.close()
-
-
-# -- environments
-
-
-async def test_a_base_image_that_is_not_here_is_named_with_its_remedy(
-    engine: Engine, tmp_path: Path
-) -> None:
-    docker = runtime(engine, tmp_path, base="no-such-image:1")
-    with pytest.raises(NodeFault, match=r"docker pull no-such-image:1"):
-        await docker.offer(Environment("a" * 64, ("numpy",)))
-    with pytest.raises(EnvironmentMissing, match="is not on this engine"):
-        await docker.offer(Environment("b" * 64, base="theirs:2"))
-    await docker.close()
-
-
-async def test_requirements_that_need_the_network_where_it_is_forbidden_fail_with_the_log(
-    docker: Docker,
-) -> None:
-    wanted = Environment("c" * 64, ("a-package-that-is-not-there==1",))
-    with pytest.raises(EnvironmentMissing, match=r"(?s)without network.*build_network") as failure:
-        await docker.offer(wanted)
-    assert b"a-package-that-is-not-there" in failure.value.log
-
-
-async def test_a_dockerfile_that_reaches_for_the_network_fails(docker: Docker) -> None:
-    fetch = "import urllib.request as u; u.urlopen('http://example.org', timeout=2)"
-    dockerfile = f'FROM tilth-task\nRUN python -c "{fetch}"\n'
-    wanted = Environment("d" * 64, files={"Dockerfile": dockerfile.encode()})
-    with pytest.raises(EnvironmentMissing, match="without network"):
-        await docker.offer(wanted)
-
-
-async def test_a_dockerfile_on_an_image_that_is_not_here_is_not_pulled(docker: Docker) -> None:
-    wanted = Environment("e" * 64, files={"Dockerfile": b"FROM somebody/elses:image\n"})
-    with pytest.raises(EnvironmentMissing, match=r"docker pull somebody/elses:image"):
-        await docker.offer(wanted)
-
-
-async def test_wheels_of_the_operator_are_enough_without_network(
-    engine: Engine, tmp_path: Path
-) -> None:
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    write_wheel(wheels / "quern-1.0-py3-none-any.whl")
-    docker = runtime(engine, tmp_path, wheels=wheels)
-    wanted = Environment("f" * 64, ("quern==1.0",))
-    engine.forget(f"tilth-environment:{'f' * 32}")
-    await docker.offer(wanted)
-    with_code = spec(tmp_path, "import quern; print(quern.WORD)")
-    step = type(with_code)(
-        with_code.step, with_code.collect, with_code.mounts, {}, environment=wanted
-    )
-    assert (await run(docker, step)).log == b"ground\n"
-    await docker.close()
-
-
-async def test_an_image_that_changed_since_it_was_built_is_refused(
-    engine: Engine, tmp_path: Path
-) -> None:
-    environment = Environment("9" * 64, ("numpy",))
-    tag = f"tilth-environment:{'9' * 32}"
-    first = runtime(engine, tmp_path)
-    await first.offer(environment)
-    await first.close()
-    agreed = json.loads((tmp_path / "engine" / "images.json").read_bytes())["9" * 64]
-    engine.docker("image", "rm", "-f", agreed)
-    engine.docker("tag", "tilth-task", tag)
-    second = runtime(engine, tmp_path)
-    with pytest.raises(EnvironmentMissing, match="not the one that was built for it"):
-        await second.offer(environment)
-    await second.close()
-    engine.docker("image", "rm", tag)
-
-
-def write_wheel(path: Path) -> None:
-    """A wheel with one module."""
-    import zipfile
-
-    info = "quern-1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("quern.py", "WORD = 'ground'\n")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: quern\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", f"quern.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
 
 
 async def test_a_sweep_while_volumes_are_filled_takes_none_away(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tilth_ledger.canonical import dumps
 from tilth_node.folder import write_file
-from tilth_node.runtimes import Environment, EnvironmentMissing
+from tilth_node.runtimes import Environment, EnvironmentMissing, dockerfile
 from tilth_node.runtimes.boundedlog import BoundedLog
 from tilth_node.runtimes.engine import Engine, EngineFault
 
@@ -33,6 +33,8 @@ LABEL: Final = "org.tilth.environment"
 OWN: Final = Environment("own", ("h5py", "numpy"))  # of steps that name no environment
 _LOG_BYTES: Final = 1 << 18
 _LAST_WORDS: Final = 300
+_BUILD_MEMORY: Final = 4 << 30  # of a build's processes together
+_MODE: Final = 0o755  # of files beside a Dockerfile: it may run any of them
 _COLOURS: Final = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -97,17 +99,21 @@ class Images:
         return recorded
 
     def _build(self, environment: Environment, tag: str, api: "APIClient") -> dict[str, Any]:
-        base = environment.base or self._settings.base
-        dockerfile = environment.files.get("Dockerfile", b"").decode(errors="replace")
-        for each in _bases(dockerfile) if dockerfile else [base]:
-            _check_base(each, _inspect(api, each), own=each == self._settings.base)
+        base = self._base(environment, api)
+        own = _own_dockerfile(environment)
+        network = self._settings.network
+        if own:
+            for each in dockerfile.images(own, base, network=network != "none"):
+                _check_base(each, _inspect(api, each), own=each == self._settings.base)
         log = BoundedLog(_LOG_BYTES)
         events = api.build(
             fileobj=io.BytesIO(self._context(environment, base)),
             custom_context=True,
             tag=tag,
             labels={LABEL: environment.digest},
-            network_mode=self._settings.network,
+            network_mode=network,
+            buildargs={dockerfile.BASE: base} if own and dockerfile.takes_base(own) else None,
+            container_limits={"memory": _BUILD_MEMORY, "memswap": _BUILD_MEMORY},
             rm=True,
             forcerm=True,
             decode=True,
@@ -119,32 +125,49 @@ class Images:
             raise EngineFault("an image is gone right after it was built", found=tag)
         return built
 
+    def _base(self, environment: Environment, api: "APIClient") -> str:
+        """The base image: its id where an environment names one by digest, else its name."""
+        base = environment.base or self._settings.base
+        if not dockerfile.IMAGE.fullmatch(base):
+            raise EnvironmentMissing(
+                "an environment's base is no name of an image",
+                found=base[:80],
+                expected="NAME, NAME:TAG or NAME@sha256:DIGEST",
+                remedy="register the environment again with another base",
+            )
+        own = _own_dockerfile(environment)
+        if own and not dockerfile.takes_base(own):
+            return base  # it starts from what it names itself
+        name, at, _ = base.partition("@")
+        found = _inspect(api, base) or (_inspect(api, name) if at else None)
+        _check_base(base, found, own=not environment.base)
+        return str(found["Id"]) if at and found else base
+
     def _context(self, environment: Environment, base: str) -> bytes:
-        """The build context: our Dockerfile or the environment's own, requirements, wheels."""
+        """The build context: the environment's own files, or our Dockerfile and requirements;
+        beside them the operator's wheels."""
         wheels = sorted(self._settings.wheels.glob("*.whl")) if self._settings.wheels else []
+        files = dict(environment.files)
+        if not _own_dockerfile(environment):
+            text = _dockerfile(environment, base, bool(wheels), self._settings.network)
+            stated = "\n".join(environment.requirements).encode()
+            files |= {"Dockerfile": text, "requirements.txt": environment.lock or stated}
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, content in {
-                **environment.files,
-                "Dockerfile": _dockerfile(environment, base, bool(wheels), self._settings.network),
-                "requirements.txt": environment.lock
-                or "\n".join(environment.requirements).encode(),
-            }.items():
+            for name, content in sorted(files.items()):
                 info = tarfile.TarInfo(name)
-                info.size = len(content)
+                info.size, info.mode = len(content), _MODE
                 archive.addfile(info, io.BytesIO(content))
             for wheel in wheels:
                 archive.add(wheel, f"wheels/{wheel.name}")
         return packed.getvalue()
 
 
-def _lines(requirements: tuple[str, ...]) -> bytes:
-    return "\n".join(requirements).encode()
+def _own_dockerfile(environment: Environment) -> str:
+    return environment.files.get("Dockerfile", b"").decode(errors="replace")
 
 
 def _dockerfile(environment: Environment, base: str, wheels: bool, network: str) -> bytes:
-    if own := environment.files.get("Dockerfile"):
-        return own
     options = ["--no-cache-dir", "--disable-pip-version-check"]
     options += ["--no-index"] if network == "none" else []
     options += ["--find-links=/wheels"] if wheels else []
@@ -158,18 +181,6 @@ def _dockerfile(environment: Environment, base: str, wheels: bool, network: str)
         "USER 65534:65534",
     ]
     return "\n".join(lines).encode()
-
-
-def _bases(dockerfile: str) -> list[str]:
-    """The images that a Dockerfile starts from; an engine would pull those that it lacks."""
-    stages: set[str] = {"scratch"}
-    bases = []
-    for words in (line.split() for line in dockerfile.splitlines()):
-        if len(words) > 1 and words[0].upper() == "FROM":
-            named = [word for word in words[1:] if not word.startswith("--")]
-            bases += [named[0]] if named[0] not in stages else []
-            stages |= set(named[2:3])  # FROM image AS stage
-    return bases
 
 
 def _inspect(api: "APIClient", name: str) -> dict[str, Any] | None:

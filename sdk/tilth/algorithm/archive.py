@@ -81,6 +81,12 @@ def of_object(code: Any) -> Packed:
 
 def of_folder(folder: Path) -> Packed:
     """The archive of a folder as it is; caches and dot-folders of tools are left out."""
+    files = files_of(folder)
+    return _packed(files, manifest.read(folder))
+
+
+def files_of(folder: Path) -> list[ArchiveFile]:
+    """The files of a folder, without caches and dot-folders of tools."""
     if not folder.is_dir():
         raise InvalidInput(
             "there is no such folder",
@@ -96,7 +102,7 @@ def of_folder(folder: Path) -> Packed:
             expected="tilth.toml and the code",
             remedy="Put the code into it.",
         )
-    return _packed(files, manifest.read(folder))
+    return files
 
 
 def module_of(code: Any) -> str:

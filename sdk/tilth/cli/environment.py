@@ -1,7 +1,9 @@
 """`tilth environment`: what code needs to run, named by the digest of what it is built from."""
 
 import argparse
+from pathlib import Path
 
+from tilth.assets import Environment
 from tilth.cli.options import network, show, table, verb, verbs
 
 
@@ -9,20 +11,47 @@ def register(noun: argparse.ArgumentParser) -> None:
     actions = verbs(noun)
     add = verb(actions, "add", _add, "register an environment")
     add.add_argument("name")
+    add.add_argument(
+        "source",
+        type=Path,
+        nargs="?",
+        help="a requirements file (with hashes: a lock), or a folder with a Dockerfile",
+    )
     add.add_argument("--python", default=">=3.11", help="version (default >=3.11)")
-    add.add_argument("--requirement", action="append", default=[], help="package; repeat")
+    add.add_argument("--base", default="", help="image to build on (default: each node's own)")
+    add.add_argument(
+        "--requirement", action="append", default=[], help="package that it holds; repeat"
+    )
     verb(actions, "list", _list, "environments of the consortium")
+    code = verb(actions, "code", _code, "write its Dockerfile or lock into a new folder")
+    code.add_argument("environment", help="name or key")
+    code.add_argument("--out", type=Path, default=Path("code"), help="folder (default code)")
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    spec = {"python": arguments.python, "requirements": sorted(arguments.requirement)}
+    source = arguments.source or arguments.requirement
+    stated = {"python": arguments.python, "base": arguments.base}
     with network(arguments) as net:
-        made = net.environments.add(arguments.name, spec)
+        made = net.environments.add(
+            arguments.name, source, requirements=arguments.requirement, **stated
+        )
     show(arguments, made, f"environment {made.name}: {made.key}\ndigest {made.digest}")
 
 
 def _list(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         found = net.environments.list()
-    rows = [(each.name, " ".join(each.requirements), each.key) for each in found]
-    show(arguments, found, table(("name", "requirements", "key"), rows))
+    rows = [(each.name, " ".join(each.requirements), _built(each), each.key) for each in found]
+    show(arguments, found, table(("name", "requirements", "built from", "key"), rows))
+
+
+def _built(environment: Environment) -> str:
+    kinds = {"lock": environment.lock, "Dockerfile": environment.dockerfile}
+    named = next((kind for kind, digest in kinds.items() if digest), "requirements")
+    return f"{named} on {environment.base}" if environment.base else named
+
+
+def _code(arguments: argparse.Namespace) -> None:
+    with network(arguments) as net:
+        folder = net.environments.code(net.environments.find(arguments.environment), arguments.out)
+    show(arguments, {"folder": str(folder)}, f"{folder}\nread it before you approve or run it")
