@@ -39,6 +39,7 @@ class Context:
     organization: str
     roles: frozenset[str]
     results: list[dict[str, Any]] = field(default_factory=list)  # statements for system leaves
+    epoch_end: Row | None = None  # what the leaf that ends this epoch states
     problems: list[TilthError] | None = None  # a dry run collects here instead of stopping
     rights: Rights = field(init=False)
 

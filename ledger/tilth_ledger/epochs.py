@@ -5,15 +5,28 @@ parent needs no certificate of the new members. Views are never reset: the first
 the one after its parent's. Votes and certificates of two epochs never meet; they compare as
 (epoch, view).
 
+On the ledger an epoch is the row `epoch/<6 digits>` and, but for the first, a leaf that says the
+same: the members in order, each with the keys that others verify by, q, k and the rules' version.
+
 Left to others: how a membership changes (rules_members), what ends an epoch (voting, replica).
 """
 
 from __future__ import annotations
 
+import struct
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tilth_ledger.genesis import Genesis, Organization
-from tilth_ledger.keys import PublicKey
+from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey, unhex
+from tilth_ledger.rows import Row, Rows
+
+LISTED_KEYS = ("vote", "cosign", "log")  # of each member, in an epoch's row and leaf
+
+_COPY_TAG = b"tilth/copy/1\0"
+_COPY_TEXT = struct.Struct(">32sQ32s")  # net, size, root
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +101,59 @@ class Epoch(Membership):
             view,
             height,
         )
+
+
+def epoch_key(number: int) -> str:
+    """The key of an epoch's row."""
+    return f"epoch/{number:06}"
+
+
+def membership_row(membership: Membership) -> Row:
+    """What an epoch's row and the leaf that begins it state."""
+    return {
+        "members": [
+            {"organization": member.organization}
+            | {name: getattr(member.keys, name).hex for name in LISTED_KEYS}
+            for member in membership.members
+        ],
+        "q": membership.q,
+        "k": membership.k,
+        "rules_version": membership.rules_version,
+    }
+
+
+def newest(rows: Rows) -> tuple[int, Row]:
+    """The number and the row of the epoch in force."""
+    [(key, row)] = deque(rows.scan("epoch/"), maxlen=1)
+    return int(key.removeprefix("epoch/")), row
+
+
+def membership_of(rows: Rows) -> Membership:
+    """Who votes and who follows now, as the rows say."""
+    number, row = newest(rows)
+    parties = {
+        party["organization"]: Organization.from_row(party)
+        for _, party in rows.scan("organization/")
+        if not party.get("removed")
+    }
+    members = tuple(parties.pop(member["organization"]) for member in row["members"])
+    others = tuple(parties.values())
+    return Membership(number, members, others, row["q"], row["k"], row["rules_version"])
+
+
+def vote_key(rows: Rows, epoch: int, member: int) -> PublicKey | None:
+    """The vote key that a member of any epoch had in it; None if there was no such member."""
+    members = (rows.get(epoch_key(epoch)) or {"members": ()})["members"]
+    return PublicKey.from_hex(members[member]["vote"]) if member < len(members) else None
+
+
+def state_copy(net: bytes, size: int, root: bytes, key: SigningKey) -> dict[str, Any]:
+    """The statement that the holder of a vote key holds the tree of this size and root."""
+    signature = key.sign(_COPY_TAG + _COPY_TEXT.pack(net, size, root))
+    return {"size": size, "root": root.hex(), "signature": signature.hex()}
+
+
+def check_copy(net: bytes, stated: Mapping[str, Any], key: PublicKey) -> None:
+    """Raise `InvalidInput` unless `key` signed the statement."""
+    text = _COPY_TAG + _COPY_TEXT.pack(net, stated["size"], bytes.fromhex(stated["root"]))
+    key.verify(unhex(stated["signature"], SIGNATURE_BYTES, "copy's signature"), text)

@@ -5,8 +5,8 @@ Invariants:
   machine.
 - An entry's operations all hold or none (A2): they run in an overlay of their own.
 - The same entry is recorded once: its id is a row (A2).
-- System leaves (certified results) follow the entry that caused them; a voter recomputes them and
-  compares bytes.
+- System leaves (certified results, an epoch's end) follow the entry that caused them; a voter
+  recomputes them and compares bytes. An epoch's end is the last leaf of its block (M2).
 - Expiry is judged in ledger time, the block's `time_ms`.
 - A signature is verified once per leaf: the cache is keyed by the hash of the WHOLE leaf bytes,
   because a leaf's id leaves its signatures out.
@@ -17,23 +17,28 @@ Left to others: votes and durability (`replica`, the node's storage), what opera
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from tilth_ledger import canonical, operations, state
-from tilth_ledger.context import Context
+from tilth_ledger.context import Context, Op
+from tilth_ledger.epochs import Membership, epoch_key, membership_of, newest
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
-from tilth_ledger.genesis import Genesis
+from tilth_ledger.genesis import RULES_VERSION, Genesis
 from tilth_ledger.keys import PublicKey
-from tilth_ledger.leaf import CERTIFIED_RESULT, Entry, Leaf, verify_author
+from tilth_ledger.leaf import CERTIFIED_RESULT, EPOCH_END, Entry, Leaf, verify_author
 from tilth_ledger.limits import Limits
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows
 
 CACHED_LEAVES = 16_384
+
+# Every version of the rules that any ledger has followed stays here for ever.
+RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})
 
 
 class AlreadyRecorded(Refused):
@@ -58,6 +63,8 @@ class State:
     frontier: Frontier
     lthash: LtHash
     time_ms: int
+    epoch: int = 0  # in force after the block
+    rules_version: int = RULES_VERSION  # of that epoch
     new_nodes: tuple[NewNode, ...] = ()
     root: bytes = b""
     digest: bytes = b""
@@ -108,6 +115,8 @@ class _Block:
     rows: Overlay
     frontier: Frontier
     time_ms: int
+    epoch: int
+    rules_version: int
     nodes: list[NewNode] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     body_bytes: int = 0
@@ -120,14 +129,32 @@ class _Block:
 
     def state(self) -> State:
         lthash = _with_changes(self.parent.lthash, self.parent.rows, self.rows.changes)
-        return State(self.rows, self.frontier, lthash, self.time_ms, tuple(self.nodes))
+        return State(
+            self.rows,
+            self.frontier,
+            lthash,
+            self.time_ms,
+            self.epoch,
+            self.rules_version,
+            tuple(self.nodes),
+        )
+
+    @property
+    def ends_epoch(self) -> bool:
+        return self.epoch != self.parent.epoch
 
 
 class Executor:
     """The rules of one consortium; holds no state but a cache of verified leaves."""
 
-    def __init__(self, genesis: Genesis, rows: Rows | None = None) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        rows: Rows | None = None,
+        rules: Mapping[int, Callable[[Context, Op], None]] = RULES,
+    ) -> None:
         self.genesis = genesis
+        self._rules = rules
         self.limits = Limits.of_genesis(genesis.limits)
         self.rows: Rows = rows if rows is not None else MemoryRows()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
@@ -137,11 +164,23 @@ class Executor:
         rows = Overlay(MemoryRows())
         for key, row in state.genesis_rows(self.genesis):
             rows.put(key, row)
-        return State(rows, Frontier(0, ()), _with_changes(LtHash(), MemoryRows(), rows.changes), 0)
+        lthash = _with_changes(LtHash(), MemoryRows(), rows.changes)
+        return State(rows, Frontier(0, ()), lthash, 0, 0, self.genesis.rules_version)
 
     def load(self, frontier: Frontier, accumulator: bytes, time_ms: int) -> State:
         """The state of the last final block, whose rows are `self.rows`."""
-        return State(Overlay(self.rows), frontier, LtHash.from_state(accumulator), time_ms)
+        number, epoch = newest(self.rows)
+        lthash = LtHash.from_state(accumulator)
+        version = epoch["rules_version"]
+        return State(Overlay(self.rows), frontier, lthash, time_ms, number, version)
+
+    def membership(self, state: State) -> Membership:
+        """Who votes and follows after the block of `state`."""
+        return membership_of(state.rows)
+
+    def knows(self, rules_version: int) -> bool:
+        """Whether this release can execute entries under these rules."""
+        return rules_version in self._rules
 
     def settle(self, state: State) -> None:
         """`state`'s changes are in `self.rows` now: it may stand on them."""
@@ -163,6 +202,8 @@ class Executor:
             block.append(leaf)
             for system in derived:
                 block.append(system)
+            if block.ends_epoch:
+                break
         return Built(tuple(block.leaves), block.state(), tuple(refused))
 
     def execute(self, parent: State, leaves: Sequence[bytes], time_ms: int) -> State:
@@ -174,6 +215,7 @@ class Executor:
             if expected:
                 _check_system_leaf(leaf, expected.pop(0))
             else:
+                _check_last(block)
                 self._check_room(block, leaf)
                 expected = self._apply(block, leaf)
             block.append(leaf)
@@ -214,7 +256,16 @@ class Executor:
         self._apply(self._block(parent, time_ms), leaf)
 
     def _block(self, parent: State, time_ms: int) -> _Block:
-        return _Block(parent, Overlay(parent.rows), parent.frontier, time_ms)
+        if not self.knows(parent.rules_version):
+            raise InvalidInput(
+                "this release lacks the rules that are in force",
+                found=f"rules_version {parent.rules_version}",
+                expected=", ".join(map(str, self._rules)),
+                remedy="Install a release that has them.",
+            )
+        rows = Overlay(parent.rows)
+        epoch, version = parent.epoch, parent.rules_version
+        return _Block(parent, rows, parent.frontier, time_ms, epoch, version)
 
     def _full(self, block: _Block, leaf: bytes) -> bool:
         limits = self.limits
@@ -244,12 +295,17 @@ class Executor:
             organization=entry.organization,
             roles=roles,
         )
+        apply = self._rules[block.rules_version]
         for operation in entry.operations:
-            state.apply(context, operation)
+            apply(context, operation)
         receipt = {"index": context.index, "time_ms": block.time_ms}
         rows.put(f"entry/{checked.id}", {**receipt, "organization": entry.organization})
         # A system leaf may prove too large: then nothing of the entry holds.
-        derived = [_system_leaf(statement) for statement in context.results]
+        derived = [_system_leaf(CERTIFIED_RESULT, statement) for statement in context.results]
+        if (end := context.epoch_end) is not None:
+            derived.append(_system_leaf(EPOCH_END, end))
+            rows.put(epoch_key(end["epoch"]), {**end, "index": context.index + len(derived)})
+            block.epoch, block.rules_version = end["epoch"], end["rules_version"]
         block.rows.apply(rows.changes)
         return derived
 
@@ -350,8 +406,19 @@ def _check_system_leaf(found: bytes, expected: bytes) -> None:
         )
 
 
-def _system_leaf(statement: Row) -> bytes:
-    return Leaf(CERTIFIED_RESULT, canonical.dumps(statement)).encode()
+def _check_last(block: _Block) -> None:
+    if block.ends_epoch:
+        raise Refused(
+            "M2",
+            "a leaf follows the end of an epoch",
+            found=f"a leaf after {len(block.leaves)} leaves",
+            expected="nothing: the next epoch's members decide on it",
+            remedy="The proposer breaks the rules of voting: look at its software.",
+        )
+
+
+def _system_leaf(kind: int, statement: Row) -> bytes:
+    return Leaf(kind, canonical.dumps(statement)).encode()
 
 
 def _id_of(leaf: bytes) -> str:

@@ -80,6 +80,20 @@ class Organization:
         optional = {"peer_address": self.peer_address, "client_address": self.client_address}
         return value | {name: text for name, text in optional.items() if text is not None}
 
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> Organization:
+        """The organization of a row, which was checked when it was written."""
+        return Organization(
+            organization=row["organization"],
+            name=row["name"],
+            votes=row["votes"],
+            aggregates=row["aggregates"],
+            keys=MemberKeys(**{key: PublicKey.from_hex(row["keys"][key]) for key in KEY_NAMES}),
+            tls_authority=row["tls_authority"],
+            peer_address=row.get("peer_address"),
+            client_address=row.get("client_address"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quorums:

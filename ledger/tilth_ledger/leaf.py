@@ -31,10 +31,12 @@ NONCE_BYTES = 16
 
 ENTRY = 1
 CERTIFIED_RESULT = 0x0101
+EPOCH_END = 0x0103
 
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED_RESULT: "application/vnd.in-toto+json",
+    EPOCH_END: "application/vnd.tilth.epoch-end.v1+json",
 }
 
 _HEAD = struct.Struct(">BHI")

@@ -53,6 +53,7 @@ from tilth_ledger.shapes import (
     LABELS,
     MANIFEST,
     MANY_DATASETS,
+    MEMBER_CHANGE,
     MIXED_GRANT,
     MODEL_FILE,
     OBJECTIVE_SET,
@@ -116,6 +117,19 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             peer_address=Text(0, limits.ADDRESS_CHARACTERS),
             client_address=Text(0, limits.ADDRESS_CHARACTERS),
             name=NAME,
+        ),
+        "member.propose": _line(
+            "admin",
+            "Propose who votes from the next epoch on, with which keys, and how many must.",
+            key=KEY,
+            change=MEMBER_CHANGE,
+            q=Integer(1, 255),  # after the change
+            k=Integer(1, 255),
+        ),
+        "member.approve": _line(
+            "admin",
+            "Approve a proposed change; the q-th approval makes it take effect.",
+            proposal=KEY,
         ),
         "environment.add": _line(
             "scientist owner organizer",

@@ -89,6 +89,7 @@ def record(optional: str = "", /, **fields: Type) -> Record:
 
 
 PATH = Text(1, 255)
+SIGNATURE = Pattern(re.compile(r"[0-9a-f]{128}"), "128 lower-case hex digits")
 GRANT = Grant()
 MIXED_GRANT = Grant(("public", "participants"))
 GLOB = Pattern(
@@ -162,6 +163,27 @@ class Metric:
     def describe(self) -> str:
         return "a built-in metric or an archive with its environment"
 
+
+# The tree that a new voter says it holds: signed with its vote key (epochs.copy_text).
+TREE_COPY = record(size=Integer(0), root=DIGEST, signature=SIGNATURE)
+MEMBER_FILE = Text(1, limits.MEMBER_FILE_CHARACTERS)  # verbatim: its signatures are over its text
+MEMBER_CHANGE = Tagged(
+    "kind",
+    MappingProxyType(
+        {
+            "admit": record(
+                "copy", kind=LABEL, member=MEMBER_FILE, votes=Boolean(), copy=TREE_COPY
+            ),
+            "remove": record(kind=LABEL, organization=ORGANIZATION),
+            "votes": record(
+                "copy", kind=LABEL, organization=ORGANIZATION, votes=Boolean(), copy=TREE_COPY
+            ),
+            "rotate": record(kind=LABEL, member=MEMBER_FILE),
+            "quorum": record(kind=LABEL),
+            "rules": record(kind=LABEL, rules_version=Integer(1, 1 << 20)),
+        }
+    ),
+)
 
 PARAMETER = Parameter()
 SCHEMA_PARAMETER = record(

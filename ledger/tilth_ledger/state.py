@@ -20,11 +20,13 @@ from tilth_ledger import (
     rules_data,
     rules_identities,
     rules_lifecycle,
+    rules_members,
     rules_objectives,
     rules_plans,
     rules_reports,
 )
 from tilth_ledger.context import Context, Op, refuse
+from tilth_ledger.epochs import Membership, epoch_key, membership_row
 from tilth_ledger.errors import Refused
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.operations import OPERATIONS
@@ -37,6 +39,8 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "identity.add": rules_identities.add,
         "identity.revoke": rules_identities.revoke,
         "organization.update": rules_identities.update_organization,
+        "member.propose": rules_members.propose,
+        "member.approve": rules_members.approve,
         "environment.add": rules_assets.add_environment,
         "algo.add": rules_assets.add_algo,
         "algo.accept": rules_assets.accept_algo,
@@ -125,7 +129,10 @@ def check_author(rows: Rows, author: str, organization: str, time_ms: int) -> fr
 
 
 def genesis_rows(genesis: Genesis) -> Iterator[tuple[str, Row]]:
-    """The rows before the first block: every organization, its node's and its admin's identity."""
+    """The rows before the first block: every organization, its node's and its admin's identity, and
+    who votes first."""
+    first = Membership.of_genesis(genesis)
+    yield epoch_key(0), membership_row(first)
     for organization in genesis.everyone():
         row = organization.as_dict()
         yield f"organization/{organization.organization}", row
