@@ -50,7 +50,7 @@ from tilth_ledger.execution import Executor, State
 from tilth_ledger.findings import Counts, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
-from tilth_ledger.leaf import ENTRY, Entry
+from tilth_ledger.leaf import CERTIFIED_RESULT, ENTRY, Entry, leaf_type
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.state import genesis_rows
@@ -184,8 +184,8 @@ class Audit:
     def _prepare_leaves(self, stored: StoredBlock, checks: list[Check]) -> int:
         operations = 0
         for index, leaf in enumerate(stored.leaves, stored.size - len(stored.leaves)):
-            if int.from_bytes(leaf[1:3]) != ENTRY:
-                continue  # executing the entry before it says which bytes must stand here
+            if leaf_type(leaf) != ENTRY:
+                continue  # execution derives its bytes, or checks the votes of evidence
             where = f"leaf {index} in block {stored.height}"
             try:
                 decoded, entry = self._executor.prepare(leaf)
@@ -294,7 +294,7 @@ class Audit:
         """Which leaf a block fails at: of the prefixes that end before an entry, the shortest
         that fails, found by halving."""
         leaves = stored.leaves
-        cuts = [i for i, leaf in enumerate(leaves) if i and int.from_bytes(leaf[1:3]) == ENTRY]
+        cuts = [i for i, leaf in enumerate(leaves) if i and leaf_type(leaf) != CERTIFIED_RESULT]
         cuts.append(len(leaves))
         low, high = 0, len(cuts) - 1
         while low < high:

@@ -18,7 +18,7 @@ from typing import Any
 from tilth_ledger.blocks import Block, Certificate
 from tilth_ledger.effects import Executor
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.leaf import ENTRY
+from tilth_ledger.leaf import CERTIFIED_RESULT, leaf_type
 from tilth_ledger.limits import Limits
 from tilth_ledger.pool import leaf_id
 
@@ -223,7 +223,7 @@ class BlockTree:
     def _check_size(self, block: Block) -> None:
         """A body is bounded up to its last entry; what derives from that one comes on top."""
         leaves = list(block.leaves)
-        while leaves and leaf_type(leaves[-1]) != ENTRY:
+        while leaves and leaf_type(leaves[-1]) == CERTIFIED_RESULT:
             leaves.pop()
         size = sum(len(leaf) for leaf in leaves)
         if size > self.limits.block_bytes or len(leaves) > self.limits.block_leaves:
@@ -232,11 +232,6 @@ class BlockTree:
                 found=f"{len(leaves)} leaves, {size} bytes",
                 expected=f"{self.limits.block_leaves} leaves, {self.limits.block_bytes} bytes",
             )
-
-
-def leaf_type(leaf: bytes) -> int:
-    """The type that stands in an encoded leaf."""
-    return int.from_bytes(leaf[1:3])
 
 
 def _expect(what: str, found: object, expected: object) -> None:

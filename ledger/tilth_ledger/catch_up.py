@@ -74,6 +74,7 @@ def greet(core: Core, party: int) -> None:
     if party in core.connected:
         _repeat_votes(core, (party,))
         _repeat_leaves(core, (party,))
+        core.tell_evidence((party,))
 
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
@@ -184,6 +185,8 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
         core.tree.add(block, hashed)
         if chain.certificate is None:
             _learn_justification(core, block)
+        else:
+            _witness_justification(core, block)
     if chain.certificate is None:
         sync.window += hashes if len(sync.window) < MOST_WINDOW else []
     else:
@@ -234,6 +237,7 @@ def retry(core: Core, sync: CatchUp) -> None:
     if entry and not core.follows:
         core.send(core.others, Certificates(tuple(entry)))
     _repeat_leaves(core, core.others)
+    core.tell_evidence(core.others)
     for block in sync.missing:
         sync.missing[block] += 1
         _ask_block(core, block, sync.missing[block])
@@ -304,6 +308,13 @@ def _learn_justification(core: Core, block: Block) -> None:
     for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
         if core.table.learn(certificate):
             core.certified(certificate, formed=False)
+
+
+def _witness_justification(core: Core, block: Block) -> None:
+    """Proofs that a final block needs no more may still speak against a member."""
+    why = block.justification
+    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+        core.table.witness(certificate)
 
 
 def _check_links(blocks: list[Block], hashes: list[bytes]) -> None:

@@ -6,7 +6,9 @@ learn a certificate, enter a view, make a block final.
 Invariants:
 - Every vote goes through `cast`, which records it in the journal of the same step: no vote is sent
   by any other way.
-- A follower never signs, and journals nothing: what is not final it may forget.
+- A follower never signs, and journals nothing but evidence: what is not final it may forget.
+- Evidence is in the journal of the step that saw it, before anybody is told, and stays there until
+  it is recorded.
 - `out` collects one step's outcome. A record of a view that became final in the same step is not
   written: the ledger store's transaction holds more (F4), and comes before anything is sent.
 
@@ -20,9 +22,11 @@ from dataclasses import dataclass, field
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.block_tree import BlockTree, Candidate
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
+from tilth_ledger.docket import Docket
 from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import Fatal, TilthError
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -34,7 +38,7 @@ from tilth_ledger.journal_records import (
 )
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.limits import Limits
-from tilth_ledger.messages import Certificates, Message, Votes
+from tilth_ledger.messages import MAX_EVIDENCE, Accusation, Certificates, Message, Votes
 from tilth_ledger.pacemaker import Pacemaker
 from tilth_ledger.pool import Pool
 from tilth_ledger.votes import VoteTable
@@ -53,6 +57,7 @@ class Outbox:
     certificates: list[Certificate] = field(default_factory=list)
     refused: list[tuple[str, TilthError]] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class Core:
     faults: dict[int, int] = field(default_factory=dict)  # of each party, since the start
     confirmed: set[int] = field(default_factory=set)
     forgotten: Forgotten | None = None
-    accused: list[Accused] = field(default_factory=list)
+    docket: Docket = field(default_factory=Docket)
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
     journal_bytes: int = 0
@@ -184,6 +189,7 @@ class Core:
             self.pool.settle(candidate.ids)
         self.tree.finalize(path, certificate)
         tip = self.tree.tip
+        self.docket.drop(self.is_settled)
         self._applied = True
         self.ballot.forget(tip.view)
         self.table.forget(tip.view, self.view)
@@ -202,6 +208,39 @@ class Core:
             " This node follows and does not vote until its vote key is replaced",
         )
 
+    def collect_evidence(self) -> None:
+        """Take what counting votes brought to light."""
+        while self.table.evidence:
+            self.accuse(self.table.evidence.pop(0))
+
+    def accuse(self, evidence: Evidence) -> None:
+        """Keep evidence that is new, and tell everybody. Raises `InvalidInput` if it is none."""
+        if not self.docket.has_room(evidence):
+            return
+        self.executor.check_evidence(self.tree.tip.state, evidence)
+        if self.is_settled(evidence):
+            return
+        self.docket.add(evidence)
+        self.out.records.append(Accused(evidence))
+        self.out.evidence.append(evidence)
+        name = self.epoch.members[evidence.member].organization
+        message = (
+            f"{name} signed two votes of view {evidence.first.view} that exclude each other"
+            f" ({evidence.pair}). The pair goes on the ledger; ask {name} whether a restored copy"
+            " of its node, or a second one, runs with its key"
+        )
+        self.out.alarms.append(Alarm("evidence", message, evidence))
+
+    def is_settled(self, evidence: Evidence) -> bool:
+        """Whether the final state holds this evidence."""
+        return self.executor.holds(self.tree.tip.state, evidence)
+
+    def tell_evidence(self, to: tuple[int, ...]) -> None:
+        """Hand on all evidence that waits."""
+        waiting = tuple(self.docket)
+        for start in range(0, len(waiting), MAX_EVIDENCE):
+            self.send(to, Accusation(waiting[start : start + MAX_EVIDENCE]))
+
     def halt(self, error: Fatal) -> None:
         self.halted = self.halted or error
 
@@ -218,7 +257,7 @@ class Core:
 
     def end(self, timer_ms: int | None) -> Effects:
         """The step's outcome."""
-        self._report_evidence()
+        self.collect_evidence()
         self._post()
         compact, persist = self._journal()
         return Effects(
@@ -235,7 +274,7 @@ class Core:
     def records(self) -> list[Record]:
         """Everything that the journal must hold: what a compacted one consists of."""
         tip = self.tree.tip
-        records: list[Record] = [self.promised, *self.accused]
+        records: list[Record] = [self.promised, *(Accused(each) for each in self.docket)]
         records += [self.forgotten] if self.forgotten is not None else []
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
         records += [OwnVote(vote) for vote in self.ballot.votes.values()]
@@ -251,6 +290,9 @@ class Core:
                 self.send((member,), Certificates(tuple(news)))
         if self.out.votes:
             self.send(self.others, Votes(tuple(self.out.votes)))
+        for start in range(0, len(self.out.evidence), MAX_EVIDENCE):
+            part = self.out.evidence[start : start + MAX_EVIDENCE]
+            self.send(self.others, Accusation(tuple(part)))
 
     def _knows(self, member: int, certificate: Certificate) -> bool:
         """Whether a member must have this certificate: it finalized what it says is notarized."""
@@ -275,15 +317,6 @@ class Core:
         compact = tuple(record.encode() for record in self.records())
         self.journal_bytes = self.compacted_bytes = sum(len(body) + 28 for body in compact)
         return compact, bodies
-
-    def _report_evidence(self) -> None:
-        for pair in self.table.evidence[len(self.accused) :]:
-            record = Accused(pair.first, pair.second)
-            self.accused.append(record)
-            self.persist(record)
-            name = self.epoch.members[pair.first.member].organization
-            message = f"{name} signed two votes of view {pair.first.view} that exclude each other"
-            self.out.alarms.append(Alarm("evidence", message, pair))
 
     def _check_agreement(self, certificate: Certificate) -> None:
         if certificate.kind is FINALIZE and self.tree.contradicts(certificate):

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tilth_ledger.blocks import Block, Certificate, Vote
+from tilth_ledger.blocks import Block, Certificate
 from tilth_ledger.errors import Fatal, TilthError
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.messages import Message
 
 
@@ -110,6 +111,12 @@ class Executor(Protocol):
     def settle(self, state: Any) -> None:
         """`state`'s changes are durable: it may stand on the stored rows from now on."""
 
+    def check_evidence(self, state: Any, evidence: Evidence) -> None:
+        """Raise `InvalidInput` unless a member signed both votes."""
+
+    def holds(self, state: Any, evidence: Evidence) -> bool:
+        """Whether checked evidence stands in `state` already."""
+
 
 class Archive(Protocol):
     """Read access to the final blocks that the shell stored."""
@@ -136,14 +143,6 @@ class Send:
 
     to: tuple[int, ...]
     message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Two votes of one member that no honest member signs both of."""
-
-    first: Vote
-    second: Vote
 
 
 @dataclass(frozen=True, slots=True)

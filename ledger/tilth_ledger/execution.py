@@ -6,7 +6,8 @@ Invariants:
 - An entry's operations all hold or none (A2): they run in an overlay of their own.
 - The same entry is recorded once: its id is a row (A2).
 - System leaves (certified results, an epoch's end) follow the entry that caused them; a voter
-  recomputes them and compares bytes. An epoch's end is the last leaf of its block (M2).
+  recomputes them and compares bytes. An epoch's end is the last leaf of its block (M2). Evidence
+  has no author either, and stands before all entries (E1).
 - Expiry is judged in ledger time, the block's `time_ms`.
 - A signature is verified once per leaf: the cache is keyed by the hash of the WHOLE leaf bytes,
   because a leaf's id leaves its signatures out.
@@ -23,13 +24,22 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
-from tilth_ledger import canonical, operations, state
+from tilth_ledger import canonical, operations, rules_evidence, state
 from tilth_ledger.context import Context, Op
 from tilth_ledger.epochs import Membership, epoch_key, membership_of, newest
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.genesis import RULES_VERSION, Genesis
 from tilth_ledger.keys import PublicKey
-from tilth_ledger.leaf import CERTIFIED_RESULT, EPOCH_END, Entry, Leaf, verify_author
+from tilth_ledger.leaf import (
+    CERTIFIED_RESULT,
+    EPOCH_END,
+    EVIDENCE,
+    Entry,
+    Leaf,
+    leaf_type,
+    verify_author,
+)
 from tilth_ledger.limits import Limits
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
@@ -120,6 +130,7 @@ class _Block:
     nodes: list[NewNode] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     body_bytes: int = 0
+    has_entries: bool = False
 
     def append(self, leaf: bytes) -> None:
         self.frontier, nodes = self.frontier.append(leaf_hash(leaf))
@@ -195,7 +206,7 @@ class Executor:
             if self._full(block, leaf):
                 break
             try:
-                derived = self._apply(block, leaf)
+                derived = self._take(block, leaf)
             except TilthError as error:
                 refused.append((_id_of(leaf), error))
                 continue
@@ -217,7 +228,7 @@ class Executor:
             else:
                 _check_last(block)
                 self._check_room(block, leaf)
-                expected = self._apply(block, leaf)
+                expected = self._take(block, leaf)
             block.append(leaf)
         if expected:
             _check_system_leaf(b"", expected[0])
@@ -274,6 +285,25 @@ class Executor:
             or block.body_bytes + len(leaf) > limits.block_bytes
             or len(block.rows.changes) >= limits.block_row_writes
         )
+
+    def check_evidence(self, state: State, evidence: Evidence) -> None:
+        """Raise `InvalidInput` unless a member signed both votes."""
+        rules_evidence.check(state.rows, self.genesis.net_bytes, evidence)
+
+    def holds(self, state: State, evidence: Evidence) -> bool:
+        """Whether checked evidence stands in `state` already."""
+        return state.rows.get(rules_evidence.row_key(state.rows, evidence)) is not None
+
+    def _take(self, block: _Block, leaf: bytes) -> list[bytes]:
+        """Execute one leaf into the block's rows; the system leaves that follow it."""
+        if leaf_type(leaf) == EVIDENCE:
+            place = block.frontier.size, block.time_ms
+            rules_evidence.record(
+                block.rows, self.genesis.net, leaf, place, behind_entry=block.has_entries
+            )
+            return []
+        block.has_entries = True
+        return self._apply(block, leaf)
 
     def _apply(self, block: _Block, leaf: bytes) -> list[bytes]:
         """Execute one entry into the block's rows; the system leaves that follow it."""

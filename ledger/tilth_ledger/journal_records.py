@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Vote
 from tilth_ledger.errors import Fatal, InvalidInput
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.reader import Reader
 
 MAX_RECORD_BYTES = 64 << 20
@@ -86,13 +87,12 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Accused:
-    """Two votes of one member that no honest member signs both of."""
+    """Evidence that was seen, until it stands on the ledger."""
 
-    first: Vote
-    second: Vote
+    evidence: Evidence
 
     def encode(self) -> bytes:
-        return b"\x06" + self.first.encode() + self.second.encode()
+        return b"\x06" + self.evidence.encode()
 
 
 Record = OwnVote | Held | Proven | Promised | Forgotten | Accused
@@ -119,7 +119,7 @@ def _read(kind: int, reader: Reader) -> Record:
         case 5:
             return Forgotten(Vote.read(reader))
         case 6:
-            return Accused(Vote.read(reader), Vote.read(reader))
+            return Accused(Evidence.of(Vote.read(reader), Vote.read(reader)))
         case _:
             raise InvalidInput(
                 "unknown journal record",

@@ -31,11 +31,13 @@ NONCE_BYTES = 16
 
 ENTRY = 1
 CERTIFIED_RESULT = 0x0101
+EVIDENCE = 0x0102
 EPOCH_END = 0x0103
 
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED_RESULT: "application/vnd.in-toto+json",
+    EVIDENCE: "application/vnd.tilth.evidence.v1+json",
     EPOCH_END: "application/vnd.tilth.epoch-end.v1+json",
 }
 
@@ -99,6 +101,11 @@ class Leaf:
             )
         signatures = tuple(_SIGNATURE.iter_unpack(data[end + 1 :]))
         return Leaf(kind, data[_HEAD.size : end], signatures)
+
+
+def leaf_type(data: bytes) -> int:
+    """The type that stands in an encoded leaf; 0 in bytes that are none."""
+    return int.from_bytes(data[1:3])
 
 
 def _check_type(kind: int) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Vote
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.leaf import MAX_LEAF_BYTES
 from tilth_ledger.reader import Reader
 
@@ -27,6 +28,7 @@ MAX_LEAVES = 4_096
 MAX_VOTES = 1_024
 MAX_CERTIFICATES = 1_024
 MAX_CHAIN_BLOCKS = 1_024
+MAX_EVIDENCE = 64
 
 # epoch, view, unproven, finalized view, height, size, root, asks, count of votes
 _STATUS = struct.Struct(">QQQQQQ32sBB")
@@ -198,7 +200,33 @@ class Chain:
         return Chain(_read_list(reader, 2, MAX_CHAIN_BLOCKS, MAX_MESSAGE_BYTES), certificate)
 
 
-Message = Gossip | Proposal | Votes | Certificates | Status | FetchBlock | Body | FetchChain | Chain
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """Evidence that the receiver may lack: count u8, then both votes of each."""
+
+    evidence: tuple[Evidence, ...]
+
+    def encode(self) -> bytes:
+        return b"\x0a" + _count(1, self.evidence) + b"".join(e.encode() for e in self.evidence)
+
+    @staticmethod
+    def read(reader: Reader) -> Accusation:
+        count = _number(reader, 1, MAX_EVIDENCE)
+        return Accusation(tuple(_evidence(reader) for _ in range(count)))
+
+
+Message = (
+    Gossip
+    | Proposal
+    | Votes
+    | Certificates
+    | Status
+    | FetchBlock
+    | Body
+    | FetchChain
+    | Chain
+    | Accusation
+)
 
 _READERS: dict[int, Callable[[Reader], Message]] = {
     1: Gossip.read,
@@ -210,6 +238,7 @@ _READERS: dict[int, Callable[[Reader], Message]] = {
     7: Body.read,
     8: FetchChain.read,
     9: Chain.read,
+    10: Accusation.read,
 }
 
 
@@ -224,6 +253,15 @@ def decode_message(data: bytes) -> Message | None:
     message = read(reader)
     reader.end()
     return message
+
+
+def _evidence(reader: Reader) -> Evidence:
+    """Both votes, in the one form that a pair has."""
+    first, second = Vote.read(reader), Vote.read(reader)
+    evidence = Evidence.of(first, second)
+    if evidence.first != first:
+        raise InvalidInput("evidence's votes are not in order", found=first.kind.name)
+    return evidence
 
 
 def _count(width: int, items: tuple[object, ...]) -> bytes:

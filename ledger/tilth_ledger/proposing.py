@@ -5,6 +5,7 @@ Invariants:
 - A leader builds on the highest certified block that it executed, and only if it can prove every
   view above that one to be over.
 - A leaf is refused by a final state only; on a block that is not final it waits.
+- Evidence comes first in a block, and is work of its own.
 - Without work nobody proposes, and no timer runs.
 
 Left to others: when to propose, and what to vote (voting).
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from tilth_ledger.block_tree import Candidate
 from tilth_ledger.blocks import NULLIFY, Block, Certificate, Header, Justification
 from tilth_ledger.core import Core
+from tilth_ledger.docket import MOST_IN_A_BLOCK
 from tilth_ledger.errors import TilthError
 from tilth_ledger.messages import Gossip, Proposal
 
@@ -69,7 +71,22 @@ def tip_due_ms(core: Core) -> int | None:
 
 def has_work(core: Core) -> bool:
     due = tip_due_ms(core)
-    return (due is not None and core.now >= due) or pool_has_work(core)
+    return (due is not None and core.now >= due) or pool_has_work(core) or _evidence_waits(core)
+
+
+def _evidence_waits(core: Core) -> bool:
+    """Whether there is evidence that no certified block records."""
+    if not len(core.docket):
+        return False
+    found = best_parent(core)
+    return bool(_evidence(core, found[0] if found else None))
+
+
+def _evidence(core: Core, parent: Candidate | None) -> list[bytes]:
+    """Leaves of evidence that a block on this parent must record."""
+    state = parent.state if parent is not None else core.tree.tip.state
+    waiting = [each for each in core.docket if not core.executor.holds(state, each)]
+    return [each.leaf(core.epoch.net.hex()) for each in waiting[:MOST_IN_A_BLOCK]]
 
 
 def judge_pool(core: Core) -> None:
@@ -112,7 +129,8 @@ def build(core: Core, parent: Candidate | None, why: Justification) -> tuple[Blo
 
 def _body(core: Core, parent: Candidate | None) -> list[bytes]:
     limits = core.limits
-    return core.pool.candidates(pending_ids(parent), limits.block_leaves, limits.block_bytes)
+    entries = core.pool.candidates(pending_ids(parent), limits.block_leaves, limits.block_bytes)
+    return [*_evidence(core, parent), *entries] if len(core.docket) else entries
 
 
 def _take_refused(

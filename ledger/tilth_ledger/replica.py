@@ -68,6 +68,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.limits import Limits
 from tilth_ledger.messages import (
+    Accusation,
     Body,
     Certificates,
     Chain,
@@ -171,8 +172,10 @@ class Replica:
         # A connection may be quicker than the shell's first turn.
         for event in sorted(events, key=lambda event: not isinstance(event, Start)):
             self._take(event, leaves)
+        core.collect_evidence()
         core.pace.note_work(now_ms, work=proposing.has_work(core))
         voting.drive(core)
+        core.collect_evidence()
         self._retry_when_stuck()
         following.push(core)
         proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
@@ -252,6 +255,9 @@ class Replica:
                 catch_up.give_chain(core, member, height)
             case Chain():
                 catch_up.take_chain(core, sync, member, message)
+            case Accusation(evidence):
+                for each in evidence:
+                    core.accuse(each)
 
     def _hear_vote(self, member: int, vote: Vote) -> None:
         core = self._core

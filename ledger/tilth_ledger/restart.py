@@ -20,7 +20,6 @@ from typing import Any
 from tilth_ledger.block_tree import Tip
 from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate
 from tilth_ledger.core import Core
-from tilth_ledger.effects import Evidence
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.journal_records import (
     Accused,
@@ -93,9 +92,9 @@ def _take(core: Core, record: Record) -> None:
             core.promised = record
         case Forgotten():
             core.forgotten = record
-        case Accused(first, second):
-            core.accused.append(record)
-            core.table.evidence.append(Evidence(first, second))
+        case Accused(evidence):
+            if core.docket.has_room(evidence) and not core.is_settled(evidence):
+                core.docket.add(evidence)
         case Held(block):
             candidate = core.tree.add(block)
             if candidate is not None:

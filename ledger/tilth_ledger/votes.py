@@ -3,7 +3,9 @@
 Invariants:
 - Every vote that counts, and every certificate, has been verified, once.
 - A member counts once per view and kind; its first vote counts.
-- Two votes of one member that no honest member signs both of become one `Evidence`, kept.
+- Two votes of one member that no honest member signs both of become `Evidence`, once for each kind
+  of pair and view; whoever drives the table takes it from `evidence`. Of each kind of vote a
+  member's first two are kept, so that no order of arrival hides a pair.
 - Votes are admitted for views from `KEPT_VIEWS` back to one ahead, so memory is bounded;
   certificates are admitted from any view, since nobody can make one alone.
 
@@ -12,16 +14,15 @@ Left to others: which votes to cast (ballot, replica).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Kind, Vote
-from tilth_ledger.effects import Evidence
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.evidence import Evidence, conflict
 
 KEPT_VIEWS = 1_000
-KEPT_EVIDENCE = 256
 
 
 @dataclass(slots=True)
@@ -30,13 +31,21 @@ class ViewVotes:
 
     votes: dict[tuple[Kind, int], Vote] = field(default_factory=dict)
     certificates: dict[tuple[Kind, bytes], Certificate] = field(default_factory=dict)
-    accused: set[int] = field(default_factory=set)
+    second: dict[tuple[Kind, int], Vote] = field(default_factory=dict)  # beside those of `votes`
+    accused: set[tuple[int, str]] = field(default_factory=set)  # member, kind of pair
     heard: set[tuple[Kind, int]] = field(default_factory=set)
     verified: set[tuple[Kind, int]] = field(default_factory=set)  # keys of `votes`
 
     def of_kind(self, kind: Kind) -> Certificate | None:
         """The first certificate of this kind."""
         return next((c for (k, _), c in self.certificates.items() if k is kind), None)
+
+    def of_member(self, member: int) -> list[Vote]:
+        """All that a member said, as far as it is kept."""
+        said = [self.votes.get((kind, member)) for kind in Kind]
+        if self.second:
+            said += [self.second.get((kind, member)) for kind in Kind]
+        return [vote for vote in said if vote is not None]
 
     def agreeing(self, vote: Vote) -> list[Vote]:
         """The votes that say the same."""
@@ -48,16 +57,6 @@ class ViewVotes:
 
 
 _NOTHING = ViewVotes()
-
-
-def conflict(first: Vote, second: Vote) -> bool:
-    """Whether no honest member signs both: the pairs that are evidence."""
-    if (first.epoch, first.view, first.member) != (second.epoch, second.view, second.member):
-        return False
-    kinds = {first.kind, second.kind}
-    if kinds == {FINALIZE, NULLIFY}:
-        return True
-    return NULLIFY not in kinds and first.block != second.block
 
 
 class VoteTable:
@@ -95,14 +94,25 @@ class VoteTable:
         """Verify and keep a certificate; whether it is new. Raises `InvalidInput` if it is bad."""
         known = self._views.get(certificate.view)
         key = (certificate.kind, certificate.block)
-        if known is not None and key in known.certificates:
+        if known is not None and (held := known.certificates.get(key)) is not None:
+            if held != certificate and certificate.view > self._forgotten:
+                certificate.check_form(self._epoch)
+                self._compare(known, certificate, verified=False)
             return False
         self.verify(certificate)
+        if certificate.view <= self._forgotten:
+            return True  # nobody needs it, and it must not fill memory
         known = self._view(certificate.view)
         known.certificates[key] = certificate
         for vote in certificate.votes():
             self._note(known, vote, verified=True)
         return True
+
+    def witness(self, certificate: Certificate) -> None:
+        """Compare the votes of a verified certificate with what their members said otherwise."""
+        known = self._views.get(certificate.view)
+        if known is not None and known.votes:
+            self._compare(known, certificate, verified=True)
 
     def verify(self, certificate: Certificate) -> None:
         """Raise `InvalidInput` unless these very bytes are a good certificate; a signature that was
@@ -179,6 +189,7 @@ class VoteTable:
                 del self._views[past]
             else:
                 self._views[past].votes.clear()
+                self._views[past].second.clear()
                 self._views[past].heard.clear()
                 self._views[past].verified.clear()
         self._forgotten = max(self._forgotten, min(oldest, finalized_view) - 1)
@@ -214,35 +225,55 @@ class VoteTable:
         known.certificates[key] = certificate
         return certificate
 
+    def _compare(self, known: ViewVotes, certificate: Certificate, *, verified: bool) -> None:
+        """What the members of a certificate said is kept beside what they say otherwise."""
+        for vote in certificate.votes():
+            self._keep(known, vote, verified=verified)
+
     def _note(self, known: ViewVotes, vote: Vote, *, verified: bool) -> None:
-        """Keep a vote as its member's, unless the member said something before."""
-        self._accuse(known, vote)
-        key = (vote.kind, vote.member)
-        if known.votes.setdefault(key, vote) == vote and verified:
-            known.verified.add(key)
+        """Keep a vote that came from its member, or that was verified."""
+        if not self._keep(known, vote, verified=verified):
+            return
         latest = self._latest.get(vote.member, ())
         if not latest or latest[0].view < vote.view:
             self._latest[vote.member] = (vote,)
         elif latest[0].view == vote.view and vote.kind not in {held.kind for held in latest}:
             self._latest[vote.member] = (*latest, vote)
 
-    def _accuse(self, known: ViewVotes, vote: Vote) -> None:
-        if vote.member in known.accused or len(self.evidence) >= KEPT_EVIDENCE:
-            return
-        for other in _votes_of(known, vote.member):
-            if conflict(other, vote) and self._both_signed(other, vote):
-                known.accused.add(vote.member)
-                self.evidence.append(Evidence(other, vote))
-                return
+    def _keep(self, known: ViewVotes, vote: Vote, *, verified: bool) -> bool:
+        """Keep a vote as its member's; whether its member may have cast it."""
+        if not self._accuse(known, vote):
+            return False
+        key = (vote.kind, vote.member)
+        held = known.votes.setdefault(key, vote)
+        if held == vote:
+            if verified:
+                known.verified.add(key)
+        elif held.block != vote.block:
+            known.second.setdefault(key, vote)
+        return True
 
-    def _both_signed(self, *votes: Vote) -> bool:
+    def _accuse(self, known: ViewVotes, vote: Vote) -> bool:
+        """Compare a vote with its member's others; whether it may be kept. One that was never
+        verified is so now, and counts for nothing if its member did not sign it."""
+        for other in known.of_member(vote.member):
+            if not conflict(other, vote):
+                continue
+            evidence = Evidence.of(other, vote)
+            if (vote.member, evidence.pair) in known.accused:
+                continue
+            if not self._is_signed(vote):
+                return False
+            if self._is_signed(other):
+                known.accused.add((vote.member, evidence.pair))
+                self.evidence.append(evidence)
+            else:
+                known.votes.pop((other.kind, other.member), None)
+        return True
+
+    def _is_signed(self, vote: Vote) -> bool:
         try:
-            for vote in votes:
-                vote.verify(self._epoch)
+            vote.verify(self._epoch)
         except InvalidInput:
             return False
         return True
-
-
-def _votes_of(known: ViewVotes, member: int) -> Iterable[Vote]:
-    return [held for (_, voter), held in known.votes.items() if voter == member]

@@ -7,6 +7,7 @@ from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
 from tilth_ledger.errors import Fatal, InvalidInput
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -31,7 +32,7 @@ def examples() -> list[Record]:
         Proven(stage.certificate(NOTARIZE, 1, block.hash)),
         Promised(3, 2, 1),
         Forgotten(two),
-        Accused(one, two),
+        Accused(Evidence.of(one, two)),
     ]
 
 

@@ -9,8 +9,10 @@ from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.evidence import Evidence
 from tilth_ledger.messages import (
     MAX_MESSAGE_BYTES,
+    Accusation,
     Body,
     Certificates,
     Chain,
@@ -45,6 +47,8 @@ def examples() -> list[Message]:
         FetchChain(12),
         Chain((first.encode(), second.encode()), stage.certificate(FINALIZE, 3, second.hash)),
         Chain((), None),
+        Accusation((Evidence.of(stage.vote(2, NULLIFY, 3), votes[2]),)),
+        Accusation(()),
     ]
 
 

@@ -10,7 +10,8 @@ from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Kind, Vote
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.votes import KEPT_VIEWS, VoteTable, conflict
+from tilth_ledger.evidence import conflict
+from tilth_ledger.votes import KEPT_VIEWS, VoteTable
 
 STAGE = Stage(4, away=[0, 1, 2, 3])
 ONE, TWO, NONE = b"1" * 32, b"2" * 32, bytes(32)

@@ -10,8 +10,11 @@ from number_ledger import NumberExecutor, Numbers, write_leaf
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.effects import Effects
 from tilth_ledger.epochs import Epoch
+from tilth_ledger.evidence import Name, conflict
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.journal_records import Accused, Promised, decode_record
 from tilth_ledger.messages import (
+    Accusation,
     Certificates,
     FetchBlock,
     FetchChain,
@@ -22,9 +25,9 @@ from tilth_ledger.messages import (
     Votes,
 )
 from tilth_ledger.pool import leaf_id
-from tilth_ledger.votes import KEPT_VIEWS, conflict
+from tilth_ledger.votes import KEPT_VIEWS
 
-OF_FOLLOWERS = (Gossip, Status, FetchBlock, FetchChain)
+OF_FOLLOWERS = (Accusation, Gossip, Status, FetchBlock, FetchChain)
 
 
 class Violation(AssertionError):
@@ -49,7 +52,8 @@ class Checker:
         self.certified_final: dict[int, bytes] = {}
         self.signed: dict[tuple[int, int], dict[tuple[int, bytes], Vote]] = {}
         self.acknowledged: dict[str, int] = {}
-        self.evidence: list[tuple[Vote, Vote]] = []
+        self.executor = NumberExecutor(genesis)
+        self.accused: set[Name] = set()  # pairs that an honest node saw
         self.safe = safe
 
     def released(self, member: int, message: Message) -> None:
@@ -76,8 +80,11 @@ class Checker:
 
     def durable(self, member: int, effects: Effects) -> None:
         """A node writes its journal."""
-        if self._is_honest_follower(member) and (effects.persist or effects.compact is not None):
-            raise Violation(f"follower {member} keeps a journal of votes")
+        if not self._is_honest_follower(member):
+            return
+        for body in effects.compact or effects.persist:
+            if not isinstance(decode_record(body), Accused | Promised):
+                raise Violation(f"follower {member} keeps a journal of votes")
 
     def finalized(self, member: int, effects: Effects, first_height: int) -> None:
         """A node applied final blocks."""
@@ -107,8 +114,13 @@ class Checker:
             if block.hash != self.hashes[height]:
                 raise Violation(f"member {member} stores another block at height {height}")
 
-    def finish(self, submitted: dict[str, str], taken: frozenset[str]) -> None:
-        """All is healed and still: every leaf is final, or cannot be."""
+    def finish(self, submitted: dict[str, str], state: Numbers) -> None:
+        """All is healed and still: every leaf is final, or cannot be, and so is all evidence."""
+        taken = state.taken
+        if missing := self.accused - state.evidence:
+            raise Violation(f"evidence was seen and is not recorded: {sorted(missing)[:3]}")
+        if unjust := {name for name in state.evidence if name[2] in self.honest}:
+            raise Violation(f"honest members stand accused: {sorted(unjust)[:3]}")
         for text, name in submitted.items():
             if name in self.ids or cannot_be(text, taken):
                 continue
@@ -145,7 +157,7 @@ class Checker:
     def _check_outcome(self, block: Block) -> None:
         """A final block's header states what comes of executing it."""
         header = block.header
-        self.state = after = NumberExecutor().execute(self.state, block.leaves, header.time_ms)
+        self.state = after = self.executor.execute(self.state, block.leaves, header.time_ms)
         stated = (header.size, header.root, header.state)
         if stated != (after.size, after.root, after.digest):
             raise Violation(f"final block at height {header.height} states what is not so")

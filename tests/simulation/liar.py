@@ -50,7 +50,7 @@ class Liar:
         self.member = member
         self.random = random
         self._key = consortium.keys[member]
-        self._executor = NumberExecutor()
+        self._executor = NumberExecutor(consortium.genesis)
         self._table = VoteTable(self.epoch)
         self._blocks: dict[bytes, Block] = {}
         self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}

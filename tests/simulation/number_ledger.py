@@ -14,9 +14,10 @@ from hashlib import sha256
 from tilth_ledger.blocks import Block
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.evidence import Evidence, Name
 from tilth_ledger.genesis import Genesis, member_file, parse_member_file
 from tilth_ledger.keys import BadSignature, SigningKey
-from tilth_ledger.leaf import ENTRY, Leaf
+from tilth_ledger.leaf import ENTRY, EVIDENCE, Leaf, leaf_type
 from tilth_ledger.merkle import EMPTY_ROOT
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -31,6 +32,7 @@ class Numbers:
     digest: bytes = bytes(32)
     time_ms: int = 0
     taken: frozenset[str] = frozenset()
+    evidence: frozenset[Name] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,10 @@ def _words(leaf: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 class NumberExecutor:
-    """Builds and executes; pure."""
+    """Builds and executes; pure. Without a genesis it takes no evidence."""
 
-    def __init__(self) -> None:
+    def __init__(self, genesis: Genesis | None = None) -> None:
+        self.genesis = genesis
         self.settled = 0
 
     def genesis_state(self) -> Numbers:
@@ -62,25 +65,48 @@ class NumberExecutor:
     def settle(self, state: Numbers) -> None:
         self.settled = state.size
 
+    def check_evidence(self, state: Numbers, evidence: Evidence) -> None:
+        if self.genesis is None:
+            raise InvalidInput("no evidence here")
+        evidence.first.verify(Epoch.first(self.genesis))
+        evidence.second.verify(Epoch.first(self.genesis))
+
+    def holds(self, state: Numbers, evidence: Evidence) -> bool:
+        return evidence.name in state.evidence
+
     def build(self, parent: Numbers, leaves: Sequence[bytes], time_ms: int) -> NumbersBuilt:
         taken: set[str] = set()
+        told: set[Name] = set()
         body: list[bytes] = []
         refused: list[tuple[str, TilthError]] = []
         for leaf in leaves:
-            name, words = _words(leaf)
             try:
-                self._apply(parent, taken, name, words)
-            except Refused as error:
-                refused.append((name, error))
+                self._take(parent, taken, told, leaf)
+            except (Refused, InvalidInput) as error:
+                refused.append((Leaf.decode(leaf).id, error))
             else:
                 body.append(leaf)
-        return NumbersBuilt(tuple(body), self._after(parent, taken, body, time_ms), tuple(refused))
+        after = self._after(parent, taken, told, body, time_ms)
+        return NumbersBuilt(tuple(body), after, tuple(refused))
 
     def execute(self, parent: Numbers, leaves: Sequence[bytes], time_ms: int) -> Numbers:
         taken: set[str] = set()
+        told: set[Name] = set()
         for leaf in leaves:
-            self._apply(parent, taken, *_words(leaf))
-        return self._after(parent, taken, leaves, time_ms)
+            self._take(parent, taken, told, leaf)
+        return self._after(parent, taken, told, leaves, time_ms)
+
+    def _take(self, parent: Numbers, taken: set[str], told: set[Name], leaf: bytes) -> None:
+        if leaf_type(leaf) != EVIDENCE:
+            return self._apply(parent, taken, *_words(leaf))
+        if self.genesis is None or taken:
+            raise Refused("E1", "evidence comes first")
+        evidence = Evidence.parse(leaf, self.genesis.net)
+        self.check_evidence(parent, evidence)
+        if evidence.name in parent.evidence | told:
+            raise Refused("E1", "recorded already")
+        told.add(evidence.name)
+        return None
 
     @staticmethod
     def _apply(parent: Numbers, taken: set[str], name: str, words: tuple[str, ...]) -> None:
@@ -97,7 +123,9 @@ class NumberExecutor:
         taken.add(words[0])
 
     @staticmethod
-    def _after(parent: Numbers, taken: set[str], leaves: Sequence[bytes], time_ms: int) -> Numbers:
+    def _after(
+        parent: Numbers, taken: set[str], told: set[Name], leaves: Sequence[bytes], time_ms: int
+    ) -> Numbers:
         if not leaves:
             return replace(parent, time_ms=time_ms)
         root, digest = parent.root, parent.digest
@@ -105,8 +133,11 @@ class NumberExecutor:
             root = sha256(root + leaf).digest()
         for word in sorted(taken):
             digest = sha256(digest + word.encode()).digest()
+        for name in sorted(told):
+            digest = sha256(digest + repr(name).encode()).digest()
         size = parent.size + len(leaves)
-        return Numbers(size, root, digest, time_ms, parent.taken | taken)
+        evidence = parent.evidence | told
+        return Numbers(size, root, digest, time_ms, parent.taken | taken, evidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,7 @@ class Stage:
         """A block that executes, on a parent whose state is given, and its own state."""
         below = state or Numbers()
         moment = time_ms if time_ms is not None else max(WALL_MS + self.now, below.time_ms + 1)
-        built = NumberExecutor().build(below, [write_leaf(t) for t in texts], moment)
+        built = NumberExecutor(self.genesis).build(below, [write_leaf(t) for t in texts], moment)
         why = Justification(certificate, tuple(skips))
         header = Header(
             net=self.genesis.net_bytes,
@@ -283,7 +283,7 @@ class Stage:
             self.genesis,
             f"m{member}",
             self.consortium.keys[member],
-            NumberExecutor(),
+            NumberExecutor(self.genesis),
             disk.archive,
             restored,
             self.rules,

@@ -169,7 +169,7 @@ class World:
             genesis,
             genesis.everyone()[node.member].organization,
             keys[node.member],
-            NumberExecutor(),
+            NumberExecutor(self.consortium.genesis),
             archive,
             restored,
             self.rules() if self.rules else None,
@@ -202,7 +202,9 @@ class World:
             self.checker.memory(node.member, held, view, node.replica.height)
 
     def _check_alarm(self, node: Node, alarm: Any) -> None:
-        if alarm.kind == "evidence" and alarm.evidence.first.member not in self.checker.honest:
+        if alarm.kind == "evidence" and alarm.evidence.member not in self.checker.honest:
+            if node.member in self.checker.honest:
+                self.checker.accused.add(alarm.evidence.name)
             return
         traitors = self.faults.traitors or self.faults.false_followers
         if alarm.kind in ("peer", "clock") and traitors:
@@ -351,7 +353,7 @@ class World:
             raise Violation(f"nodes end at different heights: {heights}")
         if len({node.archive.state for node in honest}) != 1:
             raise Violation("nodes end in different states")
-        self.checker.finish(self.submitted, honest[0].archive.state.taken)
+        self.checker.finish(self.submitted, honest[0].archive.state)
         if not self.faults.traitors and self.lost_views() > self.faults.n + 3:
             raise Violation(f"{self.lost_views()} views were lost after the healing")
 
