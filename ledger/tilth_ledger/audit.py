@@ -50,7 +50,7 @@ from tilth_ledger.execution import Executor, State
 from tilth_ledger.findings import Counts, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
-from tilth_ledger.leaf import CERTIFIED_RESULT, ENTRY, Entry, leaf_type
+from tilth_ledger.leaf import DERIVED, ENTRY, Entry, leaf_type
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.state import genesis_rows
@@ -294,7 +294,7 @@ class Audit:
         """Which leaf a block fails at: of the prefixes that end before an entry, the shortest
         that fails, found by halving."""
         leaves = stored.leaves
-        cuts = [i for i, leaf in enumerate(leaves) if i and leaf_type(leaf) != CERTIFIED_RESULT]
+        cuts = [i for i, leaf in enumerate(leaves) if i and leaf_type(leaf) not in DERIVED]
         cuts.append(len(leaves))
         low, high = 0, len(cuts) - 1
         while low < high:

@@ -18,7 +18,7 @@ from typing import Any
 from tilth_ledger.blocks import Block, Certificate
 from tilth_ledger.effects import Executor
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.leaf import CERTIFIED_RESULT, leaf_type
+from tilth_ledger.leaf import DERIVED, leaf_type
 from tilth_ledger.limits import Limits
 from tilth_ledger.pool import leaf_id
 
@@ -223,7 +223,7 @@ class BlockTree:
     def _check_size(self, block: Block) -> None:
         """A body is bounded up to its last entry; what derives from that one comes on top."""
         leaves = list(block.leaves)
-        while leaves and leaf_type(leaves[-1]) == CERTIFIED_RESULT:
+        while leaves and leaf_type(leaves[-1]) in DERIVED:
             leaves.pop()
         size = sum(len(leaf) for leaf in leaves)
         if size > self.limits.block_bytes or len(leaves) > self.limits.block_leaves:

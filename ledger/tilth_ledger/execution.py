@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
 
 from tilth_ledger import canonical, operations, rules_evidence, state
 from tilth_ledger.context import Context, Op
@@ -372,46 +371,6 @@ class Executor:
                 remedy="Sign it for this consortium: check the genesis file of your profile.",
             )
         return decoded, entry
-
-
-def check_operations(
-    executor: Executor,
-    parent: State,
-    author: str,
-    organization: str,
-    given: Sequence[Mapping[str, Any]],
-    time_ms: int,
-) -> list[TilthError]:
-    """Dry run of operations on `parent` without an entry: everything that would be refused, one
-    after the other; an empty list means that they would be accepted now."""
-    try:
-        roles = state.check_author(parent.rows, author, organization, time_ms)
-    except Refused as refusal:
-        return [refusal]
-    problems: list[TilthError] = []
-    rows = Overlay(parent.rows)
-    for operation in given:
-        attempt = Overlay(rows)
-        context = Context(
-            rows=attempt,
-            limits=executor.limits,
-            net=executor.genesis.net,
-            time_ms=time_ms,
-            index=parent.size,
-            entry="0" * 64,
-            author=author,
-            organization=organization,
-            roles=roles,
-            problems=problems,
-        )
-        try:
-            operations.check(operation)
-            state.apply(context, operation)
-        except TilthError as error:
-            problems.append(error)
-        else:
-            rows.apply(attempt.changes)
-    return problems
 
 
 def _check_expiry(entry: Entry, time_ms: int) -> None:

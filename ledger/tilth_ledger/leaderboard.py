@@ -9,6 +9,7 @@ Invariants:
   of the ledger (B2). All comparisons are exact.
 - The default board shows final models; of the others the best of each plan appears, saying of
   how many it is the best (B3).
+- A row of a member that stands accused by evidence says so first.
 - `size` gives the board as it was when the ledger had so many leaves.
 
 Left to others: names and tables (the SDK), proof bundles (B5, `bundle`).
@@ -112,6 +113,8 @@ def board(
     made = [_row(facts, sets, found, attempts, rows) for found in models.values()]
     reruns = _reruns(results)
     made = [replace(row, notes=row.notes + _rerun_note(row, reruns)) for row in made]
+    accused = _accused(rows, size)
+    made = [replace(row, notes=(*_banners(row, accused), *row.notes)) for row in made]
     ordered = _ordered(facts, made)
     shown = ordered if not finals_only else [row for row in ordered if row.final]
     return Board(objective, number, tuple(_ranked(_best_of(shown))))
@@ -222,6 +225,23 @@ def _row(
         certified=tuple(result["index"] for result in results),
         notes=tuple(_notes(sets, results, value, rows)),
     )
+
+
+def _accused(rows: Rows, size: int | None) -> dict[str, list[Row]]:
+    """Evidence on the ledger, by the member whose votes it shows."""
+    found: dict[str, list[Row]] = {}
+    for _, row in rows.scan("evidence/"):
+        if size is None or row["index"] < size:
+            found.setdefault(row["organization"], []).append(row)
+    return found
+
+
+def _banners(row: BoardRow, accused: Mapping[str, list[Row]]) -> Iterator[str]:
+    """Whose word stands behind a row and signed votes that exclude each other: who submitted the
+    model, and who scored it."""
+    for name in sorted({row.organization, *(score.owner for score in row.per_set)} & {*accused}):
+        first = min(each["index"] for each in accused[name])
+        yield f"EVIDENCE: {name} signed votes that exclude each other (entry {first})"
 
 
 def _set_score(result: Row) -> SetScore:

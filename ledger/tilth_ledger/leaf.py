@@ -34,6 +34,8 @@ CERTIFIED_RESULT = 0x0101
 EVIDENCE = 0x0102
 EPOCH_END = 0x0103
 
+DERIVED = frozenset((CERTIFIED_RESULT, EPOCH_END))  # they follow from the entry before them
+
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED_RESULT: "application/vnd.in-toto+json",

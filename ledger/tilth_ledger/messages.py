@@ -207,7 +207,7 @@ class Accusation:
     evidence: tuple[Evidence, ...]
 
     def encode(self) -> bytes:
-        return b"\x0a" + _count(1, self.evidence) + b"".join(e.encode() for e in self.evidence)
+        return b"\x0b" + _count(1, self.evidence) + b"".join(e.encode() for e in self.evidence)
 
     @staticmethod
     def read(reader: Reader) -> Accusation:
@@ -238,7 +238,7 @@ _READERS: dict[int, Callable[[Reader], Message]] = {
     7: Body.read,
     8: FetchChain.read,
     9: Chain.read,
-    10: Accusation.read,
+    11: Accusation.read,
 }
 
 

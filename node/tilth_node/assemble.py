@@ -9,8 +9,9 @@ from typing import Any
 
 from tilth_ledger import bundle
 from tilth_ledger.blocks import Block
+from tilth_ledger.dry_run import check_operations
 from tilth_ledger.errors import Fatal, InvalidInput, TilthError
-from tilth_ledger.execution import Executor, State, check_operations
+from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.replica import Replica, Restored

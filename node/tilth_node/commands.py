@@ -326,7 +326,7 @@ def _status(arguments: Arguments) -> int:
     from tilth_node import running
 
     facts = running.status(arguments.folder)
-    _say(arguments, facts, *(f"{name:16} {value}" for name, value in facts.items()))
+    _say(arguments, facts, *running.lines(facts))
     return 0
 
 

@@ -17,7 +17,7 @@ from tilth_ledger.canonical import dumps, loads
 from tilth_node import config, founding, logs
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
-from tilth_node.storage.ledger_store import peek
+from tilth_node.storage.ledger_store import peek, peek_rows
 
 Facts = dict[str, Any]
 
@@ -50,10 +50,25 @@ def status(path: Path) -> Facts:
         facts["size"] = 0 if header is None else header.size
         facts["height"] = 0 if header is None else header.height
         facts["root"] = "" if header is None else header.root.hex()
+        facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
     facts["running"] = folder.ready.exists()
     if folder.ready.exists() and folder.waiting.exists():
         facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
     return facts
+
+
+def lines(facts: Facts) -> list[str]:
+    """What `status` found, for people; a list has a line for each."""
+    said: list[str] = []
+    for name, value in facts.items():
+        for each in value if isinstance(value, list) else [value]:
+            text = (
+                ", ".join(f"{key} {it}" for key, it in each.items())
+                if isinstance(each, dict)
+                else each
+            )
+            said.append(f"{name:16} {text}")
+    return said
 
 
 async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> None:

@@ -60,6 +60,10 @@ class StatusResponse(_message.Message):
     PEERS_FIELD_NUMBER: _builtins.int
     ALARM_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_COUNT_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    HALTED_FIELD_NUMBER: _builtins.int
     net: _builtins.str
     """hex SHA-256 of the genesis file"""
     name: _builtins.str
@@ -89,8 +93,20 @@ class StatusResponse(_message.Message):
     alarm: _builtins.str
     """in words; empty when all is well"""
     instance: _builtins.str
+    evidence_count: _builtins.int
+    """all of them"""
+    halted: _builtins.str
+    """why it neither votes nor takes entries, and what to run; reads go on"""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]: ...
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceStatus]:
+        """recorded pairs, the first ones"""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaultCount]:
+        """what was refused from peers since the node started"""
+
     def __init__(
         self,
         *,
@@ -112,14 +128,78 @@ class StatusResponse(_message.Message):
         peers: _abc.Iterable[Global___PeerStatus] | None = ...,
         alarm: _builtins.str = ...,
         instance: _builtins.str = ...,
+        evidence: _abc.Iterable[Global___EvidenceStatus] | None = ...,
+        evidence_count: _builtins.int = ...,
+        faults: _abc.Iterable[Global___FaultCount] | None = ...,
+        halted: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "height", b"height", "instance", b"instance", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "evidence", b"evidence", "evidence_count", b"evidence_count", "faults", b"faults", "halted", b"halted", "height", b"height", "instance", b"instance", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class EvidenceStatus(_message.Message):
+    """Two votes of one member that exclude each other, as they stand on the ledger (rule E1)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    PAIR_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    organization: _builtins.str
+    epoch: _builtins.int
+    view: _builtins.int
+    pair: _builtins.str
+    """such as "notarize-notarize" """
+    index: _builtins.int
+    """of the leaf"""
+    def __init__(
+        self,
+        *,
+        organization: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        view: _builtins.int = ...,
+        pair: _builtins.str = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "index", b"index", "organization", b"organization", "pair", b"pair", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceStatus: _TypeAlias = EvidenceStatus  # noqa: Y015
+
+@_typing.final
+class FaultCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    organization: _builtins.str
+    reason: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        organization: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "organization", b"organization", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaultCount: _TypeAlias = FaultCount  # noqa: Y015
 
 @_typing.final
 class PeerStatus(_message.Message):

@@ -54,6 +54,7 @@ OPTIONS = (
 STATUS_FIELDS = (
     *("net", "name", "organization", "version", "instance", "alarm", "voting"),
     *("epoch", "view", "height", "size", "time_ms", "quorum", "certification", "pending"),
+    *("evidence_count", "halted"),
 )
 
 
@@ -119,6 +120,10 @@ class Transport:
         facts |= {"root": answer.root.hex(), "digest": answer.digest.hex()}
         peer = ("organization", "member", "connected", "dialled", "address", "size")
         facts["peers"] = [{name: getattr(each, name) for name in peer} for each in answer.peers]
+        pair = ("organization", "epoch", "view", "pair", "index")
+        facts["evidence"] = [
+            {name: getattr(each, name) for name in pair} for each in answer.evidence
+        ]
         return facts
 
     def submit(self, leaf: bytes) -> Receipt:

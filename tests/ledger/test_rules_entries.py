@@ -4,8 +4,9 @@ import pytest
 from rules_world import HOSPITALS, Digits, World, digest, named_key
 
 from tilth_ledger.canonical import dumps, sha256_hex
+from tilth_ledger.dry_run import check_operations
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.execution import AlreadyRecorded, check_operations
+from tilth_ledger.execution import AlreadyRecorded
 from tilth_ledger.leaf import CERTIFIED_RESULT, MAX_LEAF_BYTES, Leaf
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rules_world import Digits, World
 
 from tilth_ledger import operations, schema, shapes
+from tilth_ledger.dry_run import check_operations
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.execution import check_operations
 
 A, B, C = "hospital-a", "hospital-b", "hospital-c"
 

@@ -4,6 +4,8 @@ from tilth_ledger.replica import Replica
 from tilth_node.node import Node
 from tilth_protos import ledger_pb2 as pb
 
+SHOWN_EVIDENCE = 100
+
 
 def status(node: Node, replica: Replica) -> pb.StatusResponse:
     """The node's state in one answer."""
@@ -28,7 +30,16 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         header = tip.header
         answer.height, answer.size, answer.time_ms = header.height, header.size, header.time_ms
         answer.root, answer.digest = header.root, header.state
+    _tell_evidence(node, answer)
     return answer
+
+
+def _tell_evidence(node: Node, answer: pb.StatusResponse) -> None:
+    for _, row in node.rows.scan("evidence/"):
+        answer.evidence_count += 1
+        if len(answer.evidence) < SHOWN_EVIDENCE:
+            named = ("organization", "epoch", "view", "pair", "index")
+            answer.evidence.add(**{name: row[name] for name in named})
 
 
 def _peer(node: Node, organization: str) -> pb.PeerStatus:

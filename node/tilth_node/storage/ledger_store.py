@@ -230,6 +230,12 @@ def peek(path: Path) -> Header | None:
     return None if found is None else Header.decode(found[0])
 
 
+def peek_rows(path: Path, prefix: str) -> list[tuple[str, Row]]:
+    """Rows under a prefix, read beside a node that may be running."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+        return list(StoredRows(reader).scan(prefix))
+
+
 def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
     header = block.header
     connection.execute(

@@ -37,10 +37,13 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _summary(payload: Mapping[str, Any]) -> tuple[str, str]:
-    """Who wrote an entry and what it does; a certified result is the ledger's own."""
+    """Who wrote an entry and what it does; what has no author is the ledger's own."""
     if "predicate" in payload:
         facts = payload["predicate"]
         return "the ledger", f"certified result {facts['score']['value']} at {facts['worker']}"
+    if "pair" in payload:
+        accused = f"member {payload['member']} in view {payload['view']}"
+        return "the ledger", f"evidence against {accused}: {payload['pair']}"
     counts: dict[str, int] = {}
     for operation in payload["operations"]:
         counts[operation["op"]] = counts.get(operation["op"], 0) + 1

@@ -32,11 +32,24 @@ def _status(arguments: argparse.Namespace) -> None:
     )
     if status["alarm"]:
         text += f"ALARM: {status['alarm']}\n"
+    text += "".join(f"EVIDENCE: {line}\n" for line in _accused(status["evidence"]))
     show(
         arguments,
         status,
         text + table(("peer", "votes", "connected", "entries when it connected", "address"), peers),
     )
+
+
+def _accused(evidence: list[dict[str, Any]]) -> list[str]:
+    """One line for each member that signed what excludes itself: on the ledger for ever."""
+    by: dict[str, list[dict[str, Any]]] = {}
+    for each in evidence:
+        by.setdefault(each["organization"], []).append(each)
+    return [
+        f"{name} signed votes that exclude each other: {len(pairs)} pairs, the first"
+        f" ({pairs[0]['pair']} in view {pairs[0]['view']}) at entry {pairs[0]['index']}"
+        for name, pairs in by.items()
+    ]
 
 
 def _vote(status: dict[str, Any]) -> str:
