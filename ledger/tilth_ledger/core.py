@@ -223,6 +223,9 @@ class Core:
         self.docket.add(evidence)
         self.out.records.append(Accused(evidence))
         self.out.evidence.append(evidence)
+        self.alarm_evidence(evidence)
+
+    def alarm_evidence(self, evidence: Evidence) -> None:
         name = self.epoch.members[evidence.member].organization
         message = (
             f"{name} signed two votes of view {evidence.first.view} that exclude each other"

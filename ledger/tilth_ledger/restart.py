@@ -95,6 +95,7 @@ def _take(core: Core, record: Record) -> None:
         case Accused(evidence):
             if core.docket.has_room(evidence) and not core.is_settled(evidence):
                 core.docket.add(evidence)
+                core.alarm_evidence(evidence)
         case Held(block):
             candidate = core.tree.add(block)
             if candidate is not None:

@@ -1,10 +1,13 @@
 """The leaderboard: B1 to B5, and combined scores (T5)."""
 
 import pytest
-from rules_world import Digits, World, digest
+from rules_world import Digits, World, digest, named_key
 
 from tilth_ledger import leaderboard
+from tilth_ledger.blocks import NOTARIZE, Vote
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.evidence import Evidence
 
 A, B, C = "hospital-a", "hospital-b", "hospital-c"
 
@@ -315,3 +318,31 @@ def test_sets_are_combined_by_the_stated_rule(rule, expected):
     contest.enter({A: score("0.8", 30), B: score("0.6", 10)})
 
     assert contest.board().rows[0].value == expected
+
+
+def accuse(world, member, view=3):
+    key = named_key(f"{world.organizations[member]} vote")
+    epoch = Epoch.first(world.genesis)
+    votes = [Vote.sign(epoch, key, member, NOTARIZE, view, bytes([n]) * 32) for n in (1, 2)]
+    world.record(Evidence.of(*votes).leaf(world.genesis.net))
+
+
+@pytest.mark.rule("E1")
+def test_evidence_stands_on_the_rows_of_its_member_and_on_those_it_scored(contest):
+    contest.enter(both("0.8"))
+    size = contest.world.state.size
+    accuse(contest.world, 1)  # hospital-b owns one of the test sets
+    [row] = contest.board().rows
+    assert row.notes[0] == (
+        f"EVIDENCE: hospital-b signed votes that exclude each other (entry {size})"
+    )
+    [before] = leaderboard.board(contest.world.rows, contest.objective, size=size).rows
+    assert not any("EVIDENCE" in note for note in before.notes)
+
+
+@pytest.mark.rule("E1")
+def test_evidence_against_a_member_that_has_no_part_in_a_row_is_not_on_it(contest):
+    contest.enter(both("0.8"))
+    accuse(contest.world, 2)
+    [row] = contest.board().rows
+    assert not any("EVIDENCE" in note for note in row.notes)
