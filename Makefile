@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PYTEST := $(BIN)/pytest
+# Where byte code may not be written, each of the hundreds of processes of the tests compiles anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test check bench protos clean
 
@@ -21,13 +23,8 @@ help:
 demo: $(VENV)/.installed-node
 	@$(BIN)/tilth demo $(ARGS)
 
-# A finding of the checks does not hide what the tests say, nor the other way round. The container
-# tests come last and alone: they share one engine, and skip with the reason where there is none.
 test: $(VENV)/.installed-dev
-	@failed=; $(MAKE) --no-print-directory check || failed=yes; \
-	set -x; $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not docker" $(ARGS) || failed=yes; \
-	if [ -z "$(ARGS)" ]; then $(PYTEST) -m docker || failed=yes; fi; \
-	set +x; test -z "$$failed"
+	@$(BIN)/python -m tests $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

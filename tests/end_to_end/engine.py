@@ -4,10 +4,11 @@
         engine.start()
         os.environ["DOCKER_HOST"] = engine.address
 
-Images (the stand-in for python:3.11-slim, and tilth-task on top of it) are made once and kept in a
-data folder below ~/.cache/tilth (or $TILTH_CACHE), named by the content they are made from; two
-runs never use it at once. `python3 engine.py` only makes them. Standard library only, because CI
-runs it before anything is installed.
+Images (the stand-in for python:3.11-slim, and tilth-task on top of it) are made once and kept as
+one archive below ~/.cache/tilth (or $TILTH_CACHE), in a folder named by the content they are made
+from. Beside it are engines' data folders, each used by one engine at a time: an engine takes the
+first that is free. `python3 engine.py 2` only makes the images, for two engines. Standard library
+only, because CI runs it before anything is installed.
 """
 
 import fcntl
@@ -18,7 +19,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[2]
 BASE, TASK = "python:3.11-slim", "tilth-task"
@@ -47,19 +51,31 @@ def cache() -> Path:
     return Path(home) / f"engine-{content}"
 
 
+def free_data() -> tuple[Path, IO[str]]:
+    """The first data folder that no other engine uses, and its lock."""
+    for number in count():
+        folder = cache() / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return folder, lock
+        except BlockingIOError:
+            lock.close()
+    raise AssertionError("numbers have no end")
+
+
 class Engine:
     """One engine. It may be killed and started again."""
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self) -> None:
         if reason := why_not():
             raise Missing(reason)
         self.folder = Path(tempfile.mkdtemp(prefix="tilth-engine-"))
-        self.data = data or cache()
+        self.data, self._lock = free_data()
         self.address = f"unix://{self.folder}/docker.sock"
         self.environment = {**os.environ, "DOCKER_HOST": self.address, "DOCKER_BUILDKIT": "0"}
         self.process: subprocess.Popen[bytes] | None = None
-        self.data.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.data / "lock").open("w")
 
     def __enter__(self) -> "Engine":
         return self
@@ -72,7 +88,6 @@ class Engine:
 
     def start(self) -> None:
         """Return when it answers."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         log = self.folder / "log"
         read, write = os.pipe()
         self.process = subprocess.Popen(
@@ -139,10 +154,18 @@ class Engine:
 
     def make_images(self) -> None:
         """The stand-in for the base image, and the image of tasks; nothing when they are there."""
-        if not self.has(BASE):
-            self._run(str(MAKERS[0]), BASE)
-        if not self.has(TASK):
-            self.build(TASK, "deploy/task.Dockerfile", "deploy")
+        if self.has(BASE) and self.has(TASK):
+            return
+        archive = cache() / "images.tar"
+        with (cache() / "images.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two engines that start cold, one makes them
+            if not archive.exists():
+                self._run(str(MAKERS[0]), BASE)
+                self.build(TASK, "deploy/task.Dockerfile", "deploy")
+                new = archive.with_suffix(".new")
+                self.docker("save", "-o", str(new), BASE, TASK)
+                new.replace(archive)
+        self.docker("load", "-i", str(archive))
 
     def build(self, tag: str, file: str, context: str = ".") -> None:
         """Build an image of the repository."""
@@ -188,9 +211,11 @@ class Engine:
 
 if __name__ == "__main__":
     try:
-        with Engine() as made:
-            made.start()
-            made.make_images()
-            sys.stdout.write(f"{BASE} and {TASK} are in {made.data}\n")
+        with ExitStack() as all_of_them:
+            for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
+                made = all_of_them.enter_context(Engine())
+                made.start()
+                made.make_images()
+                sys.stdout.write(f"{BASE} and {TASK} are in {made.data}\n")
     except Missing as missing:
         sys.exit(f"no engine: {missing}")
