@@ -179,9 +179,23 @@ class Engine:
     def clear(self) -> None:
         """Remove all containers and volumes; images stay."""
         for name in self.docker("ps", "-aq").split():
-            self.docker("rm", "-f", name)
+            self._remove(name)
         for name in self.docker("volume", "ls", "-q").split():
             self.docker("volume", "rm", name)
+
+    def _remove(self, name: str) -> None:
+        """Return when a container is gone; a node that just ended may have asked for it too."""
+        words = ["docker", "rm", "-f", name]
+        told = subprocess.run(words, env=self.environment, capture_output=True, text=True).stderr
+        if "already in progress" in told:
+            words = ["docker", "events", "--since", "1h", "--filter", "event=destroy"]
+            words += ["--filter", f"container={name}"]
+            with subprocess.Popen(words, env=self.environment, stdout=subprocess.PIPE) as events:
+                assert events.stdout is not None
+                events.stdout.readline()
+                events.kill()
+        else:
+            assert not told or "No such container" in told, told
 
     def _run(self, *words: str) -> None:
         done = subprocess.run(

@@ -16,7 +16,8 @@ from engine import ROOT, Engine
 sys.path.insert(0, str(ROOT / "deploy"))
 import demo
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+# The first build of the node's image on an engine installs its requirements.
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
