@@ -51,7 +51,7 @@ RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VER
 
 
 class AlreadyRecorded(Refused):
-    """The same entry is on the ledger (A2); `index` is its receipt."""
+    """The same entry is on the ledger (A2); `index` is its receipt, `entry` its id."""
 
     def __init__(self, entry: str, index: int) -> None:
         super().__init__(
@@ -61,6 +61,7 @@ class AlreadyRecorded(Refused):
             expected="an entry that is not on the ledger yet",
             remedy="Nothing to do: the earlier receipt stands.",
         )
+        self.entry = entry
         self.index = index
 
 
@@ -420,13 +421,11 @@ def _id_of(leaf: bytes) -> str:
 
 def _with_changes(lthash: LtHash, parent: Rows, changes: Mapping[str, bytes | None]) -> LtHash:
     """The set hash after rows of `parent` were replaced by `changes`."""
+    old: list[tuple[str, bytes]] = []
+    new: list[tuple[str, bytes]] = []
     for key, value in changes.items():
-        before = parent.get(key)
-        old = None if before is None else canonical.dumps(before)
-        if old == value:
-            continue
-        if old is not None:
-            lthash = lthash.remove(key, old)
-        if value is not None:
-            lthash = lthash.add(key, value)
-    return lthash
+        before = parent.get_bytes(key)
+        if before != value:
+            old += [(key, before)] if before is not None else []
+            new += [(key, value)] if value is not None else []
+    return lthash.replace(old, new)

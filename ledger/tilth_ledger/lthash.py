@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tilth_ledger.errors import InvalidInput
@@ -37,11 +38,17 @@ class LtHash:
 
     def add(self, key: str, value: bytes) -> LtHash:
         """The sum with one more row."""
-        return LtHash(_plus(self._lanes, _expand(key, value)))
+        return self.replace((), ((key, value),))
 
     def remove(self, key: str, value: bytes) -> LtHash:
         """The sum without a row that is in it."""
-        return LtHash(_minus(self._lanes, _expand(key, value)))
+        return self.replace(((key, value),), ())
+
+    def replace(
+        self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]
+    ) -> LtHash:
+        """The sum without the rows of `old`, which are in it, and with those of `new`."""
+        return LtHash(_minus(_plus(self._lanes, new), _plus(0, old)))
 
     def digest(self) -> bytes:
         """32 bytes that stand in a block's header."""
@@ -66,10 +73,14 @@ def _expand(key: str, value: bytes) -> int:
     return int.from_bytes(hashlib.shake_128(row).digest(STATE_BYTES))
 
 
-def _plus(a: int, b: int) -> int:
-    even = (a & _EVEN) + (b & _EVEN) & _EVEN
-    # The highest lane's carry leaves the number: the mask cuts it off.
-    return even | ((a & _ODD) + (b & _ODD) & _ODD)
+def _plus(lanes: int, rows: Iterable[tuple[str, bytes]]) -> int:
+    even, odd = lanes & _EVEN, lanes & _ODD
+    for key, value in rows:
+        row = _expand(key, value)
+        even = even + (row & _EVEN) & _EVEN
+        # The highest lane's carry leaves the number: the mask cuts it off.
+        odd = odd + (row & _ODD) & _ODD
+    return even | odd
 
 
 def _minus(a: int, b: int) -> int:

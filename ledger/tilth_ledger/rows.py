@@ -31,6 +31,9 @@ class Rows(Protocol):
     def get(self, key: str) -> Row | None:
         """The row's value, or None when there is no such row."""
 
+    def get_bytes(self, key: str) -> bytes | None:
+        """As `get`, with the value as canonical bytes."""
+
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
@@ -47,6 +50,9 @@ class MemoryRows:
     def get(self, key: str) -> Row | None:
         value = self._rows.get(key)
         return None if value is None else _parse(value.decode())
+
+    def get_bytes(self, key: str) -> bytes | None:
+        return self._rows.get(key)
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
@@ -83,6 +89,9 @@ class Overlay:
             return self._parent.get(key)
         value = self.changes[key]
         return None if value is None else _parse(value.decode())
+
+    def get_bytes(self, key: str) -> bytes | None:
+        return self.changes[key] if key in self.changes else self._parent.get_bytes(key)
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None

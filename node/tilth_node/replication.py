@@ -14,7 +14,7 @@ Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage)
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tilth_ledger.effects import (
     Effects,
@@ -55,6 +55,26 @@ class Receipt:
     size: int  # of the tree after its block
 
 
+Outcome = Receipt | TilthError
+
+
+@dataclass(slots=True)
+class _Submission:
+    """Entries that one caller waits for together."""
+
+    outcomes: list[Outcome | None]
+    open: int = 0
+    done: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        self.outcomes[place] = outcome
+        self.open -= 1
+        if not self.open and not self.done.done():
+            self.done.set_result(None)
+
+
 class Replication:
     """Runs one replica."""
 
@@ -88,7 +108,7 @@ class Replication:
         self._events: list[Event] = []
         self._work = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: dict[str, list[asyncio.Future[Receipt]]] = {}
+        self._waiting: dict[str, list[tuple[_Submission, int]]] = {}
         peers.on_messages = self._received
         peers.on_up = self._connected
         peers.on_down = self._gone
@@ -112,20 +132,43 @@ class Replication:
         Raises InvalidInput or Refused; the same bytes may be submitted again, and get the same
         receipt.
         """
-        name = self._executor.admit(leaf)
-        if (row := self._store.rows.get(f"entry/{name}")) is not None:
-            return self._receipt(name, row["index"])
+        [outcome] = await self.submit_all((leaf,))
+        if isinstance(outcome, TilthError):
+            raise outcome
+        return outcome
+
+    async def submit_all(self, leaves: Sequence[bytes]) -> list[Outcome]:
+        """Hand entries to the ledger, in this order; returns when each is final or refused."""
+        submission = _Submission([None] * len(leaves))
+        names: list[str] = []
         try:
+            for place, leaf in enumerate(leaves):
+                names += await self._begin(submission, place, leaf)
+            if submission.open:
+                await submission.done
+        finally:
+            for name in names:
+                self._forget(name, submission)
+        return [outcome for outcome in submission.outcomes if outcome is not None]
+
+    async def _begin(self, submission: _Submission, place: int, leaf: bytes) -> tuple[str, ...]:
+        """Hand over one entry; its name if it now waits, else its outcome is known."""
+        try:
+            name = self._executor.admit(leaf)
+            if (row := self._store.rows.get(f"entry/{name}")) is not None:
+                submission.outcomes[place] = self._receipt(name, row["index"])
+                return ()
             await self._judge(leaf)
         except AlreadyRecorded as recorded:
-            return self._receipt(name, recorded.index)
-        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(name, []).append(answer)
+            submission.outcomes[place] = self._receipt(recorded.entry, recorded.index)
+            return ()
+        except (InvalidInput, Refused) as error:
+            submission.outcomes[place] = error
+            return ()
+        submission.open += 1
+        self._waiting.setdefault(name, []).append((submission, place))
         self._put(Submitted(leaf))
-        try:
-            return await answer
-        finally:
-            self._forget(name, answer)
+        return (name,)
 
     async def _judge(self, leaf: bytes) -> None:
         """Refuse at once what the replica would refuse after a leader's time.
@@ -222,11 +265,11 @@ class Replication:
             self._answer_final(final)
         for name, refusal in effects.refused:
             if isinstance(refusal, AlreadyRecorded):
-                self._resolve(name, self._receipt(name, refusal.index))
+                self._settle(name, self._receipt(name, refusal.index))
             elif isinstance(refusal, Refused) and refusal.rule == BUSY:
-                self._reject(name, Unavailable(refusal.message, remedy=refusal.remedy))
+                self._settle(name, Unavailable(refusal.message, remedy=refusal.remedy))
             else:
-                self._reject(name, refusal)
+                self._settle(name, refusal)
         for alarm in effects.alarms:
             if alarm.kind in PASSING:
                 self._log.warning("notice", kind=alarm.kind, message=alarm.message)
@@ -243,28 +286,22 @@ class Replication:
         first = header.size - header.leaf_count
         for index, leaf in enumerate(final.block.leaves, first):
             name = Leaf.decode(leaf).id
-            self._resolve(name, Receipt(name, index, header.size))
+            self._settle(name, Receipt(name, index, header.size))
 
     def _receipt(self, name: str, index: int) -> Receipt:
         """The same one whenever it is asked for (A2)."""
         return Receipt(name, index, self._store.size_with(index))
 
-    def _resolve(self, name: str, receipt: Receipt) -> None:
-        for answer in self._waiting.pop(name, ()):
-            if not answer.done():
-                answer.set_result(receipt)
+    def _settle(self, name: str, outcome: Outcome) -> None:
+        for submission, place in self._waiting.pop(name, ()):
+            submission.settle(place, outcome)
 
-    def _reject(self, name: str, error: TilthError) -> None:
-        for answer in self._waiting.pop(name, ()):
-            if not answer.done():
-                answer.set_exception(error)
-
-    def _forget(self, name: str, answer: "asyncio.Future[Receipt]") -> None:
-        answers = self._waiting.get(name)
-        if answers is not None and answer in answers:
-            answers.remove(answer)
-            if not answers:
-                del self._waiting[name]
+    def _forget(self, name: str, submission: _Submission) -> None:
+        """Its caller waits no more."""
+        if (answers := self._waiting.pop(name, None)) is not None:
+            others = [each for each in answers if each[0] is not submission]
+            if others:
+                self._waiting[name] = others
 
     def _set_timer(self, at_ms: int | None) -> None:
         if self._timer is not None:
@@ -280,4 +317,4 @@ class Replication:
             "this node stops", remedy="submit the same bytes again when it runs, or to another node"
         )
         for name in list(self._waiting):
-            self._reject(name, stopped)
+            self._settle(name, stopped)

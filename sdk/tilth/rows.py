@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from tilth_ledger.canonical import dumps
 from tilth_ledger.rows import Rows
 
 PAGE = 500
@@ -37,6 +38,10 @@ class NodeRows:
     def get(self, key: str) -> dict[str, Any] | None:
         return self._source.get_row(key, self._size)
 
+    def get_bytes(self, key: str) -> bytes | None:
+        row = self.get(key)
+        return None if row is None else dumps(row)
+
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -64,6 +69,9 @@ class Remembered:
             self._known[key] = json.dumps(self._rows.get(key)).encode()
         value: dict[str, Any] | None = json.loads(self._known[key])
         return value
+
+    def get_bytes(self, key: str) -> bytes | None:
+        return self._rows.get_bytes(key)
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None

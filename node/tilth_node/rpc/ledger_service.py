@@ -8,7 +8,6 @@
 Leaves to others: who calls (interceptors), what may stand on the ledger (execution).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from tilth_ledger import canonical
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.leaf import Leaf
 from tilth_node.feed import Feed
-from tilth_node.replication import Replication
+from tilth_node.replication import Receipt, Replication
 from tilth_node.rpc.interceptors import Caller, Context, caller
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_protos import ledger_pb2 as pb
@@ -69,12 +68,9 @@ class LedgerService(pb_grpc.LedgerServicer):
                 expected=f"1 to {MAX_SUBMITTED}",
                 remedy="Send them in several submissions.",
             )
-        tasks = [asyncio.ensure_future(self._outcome(leaf)) for leaf in request.leaves]
-        try:
-            return pb.SubmitResponse(outcomes=await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
+        leaves = list(request.leaves)
+        outcomes = await self._replication.submit_all(leaves)
+        return pb.SubmitResponse(outcomes=map(_outcome, leaves, outcomes))
 
     async def Check(  # noqa: N802
         self, request: pb.CheckRequest, context: Context
@@ -158,14 +154,22 @@ class LedgerService(pb_grpc.LedgerServicer):
     ) -> pb.ProveResponse:
         return pb.ProveResponse(bundle=self._answers.prove(request.index, tuple(request.also)))
 
-    async def _outcome(self, leaf: bytes) -> pb.Outcome:
-        name = ""
-        try:
-            name = Leaf.decode(leaf).id
-            receipt = await self._replication.submit(leaf)
-        except (InvalidInput, Refused) as error:
-            return pb.Outcome(id=name, refusal=_refusal(error))
-        return pb.Outcome(id=name, receipt=pb.Receipt(index=receipt.index, size=receipt.size))
+
+def _outcome(leaf: bytes, outcome: Receipt | TilthError) -> pb.Outcome:
+    if isinstance(outcome, Receipt):
+        receipt = pb.Receipt(index=outcome.index, size=outcome.size)
+        return pb.Outcome(id=outcome.id, receipt=receipt)
+    if not isinstance(outcome, (InvalidInput, Refused)):
+        raise outcome  # this node cannot answer now: no refusal of this entry
+    return pb.Outcome(id=_id(leaf), refusal=_refusal(outcome))
+
+
+def _id(leaf: bytes) -> str:
+    """The id of a leaf; of bytes that are none, nothing."""
+    try:
+        return Leaf.decode(leaf).id
+    except InvalidInput:
+        return ""
 
 
 def _check_key(key: str) -> None:

@@ -42,7 +42,10 @@ CREATE TABLE blocks (
 CREATE INDEX blocks_by_size ON blocks (size);
 CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL)
 """
+INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
 SCAN_ROWS = 256
+KNOWN_BYTES = 8 << 20  # of rows that are remembered
+KNOWN_COST = 150  # bytes of one more key and value, beside their content
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +72,42 @@ class Changes(Protocol):
 
 
 class StoredRows:
-    """The rows of the last final block; the core's `Rows`."""
+    """The rows of the last final block; the core's `Rows`.
+
+    What was looked up is remembered, rows that are missing too: executing an entry asks for a new
+    key several times, and for its author and dataset again and again.
+    """
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
+        self._known: dict[str, bytes | None] = {}
+        self._known_bytes = 0
 
     def get(self, key: str) -> Row | None:
         value = self.get_bytes(key)
-        return None if value is None else json.loads(value)
+        return None if value is None else json.loads(value.decode())
 
     def get_bytes(self, key: str) -> bytes | None:
         """As `get`, with the value as it is stored."""
+        if key in self._known:
+            return self._known[key]
         found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
-        return None if found is None else found[0]
+        value = None if found is None else bytes(found[0])
+        self._remember(key, value)
+        return value
+
+    def changed(self, rows: Mapping[str, bytes | None]) -> None:
+        """These rows have been committed."""
+        for key, value in rows.items():
+            if key in self._known:
+                self._remember(key, value)
+
+    def _remember(self, key: str, value: bytes | None) -> None:
+        self._known_bytes += len(key) + (0 if value is None else len(value)) + KNOWN_COST
+        if self._known_bytes > KNOWN_BYTES:  # starting anew is cheaper than keeping an order
+            self._known.clear()
+            self._known_bytes = 0
+        self._known[key] = value
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
@@ -123,13 +149,16 @@ class LedgerStore:
 
     def apply(self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate) -> None:
         """Make final blocks durable, in order; `certificate` finalizes the last one."""
+        rows: dict[str, bytes | None] = {}
         try:
             with self._database.transaction() as connection:
                 last: tuple[Block, Changes] | None = None
                 for block, changes in blocks:
                     _insert_block(connection, block)
-                    _insert_changes(connection, changes)
+                    connection.executemany(INSERT_NODE, changes.new_nodes)
+                    rows |= changes.changes
                     last = block, changes
+                _put_rows(connection, rows)
                 if last is not None:
                     _insert_tip(connection, last, certificate)
         except sqlite3.Error as error:
@@ -140,12 +169,14 @@ class LedgerStore:
             ) from error
         # A crash before the commit leaves the journal, which holds the blocks: they are applied
         # again at the restart. A crash after it leaves a journal that is compacted then.
+        self.rows.changed(rows)
 
     def seed(self, rows: Mapping[str, bytes], accumulator: bytes) -> None:
         """Write the rows of the genesis block into an empty store."""
         with self._database.transaction() as connection:
             _put_rows(connection, rows)
             _put_accumulator(connection, accumulator)
+        self.rows.changed(rows)
 
     @property
     def seeded(self) -> bool:
@@ -246,13 +277,6 @@ def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
     connection.executemany(
         "INSERT INTO leaves (position, leaf) VALUES (?, ?)", enumerate(block.leaves, first)
     )
-
-
-def _insert_changes(connection: sqlite3.Connection, changes: Changes) -> None:
-    connection.executemany(
-        "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)", changes.new_nodes
-    )
-    _put_rows(connection, changes.changes)
 
 
 def _insert_tip(
