@@ -45,6 +45,7 @@ from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows
 
 CACHED_LEAVES = 16_384
+CACHED_BYTES = 64 << 20  # of leaves, encoded
 
 # Every version of the rules that any ledger has followed stays here for ever.
 RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})
@@ -109,12 +110,15 @@ class Built:
     refused: tuple[tuple[str, TilthError], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Checked:
-    """A leaf whose form and signature hold, whatever the state of the ledger."""
+    """A leaf whose form holds, whatever the state of the ledger; perhaps its signature too."""
 
+    leaf: Leaf
     id: str
     entry: Entry
+    size: int
+    verified: bool = False
 
 
 @dataclass(slots=True)
@@ -169,6 +173,7 @@ class Executor:
         self.limits = Limits.of_genesis(genesis.limits)
         self.rows: Rows = rows if rows is not None else MemoryRows()
         self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
+        self._cached_bytes = 0
 
     def genesis_state(self) -> State:
         """The state before the first block: organizations and their first identities."""
@@ -246,20 +251,15 @@ class Executor:
 
     def admit(self, leaf: bytes) -> str:
         """The id of a submitted leaf whose form holds; raises `InvalidInput`."""
-        decoded, entry = self._parse(leaf)
-        for operation in entry.operations:
-            operations.check(operation)
-        return decoded.id
+        return self._look_at(leaf).id
 
     def prepare(self, leaf: bytes) -> tuple[Leaf, Entry]:
         """Take a leaf in ahead of its execution, which will then ask for no signature: verifying
         it (`verify_author`), at leisure and perhaps elsewhere, is left to the caller. Raises
         `InvalidInput` when the form does not hold."""
-        decoded, entry = self._parse(leaf)
-        for operation in entry.operations:
-            operations.check(operation)
-        self._remember(sha256(leaf).digest(), _Checked(decoded.id, entry))
-        return decoded, entry
+        checked = self._look_at(leaf)
+        checked.verified = True
+        return checked.leaf, checked.entry
 
     def check(self, parent: State, leaf: bytes, time_ms: int) -> None:
         """Execute a submitted leaf on `parent` and forget it: raises what it would be refused
@@ -340,25 +340,29 @@ class Executor:
         return derived
 
     def _checked(self, leaf: bytes, rows: Rows) -> _Checked:
+        checked = self._look_at(leaf)
+        if not checked.verified:
+            identity = state.identity(rows, checked.entry.author)
+            # The key follows from the author's id, so a cached verdict never depends on rows.
+            verify_author(checked.leaf, PublicKey.from_hex(identity["public"]))
+            checked.verified = True
+        return checked
+
+    def _look_at(self, leaf: bytes) -> _Checked:
+        """The leaf with its form checked; as it was left when it was looked at before."""
         digest = sha256(leaf).digest()
-        cached = self._cache.get(digest)
-        if cached is not None:
+        if (cached := self._cache.get(digest)) is not None:
             self._cache.move_to_end(digest)
             return cached
         decoded, entry = self._parse(leaf)
         for operation in entry.operations:
             operations.check(operation)
-        identity = state.identity(rows, entry.author)
-        # The key follows from the author's id, so a cached verdict never depends on rows.
-        verify_author(decoded, PublicKey.from_hex(identity["public"]))
-        checked = _Checked(decoded.id, entry)
-        self._remember(digest, checked)
-        return checked
-
-    def _remember(self, digest: bytes, checked: _Checked) -> None:
+        checked = _Checked(decoded, decoded.id, entry, len(leaf))
         self._cache[digest] = checked
-        if len(self._cache) > CACHED_LEAVES:
-            self._cache.popitem(last=False)
+        self._cached_bytes += len(leaf)
+        while len(self._cache) > CACHED_LEAVES or self._cached_bytes > CACHED_BYTES:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].size
+        return checked
 
     def _parse(self, leaf: bytes) -> tuple[Leaf, Entry]:
         decoded = Leaf.decode(leaf)

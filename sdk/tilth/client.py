@@ -17,6 +17,8 @@ Left to others: the wire (transport.py), what assets look like (assets.py), how 
 import json
 import secrets
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, Unpack
@@ -36,6 +38,7 @@ from tilth.registry import Algos, Environments, Identities, Organizations
 from tilth.rows import NodeRows
 from tilth.run import Run
 from tilth.samples import Samples
+from tilth.submitting import Recorder, Submitter
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaderboard import history as revisions
@@ -65,6 +68,8 @@ class Network:
             self._key,
             profile.tls_authority.read_bytes(),
         )
+        self._submitter = Submitter(self.transport)
+        self._recorder = Recorder(self._submitter, self._sign)
         self.rows = NodeRows(self.transport)
         self.algos = Algos(self)
         self.approvals = Approvals(self)
@@ -116,6 +121,22 @@ class Network:
 
         Raises Refused with the rule, InvalidInput, Unreachable, or Unknown.
         """
+        return self.record_soon(*operations).result()
+
+    def record_soon(self, *operations: dict[str, Any]) -> "Future[Receipt]":
+        """As `record`, without waiting: for registering many things. When much is under way, an
+        entry holds the operations of several such calls, in their order; where a rule forbids
+        one of them, the others are recorded all the same."""
+        answer = self._recorder.record(operations)
+        answer.add_done_callback(self._note_size)
+        return answer
+
+    def _note_size(self, answer: "Future[Receipt]") -> None:
+        """What this client wrote it will read."""
+        if answer.exception() is None:
+            self.rows.at_least(answer.result().size)
+
+    def _sign(self, operations: Sequence[dict[str, Any]]) -> bytes:
         leaf = write_entry(
             self.genesis.net,
             self.organization,
@@ -124,9 +145,7 @@ class Network:
             operations,
             not_after=time.time_ns() // 1_000_000 + LIFE_MS,
         )
-        receipt = self.transport.submit(leaf.encode())
-        self.rows.at_least(receipt.size)
-        return receipt
+        return leaf.encode()
 
     def check(self, plan: Plan) -> PlanCheck:
         """What would happen: who runs what, the rights of each output, what is missing and the

@@ -11,6 +11,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,20 +130,38 @@ class Transport:
     def submit(self, leaf: bytes) -> Receipt:
         """Waits until the entry is final. Raises Refused or InvalidInput as the node says, and
         Unknown when it did not answer although the same bytes were sent again."""
-        request = ledger.SubmitRequest(leaves=[leaf])
-        for attempt in range(1, SUBMIT_TRIES + 1):
+        [outcome] = self.submit_soon([leaf]).result()
+        if isinstance(outcome, TilthError):
+            raise outcome
+        return outcome
+
+    def submit_soon(self, leaves: Sequence[bytes]) -> "Future[list[Receipt | TilthError]]":
+        """As `submit`, for up to 256 entries in one call, without waiting: the future has one
+        outcome for each, in their order, or the error that befell them all."""
+        request = ledger.SubmitRequest(leaves=leaves)
+        answer: Future[list[Receipt | TilthError]] = Future()
+        self._try_submit(request.SerializeToString(), answer, SUBMIT_TRIES)
+        return answer
+
+    def _try_submit(
+        self, body: bytes, answer: "Future[list[Receipt | TilthError]]", tries: int
+    ) -> None:
+        def take(call: Any) -> None:
             try:
-                answer = self._ask(
-                    "Ledger/Submit", request, ledger.SubmitResponse, seconds=SUBMIT_SECONDS
-                )
-                break
-            except Unknown:
-                if attempt == SUBMIT_TRIES:
-                    raise
-        outcome = answer.outcomes[0]
-        if outcome.WhichOneof("outcome") == "refusal":
-            raise _refusal(outcome.refusal)
-        return Receipt(outcome.id, outcome.receipt.index, outcome.receipt.size)
+                outcomes = self._run(call.result).outcomes
+            except Unknown as error:
+                if tries > 1:
+                    self._try_submit(body, answer, tries - 1)
+                else:
+                    answer.set_exception(error)
+            except TilthError as error:
+                answer.set_exception(error)
+            else:
+                answer.set_result([_outcome(each) for each in outcomes])
+
+        call = self._unary("Ledger/Submit", ledger.SubmitResponse)
+        metadata = self._metadata("Ledger/Submit", body)
+        call.future(body, timeout=SUBMIT_SECONDS, metadata=metadata).add_done_callback(take)
 
     def check(self, operations: bytes) -> list[TilthError]:
         """What the rules would say now; empty when nothing stands against it."""
@@ -238,13 +257,16 @@ class Transport:
         self, method: str, request: Any, answer: type[Any], *, seconds: float = READ_SECONDS
     ) -> Any:
         body = request.SerializeToString()
-        call = self._channel.unary_unary(
+        call = self._unary(method, answer)
+        metadata = self._metadata(method, body)
+        return self._run(lambda: call(body, timeout=seconds, metadata=metadata))
+
+    def _unary(self, method: str, answer: type[Any]) -> Any:
+        return self._channel.unary_unary(
             f"/tilth.v1.{method}",
             request_serializer=bytes,
             response_deserializer=answer.FromString,
         )
-        metadata = self._metadata(method, body)
-        return self._run(lambda: call(body, timeout=seconds, metadata=metadata))
 
     def _stream(self, method: str, request: Any, answer: type[Any]) -> Iterable[Any]:
         body = request.SerializeToString()
@@ -303,6 +325,12 @@ class Transport:
                 remedy="Send it in parts: an entry holds 65,535 bytes, files go as blobs.",
             )
         return TilthError("the call failed", found=f"{code.name}: {words}")
+
+
+def _outcome(outcome: ledger.Outcome) -> Receipt | TilthError:
+    if outcome.WhichOneof("outcome") == "refusal":
+        return _refusal(outcome.refusal)
+    return Receipt(outcome.id, outcome.receipt.index, outcome.receipt.size)
 
 
 def _refusal(refusal: ledger.Refusal) -> TilthError:
