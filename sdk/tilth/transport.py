@@ -130,7 +130,17 @@ class Transport:
     def submit(self, leaf: bytes) -> Receipt:
         """Waits until the entry is final. Raises Refused or InvalidInput as the node says, and
         Unknown when it did not answer although the same bytes were sent again."""
-        [outcome] = self.submit_soon([leaf]).result()
+        request = ledger.SubmitRequest(leaves=[leaf])
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            try:
+                answer = self._ask(
+                    "Ledger/Submit", request, ledger.SubmitResponse, seconds=SUBMIT_SECONDS
+                )
+                break
+            except Unknown:
+                if attempt == SUBMIT_TRIES:
+                    raise
+        outcome = _outcome(answer.outcomes[0])
         if isinstance(outcome, TilthError):
             raise outcome
         return outcome
