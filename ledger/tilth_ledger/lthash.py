@@ -44,9 +44,7 @@ class LtHash:
         """The sum without a row that is in it."""
         return self.replace(((key, value),), ())
 
-    def replace(
-        self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]
-    ) -> LtHash:
+    def replace(self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]) -> LtHash:
         """The sum without the rows of `old`, which are in it, and with those of `new`."""
         return LtHash(_minus(_plus(self._lanes, new), _plus(0, old)))
 

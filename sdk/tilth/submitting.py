@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -61,7 +62,7 @@ class Submitter:
     def _go_on(self) -> None:
         while entries := self._next():
             call = self._transport.submit_soon([entry.leaf for entry in entries])
-            call.add_done_callback(lambda call, entries=entries: self._answered(entries, call))
+            call.add_done_callback(partial(self._answered, entries))
 
     def _next(self) -> list[_Entry]:
         """What the next call carries; nothing while enough calls are under way."""
@@ -105,9 +106,7 @@ class _Wish:
 class Recorder:
     """Makes entries of operations. Safe for use from many threads."""
 
-    def __init__(
-        self, submitter: Submitter, sign: Callable[[Sequence[Operation]], bytes]
-    ) -> None:
+    def __init__(self, submitter: Submitter, sign: Callable[[Sequence[Operation]], bytes]) -> None:
         self._submitter = submitter
         self._sign = sign
         self._waiting: deque[_Wish] = deque()
@@ -150,7 +149,7 @@ class Recorder:
             self._fail(wishes, error)
             return
         entry = self._submitter.submit(leaf)
-        entry.add_done_callback(lambda entry: self._answered(wishes, entry))
+        entry.add_done_callback(partial(self._answered, wishes))
 
     def _answered(self, wishes: Sequence[_Wish], entry: "Future[Receipt]") -> None:
         error = entry.exception()
