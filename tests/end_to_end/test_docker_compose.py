@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,30 +21,43 @@ import demo
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def compose(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[demo.Compose]:
+@pytest.fixture(scope="module")
+def compose(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo.Compose]:
+    """The three nodes, up; who cuts one off connects it again."""
     engine.start_if_ended()
     engine.clear()
     engine.build("tilth-node", "deploy/node.Dockerfile")
-    monkeypatch.setenv("DOCKER_HOST", engine.address)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    place = tmp_path_factory.mktemp("compose")
+    for folder in (place, *list(place.parents)[:2]):
         folder.chmod(0o755)  # the nodes' user reads the data below
-    made = demo.Compose(tmp_path)
-    made.found()
-    made.up()
-    yield made
-    made.down()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", engine.address)
+        made = demo.Compose(place)
+        made.found()
+        made.up()
+        yield made
+        made.down()
+
+
+@contextmanager
+def cut_off(engine: Engine, compose: demo.Compose, name: str) -> Iterator[str]:
+    """Without a way to the other nodes; its container."""
+    network = f"{compose.settings['COMPOSE_PROJECT_NAME']}_consortium"
+    cut = container(engine, name)
+    engine.docker("network", "disconnect", network, cut)
+    try:
+        yield cut
+    finally:
+        engine.docker("network", "connect", "--alias", f"{name}.consortium", network, cut)
 
 
 def container(engine: Engine, name: str) -> str:
     return engine.docker("ps", "-q", "--filter", f"label=com.docker.compose.service={name}")
 
 
-def step_starts(engine: Engine, site: str) -> Generator[str, None, None]:
-    """Names of a site's steps as their containers start."""
-    words = ["docker", "events", "--since", "1h", "--filter", "event=start"]
+def step_starts(engine: Engine, site: str, since: float) -> Generator[str, None, None]:
+    """Names of a site's steps as their containers start, from a time on (seconds since 1970)."""
+    words = ["docker", "events", "--since", f"{since:.3f}", "--filter", "event=start"]
     words += ["--filter", "label=org.tilth.kind=step", "--format", "{{.Actor.Attributes.name}}"]
     with subprocess.Popen(
         words, env=engine.environment, stdout=subprocess.PIPE, text=True
@@ -58,21 +72,19 @@ def step_starts(engine: Engine, site: str) -> Generator[str, None, None]:
 def test_the_job_completes_although_one_node_is_cut_off_and_one_is_killed(
     engine: Engine, compose: demo.Compose
 ) -> None:
-    network = f"{compose.settings['COMPOSE_PROJECT_NAME']}_consortium"
+    begun = time.time()
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(demo.job, compose, 1)
         # The first step after the self-test's own: the plan is under way.
-        steps = step_starts(engine, "hospital-c")
+        steps = step_starts(engine, "hospital-c", begun)
         for _ in range(4):
             next(steps)
         steps.close()
-        cut = container(engine, "hospital-c")
-        engine.docker("network", "disconnect", network, cut)
-        killed = container(engine, "hospital-b")
-        pid = engine.docker("inspect", "-f", "{{.State.Pid}}", killed)
-        os.kill(int(pid), signal.SIGKILL)  # `docker kill` would count as wanted: no restart
-        compose.up()  # returns when all three are healthy again, the cut one too
-        engine.docker("network", "connect", "--alias", "hospital-c.consortium", network, cut)
+        with cut_off(engine, compose, "hospital-c"):
+            killed = container(engine, "hospital-b")
+            pid = engine.docker("inspect", "-f", "{{.State.Pid}}", killed)
+            os.kill(int(pid), signal.SIGKILL)  # `docker kill` would count as wanted: no restart
+            compose.up()  # returns when all three are healthy again, the cut one too
         result: dict[str, Any] = job.result()
     boards = {json.dumps(board, sort_keys=True) for board in result["boards"].values()}
     assert len(boards) == 1
@@ -82,9 +94,6 @@ def test_the_job_completes_although_one_node_is_cut_off_and_one_is_killed(
 def test_a_node_that_is_cut_off_still_answers_its_own_clients(
     engine: Engine, compose: demo.Compose
 ) -> None:
-    network = f"{compose.settings['COMPOSE_PROJECT_NAME']}_consortium"
-    cut = container(engine, "hospital-a")
-    engine.docker("network", "disconnect", network, cut)
     from tilth.transport import Transport
     from tilth_ledger.genesis import Genesis
     from tilth_ledger.keys import SigningKey
@@ -98,5 +107,6 @@ def test_a_node_that_is_cut_off_still_answers_its_own_clients(
         SigningKey.from_seed(bytes.fromhex(seed)),
         genesis.members[0].tls_authority.encode(),
     )
-    assert transport.get_row("organization/hospital-a") is not None
+    with cut_off(engine, compose, "hospital-a"):
+        assert transport.get_row("organization/hospital-a") is not None
     transport.close()
