@@ -22,7 +22,6 @@ from tilth_ledger.leaf import DERIVED, leaf_type
 from tilth_ledger.limits import Limits
 from tilth_ledger.pool import leaf_id
 
-RECENT_VIEWS = 1_000
 VOTED_VIEWS = 64
 
 
@@ -72,7 +71,6 @@ class BlockTree:
     tip: Tip
     limits: Limits
     _candidates: dict[bytes, Candidate] = field(default_factory=dict)
-    _final_views: dict[int, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._candidates)
@@ -145,16 +143,17 @@ class BlockTree:
             certificate,
             last.block,
         )
-        for candidate in path:
-            self._final_views[candidate.view] = candidate.hash
-        while len(self._final_views) > RECENT_VIEWS:
-            del self._final_views[next(iter(self._final_views))]
         self._prune()
 
-    def contradicts(self, certificate: Certificate) -> bool:
-        """Whether a finality certificate of a past view is of another block than mine."""
-        mine = self._final_views.get(certificate.view)
-        return mine is not None and mine != certificate.block
+    def beside_tip(self, block: bytes) -> list[Block]:
+        """The held ancestors of a block, oldest first, and itself, if the oldest stands beside the
+        final tip's children, or below: then none of them descends from the tip."""
+        line: list[Block] = []
+        while (candidate := self._candidates.get(block)) is not None:
+            line.append(candidate.block)
+            block = candidate.block.header.parent
+        beside = bool(line) and block != self.tip.hash
+        return line[::-1] if beside and line[-1].header.height <= self.tip.height + 1 else []
 
     def drop_unproven(self, below_view: int, certified: Iterable[bytes]) -> None:
         """Forget blocks of past views, unless they are certified or lie below one that is, or I

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tilth_ledger import voting
+from tilth_ledger import forks, voting
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.core import Core
-from tilth_ledger.errors import Fatal, InvalidInput
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
     Body,
     Certificates,
@@ -71,6 +71,7 @@ def greet(core: Core, party: int) -> None:
     """On every connection: where I stand; to a member also my votes that are not settled, and the
     leaves that wait: it may lead, and nobody else may have told it."""
     core.send((party,), status(core, party, asks=False))
+    forks.tell(core, party)
     if party in core.connected:
         _repeat_votes(core, (party,))
         _repeat_leaves(core, (party,))
@@ -88,8 +89,17 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     if behind and not core.follows:
         _give_certificates(core, member, told)
     sync.claims[member] = told.height
+    if forks.differs(core, told.height, told.finalized_view):
+        _ask_for_proof(core, sync, member, told.height)
     if told.asks:
         core.send((member,), status(core, member, asks=False))
+
+
+def _ask_for_proof(core: Core, sync: CatchUp, member: int, height: int) -> None:
+    """A member says that its final block at a height is not mine: let it show that it is final."""
+    if sync.asked is None and not core.is_halted:
+        sync.asked = member
+        core.send((member,), FetchChain(height))
 
 
 def answer_old(core: Core, member: int, view: int) -> None:
@@ -172,6 +182,11 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     claim = sync.claims.pop(member, 0)
     tip = core.tree.tip
     blocks = [Block.decode(data) for data in chain.blocks]
+    if blocks and chain.certificate is not None and blocks[-1].header.height <= tip.height:
+        _check_links(blocks, [block.hash for block in blocks])
+        _check_final(core, chain.certificate, blocks[-1].hash)
+        forks.compare(core, blocks, chain.certificate)
+        return
     blocks = [block for block in blocks if block.header.height > tip.height + len(sync.window)]
     if not blocks:
         return
@@ -179,7 +194,9 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     _check_links(blocks, hashes)
     if chain.certificate is not None:
         _check_final(core, chain.certificate, hashes[-1])
-    _check_stands_on(core, sync, blocks[0], certified=chain.certificate is not None)
+    _check_stands_on(core, sync, blocks, chain.certificate)
+    if core.is_halted:
+        return
     for block, hashed in zip(blocks, hashes, strict=True):
         voting.check_justification(core, block)
         core.tree.add(block, hashed)
@@ -200,6 +217,9 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
 def look_for_missing(core: Core, sync: CatchUp) -> None:
     """Ask for final blocks, and for blocks that are certified or proposed and whose bodies or
     ancestors I lack."""
+    if core.is_halted:
+        sync.asked, sync.missing = None, {}
+        return
     ask_chain(core, sync)
     needed: set[bytes] = set()
     for certificate in core.table.notarized(core.tree.tip.view):
@@ -217,6 +237,8 @@ def look_for_missing(core: Core, sync: CatchUp) -> None:
 def is_stuck(core: Core, sync: CatchUp) -> bool:
     """Whether something is awaited that an answer may bring: blocks, or what the others hold of
     me."""
+    if core.is_halted:
+        return False
     waiting = sync.asked is not None or bool(sync.missing) or _final_unapplied(core)
     unconfirmed = not core.is_confirmed and bool(core.connected)
     return waiting or unconfirmed
@@ -261,7 +283,7 @@ def _final_unapplied(core: Core) -> bool:
 
 def _repeat_votes(core: Core, to: tuple[int, ...]) -> None:
     votes = core.ballot.above(core.tree.tip.view, MOST_VOTES)
-    if votes:
+    if votes and not core.is_halted:
         core.send(to, Votes(votes))
 
 
@@ -304,16 +326,14 @@ def _give_certificates(core: Core, member: int, told: Status) -> None:
 
 
 def _learn_justification(core: Core, block: Block) -> None:
-    why = block.justification
-    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+    for certificate in forks.proofs_of(block):
         if core.table.learn(certificate):
             core.certified(certificate, formed=False)
 
 
 def _witness_justification(core: Core, block: Block) -> None:
     """Proofs that a final block needs no more may still speak against a member."""
-    why = block.justification
-    for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+    for certificate in forks.proofs_of(block):
         core.table.witness(certificate)
 
 
@@ -332,23 +352,21 @@ def _check_final(core: Core, certificate: Certificate, last: bytes) -> None:
     core.table.verify(certificate)
 
 
-def _check_stands_on(core: Core, sync: CatchUp, first: Block, *, certified: bool) -> None:
+def _check_stands_on(
+    core: Core, sync: CatchUp, blocks: list[Block], certificate: Certificate | None
+) -> None:
     """The batch must continue what I have; if it is proven final and does not, there is a fork."""
+    first = blocks[0]
     below = sync.window[-1] if sync.window else core.tree.tip.hash
     height = core.tree.tip.height + len(sync.window) + 1
     if first.header.height != height:
         raise InvalidInput("final blocks leave a gap", found=first.header.height, expected=height)
     if first.header.parent == below:
         return
-    if certified and not sync.window:
-        core.halt(
-            Fatal(
-                "final blocks do not stand on the final block that this node applied",
-                found=f"parent {first.header.parent.hex()[:16]} at height {height}",
-                expected=below.hex()[:16],
-                remedy="Keep this folder. The members must compare their evidence and rebase.",
-            )
-        )
+    if certificate is not None and not sync.window:
+        forks.compare(core, blocks, certificate)
+        if core.is_halted:
+            return
     sync.window = []
     raise InvalidInput("final blocks do not stand on what this node holds")
 

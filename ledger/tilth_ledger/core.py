@@ -27,9 +27,11 @@ from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, S
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.evidence import Evidence
+from tilth_ledger.faults import Faults
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
+    Forked,
     Held,
     OwnVote,
     Promised,
@@ -86,9 +88,11 @@ class Core:
     connected: set[int] = field(default_factory=set)  # members
     followers: set[int] = field(default_factory=set)  # those connected to me, a member
     served: set[int] = field(default_factory=set)  # followers that got blocks in this step
-    faults: dict[int, int] = field(default_factory=dict)  # of each party, since the start
+    faults: Faults = field(default_factory=Faults)
     confirmed: set[int] = field(default_factory=set)
+    late: list[Certificate] = field(default_factory=list)  # of views up to the tip, to be compared
     forgotten: Forgotten | None = None
+    forked: Forked | None = None
     docket: Docket = field(default_factory=Docket)
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
@@ -114,9 +118,14 @@ class Core:
     def may_vote(self) -> bool:
         """Not before q - 1 others showed what they hold of me, not with a store that lost data,
         and never after my record proved to be incomplete."""
-        if self.follows or self.forgotten is not None or self.halted is not None:
+        if self.follows or self.is_halted or self.forgotten is not None:
             return False
         return self.is_confirmed and self.tree.tip.height >= self.promised.height
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing is decided here any more."""
+        return self.halted is not None or self.forked is not None
 
     @property
     def is_confirmed(self) -> bool:
@@ -164,7 +173,7 @@ class Core:
         if formed:
             self.out.certificates.append(certificate)
         if certificate.view <= self.tree.tip.view:
-            self._check_agreement(certificate)
+            self.late.append(certificate)
             return
         self.persist(Proven(certificate))
         if certificate.kind is NOTARIZE:
@@ -184,6 +193,7 @@ class Core:
 
     def finalize(self, path: list[Candidate], certificate: Certificate) -> None:
         """Make the blocks of a path from the tip final."""
+        self.late += [c for c in self.table.finalizations(self.tree.tip.view) if c != certificate]
         for candidate in path:
             self.out.finalized.append(Finalized(candidate.block, candidate.state, certificate))
             self.pool.settle(candidate.ids)
@@ -250,13 +260,15 @@ class Core:
     def alarm(self, kind: str, message: str) -> None:
         self.out.alarms.append(Alarm(kind, message))
 
-    def fault(self, party: int, what: str) -> None:
-        """Count a fault of a peer. A follower's are told ever more rarely: anybody may be one."""
-        count = self.faults[party] = self.faults.get(party, 0) + 1
-        if party < len(self.epoch.members):
-            self.alarm("peer", what)
-        elif count.bit_count() == 1:
-            self.alarm("peer", f"{what} (fault {count} of this follower)")
+    def fault(self, party: int, reason: str, what: str) -> None:
+        """Count a fault of a peer, and tell the operator of it ever more rarely."""
+        count = self.ignore(party, reason)
+        if count.bit_count() == 1:
+            self.alarm("peer", what if count == 1 else f"{what} (fault {count} of this kind)")
+
+    def ignore(self, party: int, reason: str) -> int:
+        """Count what an honest peer may say as well, but which changes nothing here."""
+        return self.faults.count(self.epoch.everyone()[party].organization, reason)
 
     def end(self, timer_ms: int | None) -> Effects:
         """The step's outcome."""
@@ -278,7 +290,7 @@ class Core:
         """Everything that the journal must hold: what a compacted one consists of."""
         tip = self.tree.tip
         records: list[Record] = [self.promised, *(Accused(each) for each in self.docket)]
-        records += [self.forgotten] if self.forgotten is not None else []
+        records += [each for each in (self.forgotten, self.forked) if each is not None]
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
         records += [OwnVote(vote) for vote in self.ballot.votes.values()]
         records += [Proven(c) for c in self.table.certificates(tip.view)]
@@ -320,17 +332,6 @@ class Core:
         compact = tuple(record.encode() for record in self.records())
         self.journal_bytes = self.compacted_bytes = sum(len(body) + 28 for body in compact)
         return compact, bodies
-
-    def _check_agreement(self, certificate: Certificate) -> None:
-        if certificate.kind is FINALIZE and self.tree.contradicts(certificate):
-            self.halt(
-                Fatal(
-                    "two blocks are final in one view: the ledger has forked",
-                    found=f"view {certificate.view}, block {certificate.block.hex()[:16]}",
-                    expected="the block that this node applied",
-                    remedy="Keep this folder. The members must compare their evidence and rebase.",
-                )
-            )
 
 
 def _view_of(record: Record) -> int | float:

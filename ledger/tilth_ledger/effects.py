@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tilth_ledger.blocks import Block, Certificate
+from tilth_ledger.blocks import Block, Certificate, Header
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.messages import Message
@@ -124,6 +124,9 @@ class Archive(Protocol):
     def block(self, height: int) -> bytes | None:
         """The encoded block at a height, or None above the finalized one."""
 
+    def header(self, height: int) -> Header | None:
+        """The header of the block at a height."""
+
     def certificate(self, height: int) -> bytes | None:
         """The encoded finality certificate of exactly that block, if one was stored."""
 
@@ -147,8 +150,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator must know: `kind` is evidence, amnesia, repair, diverged,
-    clock or peer."""
+    """Something an operator must know: `kind` is evidence, fork, amnesia, repair,
+    diverged, clock or peer."""
 
     kind: str
     message: str

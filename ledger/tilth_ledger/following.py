@@ -18,12 +18,16 @@ journals nothing (core).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tilth_ledger import catch_up
+from tilth_ledger.blocks import Certificate
 from tilth_ledger.core import Core
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
     Accusation,
     Body,
+    Certificates,
     Chain,
     FetchBlock,
     FetchChain,
@@ -77,7 +81,14 @@ def hear(core: Core, follower: int, message: Message) -> None:
             )
 
 
+def compare(core: Core, certificates: Iterable[Certificate]) -> None:
+    """A follower needs no certificates by themselves: one may show that the ledger has forked."""
+    for certificate in certificates:
+        core.table.verify(certificate)
+        core.late.append(certificate)
+
+
 def check(core: Core, message: Message) -> None:
     """Raise `InvalidInput` if a member says to me, a follower, what concerns voters only."""
-    if core.follows and not isinstance(message, Status | Body | Chain):
+    if core.follows and not isinstance(message, Status | Body | Chain | Certificates):
         raise InvalidInput("this is for voters", expected="status or blocks")

@@ -95,7 +95,18 @@ class Accused:
         return b"\x06" + self.evidence.encode()
 
 
-Record = OwnVote | Held | Proven | Promised | Forgotten | Accused
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """Two finality certificates that exclude each other: this member goes no further."""
+
+    mine: Certificate
+    theirs: Certificate
+
+    def encode(self) -> bytes:
+        return b"\x07" + self.mine.encode() + self.theirs.encode()
+
+
+Record = OwnVote | Held | Proven | Promised | Forgotten | Accused | Forked
 
 
 def decode_record(body: bytes) -> Record:
@@ -120,11 +131,13 @@ def _read(kind: int, reader: Reader) -> Record:
             return Forgotten(Vote.read(reader))
         case 6:
             return Accused(Evidence.of(Vote.read(reader), Vote.read(reader)))
+        case 7:
+            return Forked(Certificate.read(reader), Certificate.read(reader))
         case _:
             raise InvalidInput(
                 "unknown journal record",
                 found=f"kind {kind}",
-                expected="1 to 6",
+                expected="1 to 7",
                 remedy="A newer release wrote this journal: start that one.",
             )
 

@@ -50,6 +50,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self._pending)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pending)
+
     def __contains__(self, name: str) -> bool:
         return name in self._pending
 

@@ -70,6 +70,8 @@ def tip_due_ms(core: Core) -> int | None:
 
 
 def has_work(core: Core) -> bool:
+    if core.is_halted:
+        return False
     due = tip_due_ms(core)
     return (due is not None and core.now >= due) or pool_has_work(core) or _evidence_waits(core)
 

@@ -43,9 +43,9 @@ Left to others: rules of voting (ballot, voting), repetition (catch_up), what le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tilth_ledger import catch_up, following, proposing, restart, voting
+from tilth_ledger import catch_up, following, forks, proposing, restart, voting
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.block_tree import BlockTree
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
@@ -152,6 +152,16 @@ class Replica:
         return self._core.follows
 
     @property
+    def faults(self) -> Mapping[str, Mapping[str, int]]:
+        """What was refused or ignored, by organization and reason, since the start."""
+        return self._core.faults.counts
+
+    @property
+    def halted(self) -> bool:
+        """Whether it decides nothing any more, after a fork."""
+        return self._core.forked is not None
+
+    @property
     def pending(self) -> int:
         """Leaves that wait."""
         return len(self._core.pool)
@@ -208,6 +218,9 @@ class Replica:
 
     def _submit(self, leaf: bytes, leaves: list[bytes]) -> None:
         core = self._core
+        if core.forked is not None:
+            core.out.refused.append((leaf_id(leaf), forks.refusal()))
+            return
         try:
             if core.pool.add(leaf, local=True) is not None:
                 leaves.append(leaf)
@@ -228,31 +241,45 @@ class Replica:
                 self._hear(party, message)
         except (InvalidInput, Refused) as error:
             name = core.epoch.everyone()[party].organization
-            core.fault(party, f"{type(message).__name__} of {name}: {error}")
+            kind = type(message).__name__
+            core.fault(party, f"{kind}: {error.message}", f"{kind} of {name}: {error}")
 
     def _hear(self, member: int, message: Message) -> None:
         core, sync = self._core, self._sync
         match message:
+            case Votes() | Proposal() | Gossip() | Body() | Chain() if core.is_halted:
+                core.ignore(member, f"{type(message).__name__}: after the fork")
             case Votes(votes):
                 for vote in votes:
                     self._hear_vote(member, vote)
+            case Proposal(_, block) if block.header.view <= core.tree.tip.view:
+                core.ignore(member, "Proposal: of a view that is over")
             case Proposal():
                 voting.consider(core, message)
                 voting.drive(core)
+            case Certificates(certificates) if core.follows:
+                following.compare(core, certificates)
             case Certificates(certificates):
                 for certificate in certificates:
                     self._hear_certificate(member, certificate)
             case Gossip(leaves):
                 for leaf in leaves:
-                    core.pool.add(leaf, local=False)
+                    if core.pool.add(leaf, local=False) is None:
+                        core.ignore(member, "Gossip: known")
+            case Status(epoch=epoch) if epoch != core.epoch.number:
+                core.ignore(member, "Status: of another epoch")
             case Status():
                 catch_up.hear_status(core, sync, member, message)
             case FetchBlock(block):
                 catch_up.give_block(core, member, block)
+            case Body(block) if block.hash not in sync.missing:
+                core.ignore(member, "Body: not asked for")
             case Body(block):
                 catch_up.take_body(core, sync, block)
             case FetchChain(height):
                 catch_up.give_chain(core, member, height)
+            case Chain() if sync.asked != member:
+                core.ignore(member, "Chain: not asked for")
             case Chain():
                 catch_up.take_chain(core, sync, member, message)
             case Accusation(evidence):
@@ -264,8 +291,11 @@ class Replica:
         if vote.member != member or vote.epoch != core.epoch.number:
             raise InvalidInput("vote is not its sender's", found=f"member {vote.member}")
         if vote.view > core.view + 1:
+            core.ignore(member, "Votes: of a later view")
             return
         repeated = core.table.was_heard(vote)
+        if repeated:
+            core.ignore(member, "Votes: repeated")
         forgotten = vote.view <= core.table.oldest(core.view)
         if vote.view < core.view and (repeated or forgotten):
             catch_up.answer_old(core, member, vote.view)
@@ -276,6 +306,8 @@ class Replica:
         core = self._core
         if core.table.learn(certificate):
             core.certified(certificate, formed=False)
+        else:
+            core.ignore(member, "Certificates: known")
         if certificate.kind is FINALIZE and certificate.view > core.tree.tip.view:
             voting.drive(core)
             if certificate.view > core.tree.tip.view:

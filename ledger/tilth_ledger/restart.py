@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tilth_ledger import forks
 from tilth_ledger.block_tree import Tip
 from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate
 from tilth_ledger.core import Core
@@ -24,6 +25,7 @@ from tilth_ledger.epochs import Epoch
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
+    Forked,
     Held,
     OwnVote,
     Promised,
@@ -92,6 +94,9 @@ def _take(core: Core, record: Record) -> None:
             core.promised = record
         case Forgotten():
             core.forgotten = record
+        case Forked():
+            core.forked = record
+            forks.alarm(core)
         case Accused(evidence):
             if core.docket.has_room(evidence) and not core.is_settled(evidence):
                 core.docket.add(evidence)

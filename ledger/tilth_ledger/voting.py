@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilth_ledger import proposing
+from tilth_ledger import forks, proposing
 from tilth_ledger.block_tree import Candidate
 from tilth_ledger.blocks import (
     FINALIZE,
@@ -32,7 +32,7 @@ MOST_BEHIND_MS = 600_000  # else a leader could record today what expired while 
 
 def drive(core: Core) -> None:
     """Do all that can be done."""
-    while not core.halted and any(move(core) for move in MOVES):
+    while not core.is_halted and any(move(core) for move in MOVES):
         pass
 
 
@@ -50,7 +50,7 @@ def consider(core: Core, proposal: Proposal) -> None:
         if header.view == core.view:
             core.invalid.add(header.view)
         raise InvalidInput(
-            f"the leader's proposal of view {header.view} is not justified", found=error
+            "the leader's proposal is not justified", found=f"view {header.view}: {error}"
         ) from None
     why = proposal.block.justification
     for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
@@ -91,6 +91,14 @@ def is_hopeless(core: Core) -> bool:
 
 def _execute(core: Core) -> bool:
     return core.tree.execute_ready()
+
+
+def _compare_late(core: Core) -> bool:
+    """A finality certificate that came late must be of my final chain."""
+    late, core.late = core.late, []
+    for certificate in late:
+        forks.examine(core, certificate)
+    return bool(late)
 
 
 def _finalize_blocks(core: Core) -> bool:
@@ -191,6 +199,7 @@ def _nullify(core: Core) -> bool:
 
 
 MOVES: tuple[Callable[[Core], bool], ...] = (
+    _compare_late,
     _execute,
     _finalize_blocks,
     _vote_finalize,
@@ -244,6 +253,9 @@ def _report_divergence(core: Core, candidate: Candidate) -> None:
 
 def _check_diverged(core: Core, certificate: Certificate) -> None:
     """A final block that I cannot execute: my state machine is not the others'."""
+    if line := core.tree.beside_tip(certificate.block):
+        forks.compare(core, line, certificate)
+        return
     candidate = core.tree.get(certificate.block)
     if candidate is not None and candidate.failure:
         core.halt(

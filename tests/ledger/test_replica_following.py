@@ -223,7 +223,7 @@ def test_a_member_that_claims_blocks_and_has_none_holds_a_follower_up_for_a_mome
     assert stage.texts(FOLLOWER) == ["a"]
 
 
-def test_a_follower_that_is_shown_another_final_chain_stops() -> None:
+def test_a_follower_that_is_shown_another_final_chain_goes_no_further() -> None:
     stage = Stage(1, followers=1)
     stage.submit(0, "a")
     stage.settle()
@@ -235,7 +235,8 @@ def test_a_follower_that_is_shown_another_final_chain_stops() -> None:
     forked = Chain((above.encode(),), stage.certificate(FINALIZE, 2, above.hash))
     stage.play(0, to=1, message=replace(nothing_of_mine(), height=2))
     stage.play(0, to=1, message=forked)
-    assert 1 in stage.halted
+    assert stage.replicas[1].halted
+    assert [alarm.kind for alarm in stage.alarms[1]] == ["fork", "evidence"]
 
 
 def test_an_organization_that_genesis_does_not_list_has_no_replica(stage: Stage) -> None:

@@ -6,10 +6,10 @@ import pytest
 from stage import Disk, Stage
 
 from tilth_ledger import core
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
+from tilth_ledger.blocks import NOTARIZE, NULLIFY
 from tilth_ledger.effects import PeerConnected, Start
 from tilth_ledger.journal_records import OwnVote, Promised, decode_record, frame, read_journal
-from tilth_ledger.messages import Certificates, Proposal, Status, Votes
+from tilth_ledger.messages import Proposal, Status, Votes
 
 
 def restored_from_backup(stage: Stage, member: int) -> None:
@@ -165,19 +165,6 @@ def test_a_second_proposal_of_a_view_is_not_kept() -> None:
         stage.play(1, 0, Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block))
     assert stage.replicas[0].held["blocks"] == 1
     assert stage.alarms[0][0].kind == "evidence"
-
-
-@pytest.mark.rule("V5")
-def test_conflicting_final_blocks_stop_the_node() -> None:
-    stage = Stage(3, away=[2])
-    stage.submit(0, "a")
-    stage.settle()
-    tip = stage.disks[0].archive.blocks[-1]
-    other, _ = stage.block(tip.header.view, ["other"])
-    final = stage.certificate(FINALIZE, tip.header.view, other.hash, [1, 2])
-    stage.play(2, 0, Certificates((final,)))
-    assert "forked" in str(stage.halted[0])
-    assert stage.step(0, []).halt is not None
 
 
 def test_a_frame_of_nothing_is_nothing() -> None:

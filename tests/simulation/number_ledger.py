@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
-from tilth_ledger.blocks import Block
+from tilth_ledger.blocks import Block, Header
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.evidence import Evidence, Name
@@ -209,6 +209,9 @@ class MemoryArchive:
         if not 1 <= height <= len(self.blocks):
             return None
         return self.blocks[height - 1].encode()
+
+    def header(self, height: int) -> Header | None:
+        return self.blocks[height - 1].header if 1 <= height <= len(self.blocks) else None
 
     def certificate(self, height: int) -> bytes | None:
         return self.certificates.get(height)

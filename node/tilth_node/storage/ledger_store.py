@@ -240,6 +240,11 @@ class LedgerStore:
         leaves = self.leaves(header.size - header.leaf_count, header.leaf_count)
         return Block(header, tuple(leaves), justification).encode()
 
+    def header(self, height: int) -> Header | None:
+        """The header of the block at a height, or None above the last one."""
+        found = self._one("SELECT header FROM blocks WHERE height = ?", (height,))
+        return None if found is None else Header.decode(found[0])
+
     def certificate(self, height: int) -> bytes | None:
         """The finality certificate of exactly the block at a height, if it has one."""
         found = self._one("SELECT certificate FROM blocks WHERE height = ?", (height,))
