@@ -77,13 +77,14 @@ class VoteTable:
         is kept unverified: it can prove nothing more, except against its own sender.
         """
         known = self._view(vote.view)
-        known.heard.add((vote.kind, vote.member))
         held = known.votes.get((vote.kind, vote.member))
         if held == vote:
+            known.heard.add((vote.kind, vote.member))
             return None
         needed = held is not None or (vote.kind, vote.block) not in known.certificates
         if needed:
             vote.verify(self._epoch)
+        known.heard.add((vote.kind, vote.member))
         return self._count(known, vote, verified=needed)
 
     def count(self, vote: Vote) -> Certificate | None:
