@@ -92,3 +92,4 @@ MEMBER_FILE_CHARACTERS = 16_384
 PROPOSAL_LIFETIME_MS = 30 * DAY_MS
 RECENT_COPY_LEAVES = 10_000  # how old the tree may be that a new voter says it holds
 MODEL_BYTES = 1 << 40
+IMAGE_BYTES = 1 << 35

@@ -139,6 +139,19 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             digest=DIGEST,
             spec=ENVIRONMENT_SPEC,
         ),
+        "image.add": _line(
+            "scientist owner organizer",
+            "State the image that the organization built of an environment, and offer its file.",
+            "grants",
+            key=KEY,
+            environment=KEY,
+            image=DIGEST,  # the image's id: the digest of its configuration
+            file=record(digest=DIGEST, size=Integer(1, limits.IMAGE_BYTES)),
+            grants=record(use=GRANT),
+        ),
+        "image.withdraw": _line(
+            "scientist owner organizer", "Withdraw the statement of an image (A4).", key=KEY
+        ),
         "dataset.add": _line(
             "owner",
             "Register a dataset: an opener and its policy.",

@@ -106,6 +106,13 @@ class Rights:
         # Who may run it must be able to review it.
         return grants.read(stated["read"]) if right == "read" and "read" in stated else use
 
+    def image(self, key: str) -> Grant:
+        """Who may have an image's file; when it is withdrawn its owner alone."""
+        row = self._get(f"image/{key}")
+        stated = row.get("grants", {}).get("use", "public")
+        active = row.get("status") == "active"
+        return grants.read(stated) if active else frozenset((key.partition("/")[0],))
+
     def objective(self, key: str) -> Grant:
         row = self._get(f"objective/{key}")
         return grants.read(row.get("grants", {}).get("use", "public"))
@@ -239,6 +246,8 @@ def _readers(rights: Rights, what: str, asset: str, row: Row, right: str) -> Gra
             return grants.join(rights.algo(asset, "read"), frozenset((asset.partition("/")[0],)))
         case "metric":
             return rights.objective(asset)
+        case "image":
+            return rights.image(asset)
         case "opener":
             users = (rights.dataset(asset, name, "") for name in ("train", "test"))
             return grants.join(next(users), next(users))

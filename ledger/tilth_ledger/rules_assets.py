@@ -1,4 +1,4 @@
-"""Rules about environments, algos and models that are registered or whose grants change
+"""Rules about environments, images, algos and models that are registered or whose grants change
 (A1, A3, A4, P1, P2, P3, R5's schema).
 
 Invariants:
@@ -34,6 +34,19 @@ def add_environment(context: Context, op: Op) -> None:
     for field in ("lock", "dockerfile"):
         if field in op["spec"]:
             context.rows.put(f"blob/{op['spec'][field]}/environment/{op['key']}", {})
+
+
+def add_image(context: Context, op: Op) -> None:
+    """Who believes it is for each node's operator to say; the ledger holds who stated it."""
+    environment = context.need("environment", op["environment"])
+    row = _stated(context, op) | {"digest": environment["digest"]}
+    context.add("image", op["key"], row | {"grants": _grants(context, op.get("grants", {}))})
+    context.rows.put(f"image-of/{environment['digest']}/{op['key']}", {})
+    context.rows.put(f"blob/{op['file']['digest']}/image/{op['key']}", {})
+
+
+def withdraw_image(context: Context, op: Op) -> None:
+    withdraw(context, "image", op["key"])
 
 
 def add_algo(context: Context, op: Op) -> None:

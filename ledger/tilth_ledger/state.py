@@ -42,6 +42,8 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "member.propose": rules_members.propose,
         "member.approve": rules_members.approve,
         "environment.add": rules_assets.add_environment,
+        "image.add": rules_assets.add_image,
+        "image.withdraw": rules_assets.withdraw_image,
         "algo.add": rules_assets.add_algo,
         "algo.accept": rules_assets.accept_algo,
         "algo.withdraw": rules_assets.withdraw_algo,

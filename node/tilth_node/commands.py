@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tilth_node import audit_command
+from tilth_node import audit_command, image_command
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
@@ -85,6 +85,8 @@ def _register_node(subparsers: Any) -> None:
 
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
     status.add_argument("folder", type=Path, help="of the node")
+
+    image_command.register(verbs)
 
 
 def _register_network(subparsers: Any) -> None:

@@ -40,6 +40,7 @@ class Config:
     engine_base: str = "tilth-task"  # the image that environments are built on
     engine_wheels: str = ""  # a folder of wheels for builds
     engine_build_network: str = "none"  # what builds may reach
+    engine_images_from: tuple[str, ...] = ()  # organizations whose images are taken, best first
     log_level: str = "INFO"
     log_lines: str = "text"
 
@@ -62,6 +63,7 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
         "base": ("engine_base", "text"),
         "wheels": ("engine_wheels", "text or empty"),
         "build_network": ("engine_build_network", "network"),
+        "images_from": ("engine_images_from", "organizations"),
     },
     "log": {"level": ("log_level", "level"), "lines": ("log_lines", "json or text")},
 }
@@ -153,6 +155,8 @@ def _checked(path: Path, label: str, kind: str, value: object) -> Any:
             return value
         case ("folders", list()) if all(isinstance(each, str) for each in value):
             return tuple(Path(each) for each in value)
+        case ("organizations", list()) if all(isinstance(each, str) for each in value):
+            return tuple(value)
         case ("true or false", bool()):
             return value
         case ("count", int()) if not isinstance(value, bool) and value >= 1:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tilth import recipes
+from tilth import images, recipes
 from tilth.assets import Algo, Dataset, Environment, Objective
 from tilth.blobs import fetch, new_folder, write_code
 from tilth.errors import InvalidInput, TilthError
+from tilth.images import OfferedImage
 from tilth_ledger import canonical
 
 if TYPE_CHECKING:
@@ -116,6 +117,41 @@ class Environments(Assets[Environment]):
         content = fetch(self._net, environment.lock) if environment.lock else stated
         (place / "requirements.txt").write_bytes(content)
         return place
+
+    def offer(
+        self,
+        environment: Environment,
+        path: str | Path,
+        *,
+        use: str | Sequence[str] = "public",
+    ) -> OfferedImage:
+        """States the image that one's node built of an environment, and offers its file (of `tilth
+        node image export`) to the nodes of all, or of the organizations in `use`."""
+        image, digest, size = images.look(Path(path))
+        for known in self.offers(environment):
+            if (known.organization, known.file) == (self._net.organization, digest):
+                return known
+        self._net.transport.put_file(digest, Path(path))
+        key = self._net.new_key()
+        row = {"image": image, "file": {"digest": digest, "size": size}}
+        operation = {"op": "image.add", "key": key, "environment": environment.key, **row}
+        self._net.record({**operation, "grants": {"use": use}})
+        return OfferedImage.from_row(key, row)
+
+    def offers(self, environment: Environment) -> tuple[OfferedImage, ...]:
+        """The images of an environment that organizations offer now."""
+        prefix = f"image-of/{environment.digest}/"
+        keys = [key.removeprefix(prefix) for key, _ in self._net.rows.scan(prefix)]
+        rows = [(key, self._net.rows.get(f"image/{key}")) for key in keys]
+        return tuple(
+            OfferedImage.from_row(key, row)
+            for key, row in rows
+            if row and row["status"] == "active"
+        )
+
+    def withdraw_offer(self, key: str) -> None:
+        """An image of one's own is offered no more; who has it keeps it."""
+        self._net.record({"op": "image.withdraw", "key": key})
 
     def default(self) -> Environment:
         """Python with numpy and h5py."""

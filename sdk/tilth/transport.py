@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +32,7 @@ SUBMIT_TRIES = 3
 TOKEN_MS = 60_000
 ERROR_METADATA = "tilth-error-bin"
 CHUNK_BYTES = 1 << 20
+SLOWEST_BYTES_A_SECOND = 256 << 10
 # Read the reason beside the number: attempts within one deadline, only when the node is away.
 RETRIES = {
     "methodConfig": [
@@ -227,20 +230,27 @@ class Transport:
 
     def put_blob(self, digest: str, content: bytes) -> None:
         """Gives the node a blob; it keeps it only if the digest is right."""
-        head = tasks.PutBlobRequest(head=tasks.BlobHead(digest=digest, size=len(content)))
-        parts = [
-            tasks.PutBlobRequest(data=content[place : place + CHUNK_BYTES])
-            for place in range(0, len(content), CHUNK_BYTES)
-        ]
+        places = range(0, len(content), CHUNK_BYTES)
+        pieces = (content[place : place + CHUNK_BYTES] for place in places)
+        self._put(digest, len(content), pieces)
+
+    def put_file(self, digest: str, path: Path) -> None:
+        """The same with a file, which is never held in memory."""
+        with path.open("rb") as file:
+            self._put(digest, path.stat().st_size, iter(lambda: file.read(CHUNK_BYTES), b""))
+
+    def _put(self, digest: str, size: int, pieces: Iterable[bytes]) -> None:
         call = self._channel.stream_unary(
             "/tilth.v1.Blobs/Put",
             request_serializer=bytes,
             response_deserializer=tasks.PutBlobResponse.FromString,
         )
+        head = tasks.PutBlobRequest(head=tasks.BlobHead(digest=digest, size=size))
         first = head.SerializeToString()
-        sent = iter([first, *(part.SerializeToString() for part in parts)])
+        parts = (tasks.PutBlobRequest(data=piece).SerializeToString() for piece in pieces)
         metadata = self._metadata("Blobs/Put", first)
-        self._run(lambda: call(sent, timeout=READ_SECONDS * 6, metadata=metadata))
+        seconds = READ_SECONDS * 6 + size / SLOWEST_BYTES_A_SECOND
+        self._run(lambda: call(chain([first], parts), timeout=seconds, metadata=metadata))
 
     def get_blob(self, digest: str, offset: int = 0) -> Iterator[bytes]:
         """The content from `offset` on; the caller checks the digest."""

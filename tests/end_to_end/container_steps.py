@@ -6,8 +6,8 @@ from typing import Any
 
 from tilth_ledger.steps import CONTRACT, Kind, Output, Step, StepLimits
 from tilth_node.runtimes import Handle, Mount, StepResult, StepSpec
+from tilth_node.runtimes.building import BuildSettings
 from tilth_node.runtimes.docker import Docker, EngineSettings
-from tilth_node.runtimes.images import BuildSettings
 
 MIB = 1 << 20
 LIMITS = StepLimits(

@@ -1,16 +1,31 @@
 """Environments as images on a real engine: built once, refused when they changed."""
 
 import json
+import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from container_steps import run, runtime, spec
 from engine import Engine
+from small_disk import small_disk
 
-from tilth_node.runtimes import Environment, EnvironmentMissing, NodeFault
-from tilth_node.runtimes.docker import Docker
+from tilth_node.runtimes import (
+    Environment,
+    EnvironmentMissing,
+    NodeFault,
+    Shipped,
+    approved,
+    building,
+    images,
+)
+from tilth_node.runtimes.building import BuildSettings
+from tilth_node.runtimes.docker import Docker, EngineSettings
+from tilth_node.runtimes.engine import Engine as Connection
+from tilth_node.runtimes.engine import EngineFault
+from tilth_node.runtimes.imagefile import ImageFacts
 
 pytestmark = pytest.mark.docker
 
@@ -122,3 +137,134 @@ def write_wheel(path: Path) -> None:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr(f"{info}/RECORD", f"quern.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
+
+
+# -- images that travel
+
+
+SMALL = "python:3.11-slim"
+QUERN = {"Dockerfile": b"ARG BASE\nFROM $BASE\nCOPY quern.py /\n", "quern.py": b"WORD = 'ground'\n"}
+TRAVELS = Environment("6" * 64, base=SMALL, files=QUERN)
+
+
+@pytest.fixture(scope="module")
+def exported(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImageFacts]:
+    """An image that one node built, as a file; the engine has it no more."""
+    folder = tmp_path_factory.mktemp("exported")
+    settings = BuildSettings()
+    at = Connection(engine.address)
+    image = at.now(lambda api: building.build(TRAVELS, settings, api))
+    facts = at.now(lambda api: images.save(image, folder / "image.tar", api))
+    assert (facts.id, facts.environment) == (image, TRAVELS.digest)
+    assert [each.name for each in folder.iterdir()] == ["image.tar"]
+    engine.docker("image", "rm", "-f", image)
+    at.close()
+    return folder / "image.tar", facts
+
+
+def offering(path: Path, facts: ImageFacts, **changes: str) -> tuple[Environment, images.Fetch]:
+    """The environment with an offer of hospital-a, and how its file is had."""
+    size = path.stat().st_size
+    shipped = replace(Shipped("hospital-a", facts.image, "f" * 64, size), **changes)
+
+    @asynccontextmanager
+    async def fetch(_: Shipped) -> AsyncIterator[Path]:
+        yield path
+
+    return replace(TRAVELS, base="not-here:1", images=(shipped,)), fetch
+
+
+def away(engine: Engine, folder: Path, fetch: images.Fetch | None, *images_from: str) -> Docker:
+    """A node that could not build: it takes images of those whom its operator named."""
+    settings = EngineSettings(engine.address, BuildSettings(images_from=images_from))
+    return Docker("tilth-away", settings, folder / "engine", fetch=fetch)
+
+
+async def test_an_image_of_a_named_organization_runs_where_it_cannot_be_built(
+    engine: Engine, tmp_path: Path, exported: tuple[Path, ImageFacts]
+) -> None:
+    wanted, fetch = offering(*exported)
+    engine.forget(f"tilth-environment:{'6' * 32}")
+    node = away(engine, tmp_path, fetch, "hospital-b", "hospital-a")
+    code = "import sys; sys.path.append('/'); import quern; print(quern.WORD)"
+    result = await run(node, replace(spec(tmp_path, code), environment=wanted))
+    assert (result.log, result.image) == (b"ground\n", exported[1].id)
+    await node.close()
+
+
+async def test_an_approved_image_runs_or_nothing_does(
+    engine: Engine, tmp_path: Path, exported: tuple[Path, ImageFacts]
+) -> None:
+    path, facts = exported
+    engine.forget(f"tilth-environment:{'6' * 32}")
+    wanted, fetch = offering(path, facts)
+    place = tmp_path / "engine" / approved.FILE
+    nobody = away(engine, tmp_path, fetch)
+    with pytest.raises(EnvironmentMissing, match="docker pull not-here:1"):
+        await nobody.offer(wanted)  # offered, but nobody's word lets it in
+    approved.approve(place, TRAVELS.digest, facts.image)
+    await nobody.offer(wanted)  # the operator's word counts at once
+    approved.approve(place, TRAVELS.digest, "5" * 64)
+    with pytest.raises(EnvironmentMissing, match=r"not the one.*operator approved.*5555"):
+        await nobody.offer(wanted)
+    engine.docker("image", "rm", "-f", facts.id)
+    with pytest.raises(NodeFault, match=r"approved.*not on this engine.*image import"):
+        await nobody.offer(wanted)
+    # Rebuilt or put under its name by somebody: another id, so it does not run.
+    engine.docker("tag", SMALL, f"tilth-environment:{'6' * 32}")
+    with pytest.raises(EnvironmentMissing, match="operator approved"):
+        await nobody.offer(replace(wanted, images=()))
+    engine.docker("image", "rm", f"tilth-environment:{'6' * 32}")
+    await nobody.close()
+
+
+async def test_an_image_that_is_not_what_was_stated_never_reaches_the_engine(
+    engine: Engine, tmp_path: Path, exported: tuple[Path, ImageFacts]
+) -> None:
+    path, facts = exported
+    engine.forget(facts.id)
+    wanted, fetch = offering(path, facts, image="4" * 64)
+    node = away(engine, tmp_path, fetch, "hospital-a")
+    with pytest.raises(EnvironmentMissing, match=r"hospital-a offers is not what it states.*4444"):
+        await node.offer(wanted)
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(path.read_bytes()[:-4_096] + bytes(3_072) + bytes(1_024))
+    wanted, fetch = offering(broken, facts)
+    other = away(engine, tmp_path / "other", fetch, "hospital-a")
+    with pytest.raises(EnvironmentMissing, match="not what it states"):
+        await other.offer(wanted)
+    assert not engine.has(facts.id)
+    await node.close()
+    await other.close()
+
+
+async def test_a_full_image_store_is_waited_out_and_leaves_nothing_half_done(
+    engine: Engine, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk, Engine(tmp_path / "disk" / "engine") as small:
+        small.start()
+        ballast = os.urandom(10 << 20)
+        made_of = {"Dockerfile": b"FROM scratch\nCOPY big /big\n", "big": ballast}
+        wanted = Environment("3" * 64, files=made_of)
+        node = runtime(small, tmp_path)
+        disk.fill(leave=8 << 20)
+        with pytest.raises(NodeFault, match=r"disk is full.*docker image prune"):
+            await node.offer(wanted)
+        assert not (tmp_path / "engine" / images.RECORD).exists()
+        disk.empty()
+        await node.offer(wanted)
+        at = Connection(small.address)
+        (image,) = images.recorded(tmp_path / "engine" / images.RECORD).values()
+        facts = at.now(lambda api: images.save(image, tmp_path / "image.tar", api))
+        at.now(lambda api: images.save(image, tmp_path / "again.tar", api))
+        files = [(tmp_path / name).read_bytes() for name in ("image.tar", "again.tar")]
+        assert files[0] == files[1]
+        small.docker("image", "rm", "-f", facts.id)
+        disk.fill(leave=8 << 20)
+        with pytest.raises(EngineFault, match="disk is full"):
+            at.now(lambda api: images.load(tmp_path / "image.tar", "", "", api))
+        assert not small.has(facts.id)
+        disk.empty()
+        assert at.now(lambda api: images.load(tmp_path / "image.tar", "", "", api)) == facts
+        at.close()
+        await node.close()

@@ -573,3 +573,54 @@ def test_a_count_stands_on_the_ledger_only_if_reports_are_public(world, digits):
 def test_the_mean_is_reviewed_and_known_by_its_digest():
     assert {digest('{"builtin":"mean"}')} == permissions.REVIEWED_AGGREGATIONS
     assert MEAN == {"builtin": "mean"}
+
+
+# ---- images of environments ----
+
+
+def image(world, owner=A, **more):
+    """The operation by which an organization states and offers an image."""
+    operation = {"op": "image.add", "key": world.key(owner), "environment": world.environment(B)}
+    file = {"digest": digest("file"), "size": 7}
+    return {**operation, "image": digest("image"), "file": file, **more}
+
+
+@pytest.mark.rule("P6")
+def test_an_image_is_served_to_all_or_to_whom_its_statement_names(world):
+    stated = image(world)
+    world.submit(A, stated)
+    assert serves_from(world, A, digest("file"), LAB)
+    (key,) = world.rows.scan(f"image-of/{world.row('image/' + stated['key'])['digest']}/")
+    assert key[0].endswith(stated["key"])
+
+    named = image(world, file={"digest": digest("other"), "size": 7}, grants={"use": [C]})
+    world.submit(A, named)
+    assert serves_from(world, A, digest("other"), C)
+    assert not serves_from(world, A, digest("other"), LAB)
+
+
+@pytest.mark.rule("A4")
+@pytest.mark.rule("P6")
+def test_a_withdrawn_image_is_served_to_nobody_else(world):
+    stated = image(world)
+    world.submit(A, stated)
+    assert refused(world, B, {"op": "image.withdraw", "key": stated["key"]}).rule == "A1"
+    world.submit(A, {"op": "image.withdraw", "key": stated["key"]})
+
+    assert not serves_from(world, A, digest("file"), LAB)
+    assert serves_from(world, A, digest("file"), A)
+
+
+@pytest.mark.rule("A3")
+def test_an_image_is_of_a_registered_environment(world):
+    stated = image(world, environment=f"{B}/{'9' * 32}")
+    assert refused(world, A, stated).rule == "A3"
+
+
+@pytest.mark.rule("P6")
+def test_stating_an_image_under_another_s_blob_opens_nothing(world, digits):
+    _, trained = mixture(world, digits)
+    blob = model(world, trained[2])["digest"]
+    world.submit(LAB, image(world, LAB, file={"digest": blob, "size": 1}))
+
+    assert not serves_from(world, C, blob, LAB)

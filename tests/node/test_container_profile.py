@@ -10,10 +10,10 @@ import pytest
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.steps import Reason, StepLimits
 from tilth_node.runtimes import NodeFault, parcels, seccomp, verdict
+from tilth_node.runtimes.building import BuildSettings, context
 from tilth_node.runtimes.engine import Engine, EngineFault, has_image
 from tilth_node.runtimes.enginefacts import weaknesses
 from tilth_node.runtimes.hardening import Volume, host_config, seccomp_profile
-from tilth_node.runtimes.images import BuildSettings, Images
 
 ENGINE = {"Version": "20.10.24", "ApiVersion": "1.41"}
 HOLDS = {
@@ -205,13 +205,13 @@ def test_more_than_allowed_is_refused():
 # -- environments
 
 
-def test_a_build_has_no_network_and_no_index_unless_the_operator_says_so(tmp_path):
+def test_a_build_has_no_network_and_no_index_unless_the_operator_says_so():
     from tilth_node.runtimes import Environment
 
     def lines(network):
-        images = Images(Engine(), BuildSettings(network=network), tmp_path / "images.json")
-        context = images._context(Environment("a" * 64, ("numpy",)), "tilth-task")
-        with tarfile.open(fileobj=io.BytesIO(context)) as archive:
+        settings = BuildSettings(network=network)
+        packed = context(Environment("a" * 64, ("numpy",)), "tilth-task", settings)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             return archive.extractfile("Dockerfile").read().decode()
 
     assert "--no-index" in lines("none")

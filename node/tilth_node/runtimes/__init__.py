@@ -34,6 +34,7 @@ __all__ = [
     "NodeFault",
     "Reason",
     "Runtime",
+    "Shipped",
     "StepResult",
     "StepSpec",
     "Usage",
@@ -65,6 +66,16 @@ class EnvironmentMissing(TilthError):
 
 
 @dataclass(frozen=True, slots=True)
+class Shipped:
+    """An image of an environment that an organization offers as a file."""
+
+    organization: str
+    image: str  # its id: 64 hexadecimal digits
+    file: str  # digest of the file
+    size: int  # of it, in bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """What code needs to run, from the row that `Step.environment` names; "" is the node's own."""
 
@@ -73,6 +84,7 @@ class Environment:
     base: str = ""  # an image; "" is what the operator offers
     lock: bytes = b""  # a requirements file with hashes
     files: Mapping[str, bytes] = field(default_factory=dict)  # a Dockerfile and its context
+    images: tuple[Shipped, ...] = ()  # that organizations offer
 
 
 @dataclass(frozen=True, slots=True)

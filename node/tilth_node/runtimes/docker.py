@@ -37,6 +37,7 @@ from tilth_node.runtimes import (
     parcels,
     verdict,
 )
+from tilth_node.runtimes.building import BuildSettings
 from tilth_node.runtimes.engine import Engine, EngineFault
 from tilth_node.runtimes.enginefacts import weaknesses
 from tilth_node.runtimes.hardening import (
@@ -47,7 +48,7 @@ from tilth_node.runtimes.hardening import (
     Volume,
     host_config,
 )
-from tilth_node.runtimes.images import BuildSettings, Images
+from tilth_node.runtimes.images import Fetch, Images
 from tilth_node.runtimes.room import check_room
 from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, check_sealed, remove
 
@@ -76,16 +77,23 @@ class Docker:
     name = "docker"
 
     def __init__(
-        self, node: str, settings: EngineSettings, folder: Path, *, keep: bool = True
+        self,
+        node: str,
+        settings: EngineSettings,
+        folder: Path,
+        *,
+        keep: bool = True,
+        fetch: Fetch | None = None,
     ) -> None:
-        """`folder` remembers images; `keep`: shared volumes stay for the next life."""
+        """`folder` remembers images, `fetch` brings those that others offer; `keep`: shared
+        volumes stay for the next life."""
         folder.mkdir(parents=True, exist_ok=True)
         self._keep = keep
         self.grade = "A"
         self._node = node
         self._settings = settings
         self._engine = Engine(settings.address)
-        self._images = Images(self._engine, settings.build, folder / "images.json")
+        self._images = Images(self._engine, settings.build, folder, fetch)
         self._volumes = Volumes(self._engine, node)
         self._running: set[str] = set()
         self._canceled: set[str] = set()

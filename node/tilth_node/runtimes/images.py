@@ -1,59 +1,58 @@
-"""Environments as images: built once per digest, then named by the image's own id.
+"""Environments as images: which image runs, and how it gets onto this node's engine.
 
 Invariants
-- What runs is an image id, never a name: what was built for an environment is written down
+- What runs is an image id, never a name. What the operator approved (`approved`) runs, and nothing
+  in its place. Else what was first built or taken for an environment is written down
   (`images.json`), and another image under the same name is refused.
-- A build has no network unless the operator said so, and pulls nothing; wheels may lie in a folder
-  of the operator's.
-- An environment that cannot be had is the asker's trouble (`EnvironmentMissing`, with the build's
-  log); a base image that the operator has not made is this machine's (`NodeFault`).
+- An image that another organization offers is taken when the operator approved its id, or named
+  that organization (`images_from`) and no image was had before. Every byte of it is checked
+  against its id before the engine sees it.
+- An environment that cannot be had is the asker's trouble (`EnvironmentMissing`); what this machine
+  lacks (an engine, room, an approved image that is not here) is its own (`NodeFault`).
+
+Left to others: building (`building`), the file that travels (`imagefile`).
 """
 
 import asyncio
-import io
 import json
-import re
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tilth_ledger.canonical import dumps
+from tilth_ledger.errors import InvalidInput
 from tilth_node.folder import write_file
-from tilth_node.runtimes import Environment, EnvironmentMissing, dockerfile
+from tilth_node.runtimes import Environment, EnvironmentMissing, Shipped, approved, imagefile
 from tilth_node.runtimes.boundedlog import BoundedLog
+from tilth_node.runtimes.building import BuildSettings, build, follow, full, inspect, tag_of
 from tilth_node.runtimes.engine import Engine, EngineFault
+from tilth_node.runtimes.imagefile import ImageFacts
+from tilth_node.runtimes.room import check_room
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-LABEL: Final = "org.tilth.environment"
 OWN: Final = Environment("own", ("h5py", "numpy"))  # of steps that name no environment
-_LOG_BYTES: Final = 1 << 18
-_LAST_WORDS: Final = 300
-_BUILD_MEMORY: Final = 4 << 30  # of a build's processes together
-_MODE: Final = 0o755  # of files beside a Dockerfile: it may run any of them
-_COLOURS: Final = re.compile("\x1b\\[[0-9;]*m")
+RECORD: Final = "images.json"
+_LOG_BYTES: Final = 1 << 12
 
-
-@dataclass(frozen=True, slots=True)
-class BuildSettings:
-    """What the operator allows."""
-
-    base: str = "tilth-task"
-    network: str = "none"  # of a build: none, default or host
-    wheels: Path | None = None
+# An image's file while it is needed: fetched and kept by whoever made the runtime.
+Fetch = Callable[[Shipped], AbstractAsyncContextManager[Path]]
 
 
 class Images:
-    """The images of environments on one engine; `record` is the file that remembers them."""
+    """The images of environments on one engine; `folder` holds what remembers them."""
 
-    def __init__(self, engine: Engine, settings: BuildSettings, record: Path) -> None:
+    def __init__(
+        self, engine: Engine, settings: BuildSettings, folder: Path, fetch: Fetch | None = None
+    ) -> None:
         self._engine = engine
         self._settings = settings
-        self._record = record
+        self._record, self._approved = folder / RECORD, folder / approved.FILE
+        self._fetch = fetch
         self._known: dict[str, str] = {}
         self._lock = asyncio.Lock()
 
@@ -61,185 +60,167 @@ class Images:
         """The id of the environment's image. Raises EnvironmentMissing or NodeFault."""
         environment = environment if environment.digest else OWN
         async with self._lock:
-            if environment.digest not in self._known:
-                image = await self._engine.run(partial(self._find_or_build, environment))
-                self._known[environment.digest] = image
-        return self._known[environment.digest]
+            word = approved.load(self._approved).get(environment.digest, "")
+            known = self._known.get(environment.digest)
+            if known is None or (word and known != f"sha256:{word}"):
+                known = await self._have(environment, word)
+                self._known[environment.digest] = known
+        return known
 
     def forget(self) -> None:
         """The engine may have changed: look again."""
         self._known.clear()
 
-    def _find_or_build(self, environment: Environment, api: "APIClient") -> str:
-        recorded = self._recorded()
-        agreed = recorded.get(environment.digest)
-        if agreed and _inspect(api, agreed):
-            return agreed
-        tag = f"tilth-environment:{environment.digest[:32]}"
-        found = _inspect(api, tag)
-        if found is None:
-            found = self._build(environment, tag, api)
-        elif agreed and found["Id"] != agreed:
-            raise EnvironmentMissing(
-                "the image of an environment is not the one that was built for it",
-                found=found["Id"],
-                expected=agreed,
-                remedy=f"docker image rm {tag}, so that it is built again; or remove its line "
-                f"from {self._record} if the change is wanted",
-            )
-        image = str(found["Id"])
-        write_file(self._record, dumps(recorded | {environment.digest: image}))
+    async def _have(self, environment: Environment, word: str) -> str:
+        """Find, take or build it, and write down which one it is."""
+        agreed = f"sha256:{word}" if word else recorded(self._record).get(environment.digest, "")
+        image = await self._engine.run(partial(_find, agreed, environment.digest))
+        if image is None or (agreed and image != agreed):
+            offered = choose(environment, agreed, self._settings.images_from)
+            if offered and self._fetch:
+                image = await self._take(environment, offered, self._fetch)
+            elif image is not None:
+                raise _changed(environment, image, agreed, self._record, by_operator=bool(word))
+            elif word:
+                raise _not_here(environment, agreed)
+            else:
+                image = await self._engine.run(partial(build, environment, self._settings))
+        if not word:
+            write_file(self._record, dumps(recorded(self._record) | {environment.digest: image}))
         return image
 
-    def _recorded(self) -> dict[str, str]:
-        try:
-            recorded: dict[str, str] = json.loads(self._record.read_bytes())
-        except FileNotFoundError:
-            return {}
-        return recorded
-
-    def _build(self, environment: Environment, tag: str, api: "APIClient") -> dict[str, Any]:
-        base = self._base(environment, api)
-        own = _own_dockerfile(environment)
-        network = self._settings.network
-        if own:
-            for each in dockerfile.images(own, base, network=network != "none"):
-                _check_base(each, _inspect(api, each), own=each == self._settings.base)
-        log = BoundedLog(_LOG_BYTES)
-        events = api.build(
-            fileobj=io.BytesIO(self._context(environment, base)),
-            custom_context=True,
-            tag=tag,
-            labels={LABEL: environment.digest},
-            network_mode=network,
-            buildargs={dockerfile.BASE: base} if own and dockerfile.takes_base(own) else None,
-            container_limits={"memory": _BUILD_MEMORY, "memswap": _BUILD_MEMORY},
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-        if problem := _follow(events, log):
-            raise _cannot_build(environment, problem, self._settings, log.text())
-        built = _inspect(api, tag)
-        if built is None:
-            raise EngineFault("an image is gone right after it was built", found=tag)
-        return built
-
-    def _base(self, environment: Environment, api: "APIClient") -> str:
-        """The base image: its id where an environment names one by digest, else its name."""
-        base = environment.base or self._settings.base
-        if not dockerfile.IMAGE.fullmatch(base):
-            raise EnvironmentMissing(
-                "an environment's base is no name of an image",
-                found=base[:80],
-                expected="NAME, NAME:TAG or NAME@sha256:DIGEST",
-                remedy="register the environment again with another base",
-            )
-        own = _own_dockerfile(environment)
-        if own and not dockerfile.takes_base(own):
-            return base  # it starts from what it names itself
-        name, at, _ = base.partition("@")
-        found = _inspect(api, base) or (_inspect(api, name) if at else None)
-        _check_base(base, found, own=not environment.base)
-        return str(found["Id"]) if at and found else base
-
-    def _context(self, environment: Environment, base: str) -> bytes:
-        """The build context: the environment's own files, or our Dockerfile and requirements;
-        beside them the operator's wheels."""
-        wheels = sorted(self._settings.wheels.glob("*.whl")) if self._settings.wheels else []
-        files = dict(environment.files)
-        if not _own_dockerfile(environment):
-            text = _dockerfile(environment, base, bool(wheels), self._settings.network)
-            stated = "\n".join(environment.requirements).encode()
-            files |= {"Dockerfile": text, "requirements.txt": environment.lock or stated}
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, content in sorted(files.items()):
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(content), _MODE
-                archive.addfile(info, io.BytesIO(content))
-            for wheel in wheels:
-                archive.add(wheel, f"wheels/{wheel.name}")
-        return packed.getvalue()
+    async def _take(self, environment: Environment, offered: Shipped, fetch: Fetch) -> str:
+        async with fetch(offered) as path:
+            try:
+                take = partial(load, path, offered.image, environment.digest)
+                return (await self._engine.run(take)).id
+            except InvalidInput as error:
+                raise EnvironmentMissing(
+                    f"the image that {offered.organization} offers is not what it states: {error}",
+                    found=f"file {offered.file}",
+                    expected=offered.image,
+                    remedy=f"{offered.organization} withdraws the statement and makes another",
+                ) from error
 
 
-def _own_dockerfile(environment: Environment) -> str:
-    return environment.files.get("Dockerfile", b"").decode(errors="replace")
+def choose(environment: Environment, agreed: str, images_from: tuple[str, ...]) -> Shipped | None:
+    """The offered image to take: the agreed one from anybody, as it is checked; without one, that
+    of the first organization that the operator named."""
+    if agreed:
+        return next((each for each in environment.images if f"sha256:{each.image}" == agreed), None)
+    named = [each for each in environment.images if each.organization in images_from]
+    return min(named, key=lambda each: images_from.index(each.organization), default=None)
 
 
-def _dockerfile(environment: Environment, base: str, wheels: bool, network: str) -> bytes:
-    options = ["--no-cache-dir", "--disable-pip-version-check"]
-    options += ["--no-index"] if network == "none" else []
-    options += ["--find-links=/wheels"] if wheels else []
-    options += ["--require-hashes"] if environment.lock else []
-    lines = [
-        f"FROM {base}",
-        "USER 0:0",
-        *(["COPY wheels /wheels"] if wheels else []),
-        "COPY requirements.txt /requirements.txt",
-        f"RUN python -m pip install {' '.join(options)} -r /requirements.txt",
-        "USER 65534:65534",
-    ]
-    return "\n".join(lines).encode()
-
-
-def _inspect(api: "APIClient", name: str) -> dict[str, Any] | None:
-    from docker.errors import NotFound
-
+def recorded(record: Path) -> dict[str, str]:
+    """Environment digest -> id of the image that was built or taken for it."""
     try:
-        found: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call]
-    except NotFound:
-        return None
+        found: dict[str, str] = json.loads(record.read_bytes())
+    except FileNotFoundError:
+        return {}
     return found
 
 
-def _check_base(base: str, found: dict[str, Any] | None, *, own: bool) -> None:
-    """The base is here, and is the one that its name's digest says."""
-    name, _, digest = base.partition("@")
+def load(path: Path, image: str, environment: str, api: "APIClient") -> ImageFacts:
+    """Check an image file and hand it to the engine; `image` "" takes whichever it is.
+
+    Raises InvalidInput when it is another one, EngineFault when the engine cannot take it."""
+    with path.open("rb") as file:
+        facts = imagefile.read(file)
+        _check_wanted(facts, image, environment)
+        file.seek(0)
+        log = BoundedLog(_LOG_BYTES)
+        events = api.load_image(file)  # type: ignore[no-untyped-call]
+        if problem := follow(events, log):
+            raise full(problem) if "no space left" in problem else _not_taken(facts, problem)
+    found = inspect(api, facts.id)
+    layers = [f"sha256:{layer}" for layer in facts.layers]
+    if found is None or found["Id"] != facts.id or found["RootFS"].get("Layers") != layers:
+        raise _not_taken(facts, str(found and found["Id"]))
+    name, _, tag = tag_of(facts.environment or environment).partition(":")
+    api.tag(facts.id, name, tag, force=True)
+    return facts
+
+
+def save(image: str, target: Path, api: "APIClient") -> ImageFacts:
+    """Write an engine's image as an image file, whole or not at all. Raises NodeFault."""
+    found = inspect(api, image)
     if found is None:
-        kind = EngineFault if own else EnvironmentMissing
-        raise kind(
-            "the base image of an environment is not on this engine",
-            found="no such image",
-            expected=base,
-            remedy=f"docker pull {base}, or docker load it from a file; a node never pulls",
+        raise EngineFault("an image is not on this engine", found="no such image", expected=image)
+    # Twice: as the engine saves it, and in the one form.
+    check_room(target.parent, 2 * int(found["Size"]))
+    draft = target.with_name(f"{target.name}.new")
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".saved-") as saved:
+        for piece in api.get_image(found["Id"]):
+            saved.write(piece)
+        saved.flush()
+        try:
+            with draft.open("wb") as file:
+                facts = imagefile.write(Path(saved.name), file)
+            # A crash here leaves a `.new` file that the next export of the same name replaces.
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    return facts
+
+
+def _find(agreed: str, environment: str, api: "APIClient") -> str | None:
+    """The agreed image if it is here, else what carries the environment's name, or None."""
+    if agreed and inspect(api, agreed):
+        return agreed
+    found = inspect(api, tag_of(environment))
+    return None if found is None else str(found["Id"])
+
+
+def _check_wanted(facts: ImageFacts, image: str, environment: str) -> None:
+    if image and facts.image != image:
+        raise InvalidInput(
+            "this is another image than was agreed on", found=facts.image, expected=image
         )
-    known = [found["Id"], *(each.partition("@")[2] for each in found.get("RepoDigests") or ())]
-    if digest and digest not in known:
-        raise EnvironmentMissing(
-            "the base image is another one than the environment names",
-            found=", ".join(known),
-            expected=digest,
-            remedy=f"docker pull {name}@{digest}",
+    if facts.environment and environment and facts.environment != environment:
+        raise InvalidInput(
+            "this is the image of another environment",
+            found=facts.environment,
+            expected=environment,
         )
 
 
-def _follow(events: Iterator[dict[str, Any]], log: BoundedLog) -> str:
-    """Read a build to its end; what went wrong, or nothing."""
-    problem = ""
-    for event in events:
-        log.add(_COLOURS.sub("", str(event.get("stream", ""))).encode())
-        problem = str(event.get("error", "")) or problem
-    return problem
+def _not_taken(facts: ImageFacts, problem: str) -> EngineFault:
+    return EngineFault(
+        "the engine did not take an image as it is",
+        found=problem,
+        expected=facts.id,
+        remedy="an engine that names images by their configuration, such as Docker with its "
+        "classic image store",
+    )
 
 
-def _cannot_build(
-    environment: Environment, problem: str, settings: BuildSettings, log: bytes
-) -> Exception:
-    if "no space left on device" in problem or b"No space left on device" in log:
-        return EngineFault(
-            "the engine's disk is full: an environment cannot be built",
-            found=problem,
-            remedy="docker system df shows what fills it; docker image prune frees old images",
+def _changed(
+    environment: Environment, found: str, agreed: str, record: Path, *, by_operator: bool
+) -> EnvironmentMissing:
+    tag = tag_of(environment.digest)
+    if by_operator:
+        return EnvironmentMissing(
+            "the image of an environment is not the one that this node's operator approved",
+            found=found,
+            expected=agreed,
+            remedy="tilth node image import brings the approved one; tilth node image approve "
+            "takes another, after a look at it",
         )
-    offline = settings.network == "none"
     return EnvironmentMissing(
-        "the image of an environment cannot be built" + (" without network" if offline else ""),
-        found=log.decode(errors="replace").strip()[-_LAST_WORDS:] or problem,
-        expected=", ".join(environment.requirements) or "what its Dockerfile asks for",
-        remedy="put the wheels into the folder engine.wheels of node.toml, use a base image that "
-        'has them, or let builds use the network: engine.build_network = "default"'
-        if offline
-        else "see the log of the build",
-        log=log,
+        "the image of an environment is not the one that was built for it",
+        found=found,
+        expected=agreed,
+        remedy=f"docker image rm {tag}, so that it is built again; or remove its line "
+        f"from {record} if the change is wanted",
+    )
+
+
+def _not_here(environment: Environment, agreed: str) -> EngineFault:
+    return EngineFault(
+        "the image that was approved for an environment is not on this engine",
+        found="no such image, and no organization offers it",
+        expected=agreed,
+        remedy="tilth node image import FOLDER FILE; or tilth node image forget FOLDER "
+        f"{environment.digest}, so that it is built again",
     )

@@ -6,12 +6,14 @@ environment impossible, which is said before anything runs.
 
 from tilth_ledger import archive
 from tilth_ledger.rows import Row
-from tilth_node.runtimes import Environment, EnvironmentMissing
+from tilth_node.runtimes import Environment, EnvironmentMissing, Shipped
 from tilth_node.storage.vault import Vault
 
 
-def environment_of(row: Row, vault: Vault) -> Environment:
-    """What the row asks for. Raises EnvironmentMissing when a file of it is not on this node."""
+def environment_of(row: Row, vault: Vault, images: tuple[Shipped, ...] = ()) -> Environment:
+    """What the row asks for, and the images of it that are offered.
+
+    Raises EnvironmentMissing when a file of it is not on this node."""
     spec = row["spec"]
     dockerfile, lock = spec.get("dockerfile"), spec.get("lock")
     files = archive.read(_load(vault, dockerfile, "Dockerfile")) if dockerfile else ()
@@ -21,6 +23,7 @@ def environment_of(row: Row, vault: Vault) -> Environment:
         base=spec.get("base", ""),
         lock=_load(vault, lock, "lock") if lock else b"",
         files={file.path: file.data for file in files},
+        images=images,
     )
 
 

@@ -36,6 +36,7 @@ from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.features import Features
 from tilth_node.worker.holders import wanted
+from tilth_node.worker.images import offered
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
 from tilth_node.worker.staging import report_of
@@ -105,7 +106,9 @@ class Execution:
 
     def _environment_of(self, key: str) -> Environment:
         row = self._site.rows.get(f"environment/{key}") if key else None
-        return Environment() if row is None else environment_of(row, self._site.vault)
+        if row is None:
+            return Environment()
+        return environment_of(row, self._site.vault, offered(self._site.rows, row["digest"]))
 
     async def _fetch(self, digest: str) -> None:
         async def fetch() -> None:

@@ -2,6 +2,7 @@
 
 - A model lies at its worker, or with who imported it; then at the workers whose tasks took it as
   input.
+- The file of an image lies with who states it.
 - What a task wrote besides lies at its worker.
 - Archives lie at their owner and, being small, at every node with the right.
 """
@@ -22,6 +23,8 @@ def wanted(rows: Rows, digest: str, max_bytes: int) -> Wanted:
         if what == "model":
             model = model_row(rows, asset, row)
             size = size if model is None else model["size"]
+        elif what == "image":
+            size = (rows.get(f"image/{asset}") or {"file": {"size": size}})["file"]["size"]
         holders |= dict.fromkeys(_holders(rows, what, asset, row))
     return Wanted(digest, tuple(holders), max_bytes, size)
 
@@ -50,6 +53,8 @@ def _holders(rows: Rows, what: str, asset: str, row: Row) -> Iterator[str]:
                 yield str(child["worker"])
     elif what in OF_TASKS:
         yield str((rows.get(f"task/{asset}") or {}).get("worker", owner))
+    elif what == "image":
+        yield owner
     else:
         yield owner
         for key, _ in rows.scan("organization/"):

@@ -18,41 +18,44 @@ from tilth_ledger.errors import Unavailable
 from tilth_node.config import Config
 from tilth_node.logs import logger
 from tilth_node.runtimes import Runtime, selftest
+from tilth_node.runtimes.building import BuildSettings
 from tilth_node.runtimes.docker import Docker, EngineSettings
 from tilth_node.runtimes.engine import has_image
-from tilth_node.runtimes.images import BuildSettings
+from tilth_node.runtimes.images import Fetch
 from tilth_node.runtimes.process import EVERYTHING, Processes
 from tilth_node.runtimes.sandbox import Sandbox
 
 NO_ISOLATION = "D"
 
 
-def open_runtime(config: Config, *, passing: bool = False) -> Runtime:
+def open_runtime(config: Config, *, passing: bool = False, fetch: Fetch | None = None) -> Runtime:
     """The runtime that node.toml names; `auto` is an engine that is ready, else the sandbox.
 
-    `passing`: for a look beside a running node, whose containers it must not touch."""
+    `fetch` brings images that other organizations offer; `passing`: for a look
+    beside a running node, whose containers it must not touch."""
     match config.runtime:
         case "process":
             return Processes(EVERYTHING if config.allow_unisolated else frozenset())
         case "docker":
-            return _docker(config, passing=passing)
+            return _docker(config, passing=passing, fetch=fetch)
         case "auto" if has_image(config.engine_address, config.engine_base):
-            return _docker(config, passing=passing)
+            return _docker(config, passing=passing, fetch=fetch)
         case _:
             return Sandbox()
 
 
-def _docker(config: Config, *, passing: bool) -> Docker:
+def _docker(config: Config, *, passing: bool, fetch: Fetch | None) -> Docker:
     genesis = config.folder / "genesis.json"
     net = sha256_hex(genesis.read_bytes())[:8] if genesis.exists() else "alone"
     name = f"tilth-{config.organization}-{net}"
     wheels = Path(config.engine_wheels) if config.engine_wheels else None
-    build = BuildSettings(config.engine_base, config.engine_build_network, wheels)
+    network, images_from = config.engine_build_network, config.engine_images_from
+    build = BuildSettings(config.engine_base, network, wheels, images_from)
     cpus = max(1.0, (os.cpu_count() or 1) / config.slots)
     settings = EngineSettings(config.engine_address, build, cpus)
     if passing:
         name = f"{name}-{secrets.token_hex(4)}"
-    return Docker(name, settings, config.folder / "engine", keep=not passing)
+    return Docker(name, settings, config.folder / "engine", keep=not passing, fetch=fetch)
 
 
 async def prove(runtime: Runtime, *, allow_unisolated: bool) -> None:

@@ -24,6 +24,7 @@ from tilth_node.storage.sets import Sets
 from tilth_node.storage.vault import Vault
 from tilth_node.worker.blobs import Blobs
 from tilth_node.worker.data import Importer
+from tilth_node.worker.images import ImageFiles
 from tilth_node.worker.isolation import open_runtime, prove
 from tilth_node.worker.replicas import Replicas
 from tilth_node.worker.residue import Residue
@@ -59,7 +60,8 @@ class WorkerPart:
             home / "code",
             node.rows,
         )
-        runtime = open_runtime(node.config)
+        files = ImageFiles(node.organization, node.rows, self._vault, self._blobs)
+        runtime = open_runtime(node.config, fetch=files)
         site = Site(
             organization=node.organization,
             net=node.genesis.net,

@@ -2,7 +2,8 @@
 
 Invariants
 - Archives, descriptions and reports of up to 16 MiB are fetched as soon as the entry that names
-  them is final and this node may have them. Models, logs and predictions stay where they are.
+  them is final and this node may have them. Models, logs, predictions and
+  images stay where they are.
 - Work on tasks goes first: at most a few fetches at a time, and what cannot be had now is tried
   when this node hears of it again or starts again.
 """
@@ -20,7 +21,7 @@ from tilth_node.worker.holders import wanted
 from tilth_node.worker.patience import wait
 
 SMALL_BYTES = 16 << 20
-STAYS = ("model", "log", "predictions")
+STAYS = ("model", "log", "predictions", "image")
 AT_A_TIME = 2
 TRIES = 6
 FIRST_PAUSE_SECONDS = 0.5
