@@ -24,8 +24,8 @@ from typing import Any
 from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.transport import Receipt, Transport
 
-CALLS = 3  # under way at once: one is answered while another is decided and a third arrives
-CALL_ENTRIES = 128
+CALLS = 2  # under way at once: one is decided while the other is answered or on its way
+CALL_ENTRIES = 256
 CALL_BYTES = 1 << 20
 ENTRIES = 16  # under way at once before operations begin to share one
 ENTRY_OPERATIONS = 50

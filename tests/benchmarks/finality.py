@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-BAR_MS = 10
+BAR_MS = 4
+BAR_P99_MS = 15
 WARM_UP = 50
 ENTRIES = 500
 
@@ -68,10 +69,13 @@ def main():
         "against": f"three syncs of this disk, {floor:.2f} ms",
         "ratio": round(p50 / floor, 1),
     }
+    p99 = percentile(three, 0.99)
     yield {
         "figure": "finality: the same, p99",
-        "value": round(percentile(three, 0.99), 2),
+        "value": round(p99, 2),
         "unit": "ms",
+        "bar": BAR_P99_MS,
+        "holds": p99 <= BAR_P99_MS,
     }
     alone = statistics.median(one)
     yield {
