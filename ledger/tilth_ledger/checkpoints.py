@@ -39,6 +39,12 @@ from tilth_ledger.notes import (
 MAX_TIME = 2**63 - 1  # seconds since 1970
 MAX_SIZE = 2**63 - 1
 TIME_BYTES = 8
+# Bytes of a line's signature after the key id, by type.
+SIGNATURE_LENGTHS = {
+    ED25519: SIGNATURE_BYTES,
+    COSIGNATURE: TIME_BYTES + SIGNATURE_BYTES,
+    MLDSA_COSIGNATURE: TIME_BYTES + MLDSA_SIGNATURE_BYTES,
+}
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 _LABEL = b"subtree/v1\n\0"

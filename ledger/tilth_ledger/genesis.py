@@ -19,6 +19,7 @@ from typing import Any
 from tilth_ledger import canonical
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey, unhex
+from tilth_ledger.mldsa import MLDSA_SIGNATURE_BYTES, MlDsaKey, MlDsaSigningKey
 
 FORMAT = "tilth-genesis-1"
 MEMBER_FORMAT = "tilth-member-1"
@@ -28,6 +29,7 @@ MAX_ORGANIZATIONS = 10_000
 MAX_GENESIS_BYTES = 64 << 20
 MAX_MEMBER_FILE_BYTES = 1 << 16
 PUBLICATIONS = ("organizations", "public")
+MLDSA = "cosign_mldsa"
 
 _MEMBER_TAG = b"tilth/member/1\0"
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -66,6 +68,7 @@ class Organization:
     tls_authority: str
     peer_address: str | None = None
     client_address: str | None = None
+    cosign_mldsa: MlDsaKey | None = None  # cosigns what audits read in ten years
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form, as in genesis."""
@@ -77,7 +80,11 @@ class Organization:
             "keys": {name: getattr(self.keys, name).hex for name in KEY_NAMES},
             "tls_authority": self.tls_authority,
         }
-        optional = {"peer_address": self.peer_address, "client_address": self.client_address}
+        optional = {
+            "peer_address": self.peer_address,
+            "client_address": self.client_address,
+            MLDSA: self.cosign_mldsa.hex if self.cosign_mldsa else None,
+        }
         return value | {name: text for name, text in optional.items() if text is not None}
 
     @staticmethod
@@ -226,7 +233,8 @@ _GENESIS_FIELDS = frozenset(
     )
 )
 _PARTY_FIELDS = frozenset(("organization", "name", "votes", "aggregates", "keys", "tls_authority"))
-_PARTY_OPTIONAL = frozenset(("peer_address", "client_address"))
+_ADDRESSES = ("peer_address", "client_address")
+_PARTY_OPTIONAL = frozenset((*_ADDRESSES, MLDSA))
 
 
 def member_file(
@@ -238,15 +246,25 @@ def member_file(
     aggregates: bool = False,
     peer_address: str | None = None,
     client_address: str | None = None,
+    mldsa: MlDsaSigningKey | None = None,
 ) -> bytes:
     """The public file that a site hands over: who it is, signed by each of its keys."""
-    public = MemberKeys(**{key: keys[key].public for key in KEY_NAMES})
     party = Organization(
-        organization, name, False, aggregates, public, tls_authority, peer_address, client_address
+        organization,
+        name,
+        False,
+        aggregates,
+        MemberKeys(**{key: keys[key].public for key in KEY_NAMES}),
+        tls_authority,
+        peer_address,
+        client_address,
+        mldsa.public if mldsa else None,
     ).as_dict()
     del party["votes"]  # whoever writes the genesis decides that
     signed = _MEMBER_TAG + canonical.dumps(party)
     signatures = {key: keys[key].sign(signed).hex() for key in KEY_NAMES}
+    if mldsa is not None:
+        signatures[MLDSA] = mldsa.sign(signed).hex()
     data = canonical.dumps({"format": MEMBER_FORMAT, "member": party, "signatures": signatures})
     parse_member_file(data)
     return data
@@ -262,11 +280,15 @@ def parse_member_file(data: bytes) -> Organization:
     _expect(value["format"] == MEMBER_FORMAT, "member file format", value["format"], MEMBER_FORMAT)
     party = _object(value["member"], "member", _PARTY_FIELDS - {"votes"}, _PARTY_OPTIONAL)
     member = _organization(party | {"votes": False}, votes=False)
-    signatures = _object(value["signatures"], "member's signatures", frozenset(KEY_NAMES))
+    names = frozenset(KEY_NAMES) | ({MLDSA} if member.cosign_mldsa else set())
+    signatures = _object(value["signatures"], "member's signatures", names)
     signed = _MEMBER_TAG + canonical.dumps(party)
     for name in KEY_NAMES:
         signature = unhex(signatures[name], SIGNATURE_BYTES, f"signature of the {name} key")
         getattr(member.keys, name).verify(signature, signed)
+    if member.cosign_mldsa is not None:
+        signature = unhex(signatures[MLDSA], MLDSA_SIGNATURE_BYTES, "signature of the ML-DSA key")
+        member.cosign_mldsa.verify(signature, signed)
     _expect_distinct([getattr(member.keys, name).hex for name in KEY_NAMES], "key")
     return member
 
@@ -292,11 +314,8 @@ def _organization(value: object, *, votes: bool) -> Organization:
         aggregates=party["aggregates"],
         keys=MemberKeys(**{name: PublicKey.from_hex(keys[name]) for name in KEY_NAMES}),
         tls_authority=_matching(party["tls_authority"], _PEM, "tls_authority"),
-        **{
-            name: _matching(party[name], _ADDRESS, name)
-            for name in _PARTY_OPTIONAL
-            if name in party
-        },
+        **{name: _matching(party[name], _ADDRESS, name) for name in _ADDRESSES if name in party},
+        cosign_mldsa=MlDsaKey.from_hex(party[MLDSA]) if MLDSA in party else None,
     )
 
 
@@ -318,6 +337,7 @@ def _check_distinct(genesis: Genesis) -> None:
     _expect_distinct(
         [getattr(party.keys, name).hex for party in everyone for name in KEY_NAMES], "key"
     )
+    _expect_distinct([party.cosign_mldsa.hex for party in everyone if party.cosign_mldsa], "key")
 
 
 def _expect_distinct(names: Sequence[str], what: str) -> None:

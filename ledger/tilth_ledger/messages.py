@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Vote
+from tilth_ledger.checkpoints import SIGNATURE_LENGTHS
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.leaf import MAX_LEAF_BYTES
@@ -29,9 +30,12 @@ MAX_VOTES = 1_024
 MAX_CERTIFICATES = 1_024
 MAX_CHAIN_BLOCKS = 1_024
 MAX_EVIDENCE = 64
+MAX_SIGNATURES = 1_024  # on one head
 
 # epoch, view, unproven, finalized view, height, size, root, asks, count of votes
 _STATUS = struct.Struct(">QQQQQQ32sBB")
+_HEAD = struct.Struct(">BQQ32s")
+_SIGNED = struct.Struct(">HB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,52 @@ class Accusation:
         return Accusation(tuple(_evidence(reader) for _ in range(count)))
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """One signature on a head: the member's place in the epoch, the type and the bytes as in a
+    note's line (tilth_ledger.notes, tilth_ledger.checkpoints)."""
+
+    member: int
+    type: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cosignatures:
+    """Signatures of any members on the tree of `size` leaves; `asks` wants those that you hold.
+
+    Layout: asks u8, epoch u64, size u64, root, count u16, then member u16, type u8 and as many
+    bytes as the type has for each. Not for the replica: nothing is decided by it.
+    """
+
+    asks: bool
+    epoch: int
+    size: int
+    root: bytes
+    signatures: tuple[Signed, ...]
+
+    def encode(self) -> bytes:
+        head = _HEAD.pack(self.asks, self.epoch, self.size, self.root)
+        parts = (_SIGNED.pack(x.member, x.type) + x.signature for x in self.signatures)
+        return b"".join((b"\x0a", head, _count(2, self.signatures), *parts))
+
+    @staticmethod
+    def read(reader: Reader) -> Cosignatures:
+        asks, epoch, size, root = reader.unpack(_HEAD)
+        if asks > 1:
+            raise InvalidInput("cosignatures' asks is neither 0 nor 1", found=asks)
+        count = _number(reader, 2, MAX_SIGNATURES)
+        signed = tuple(Cosignatures._signed(reader) for _ in range(count))
+        return Cosignatures(bool(asks), epoch, size, root, signed)
+
+    @staticmethod
+    def _signed(reader: Reader) -> Signed:
+        member, kind = reader.unpack(_SIGNED)
+        if kind not in SIGNATURE_LENGTHS:
+            raise InvalidInput("cosignature of an unknown type", found=kind)
+        return Signed(member, kind, reader.take(SIGNATURE_LENGTHS[kind]))
+
+
 Message = (
     Gossip
     | Proposal
@@ -226,6 +276,7 @@ Message = (
     | FetchChain
     | Chain
     | Accusation
+    | Cosignatures
 )
 
 _READERS: dict[int, Callable[[Reader], Message]] = {
@@ -239,6 +290,7 @@ _READERS: dict[int, Callable[[Reader], Message]] = {
     8: FetchChain.read,
     9: Chain.read,
     11: Accusation.read,
+    10: Cosignatures.read,
 }
 
 

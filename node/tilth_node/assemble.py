@@ -9,7 +9,9 @@ from typing import Any
 
 from tilth_ledger import bundle
 from tilth_ledger.blocks import Block
+from tilth_ledger.cosigning import CosignKeys
 from tilth_ledger.dry_run import check_operations
+from tilth_ledger.epochs import Membership
 from tilth_ledger.errors import Fatal, InvalidInput, TilthError
 from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
@@ -18,6 +20,7 @@ from tilth_ledger.replica import Replica, Restored
 from tilth_node import founding, keystore
 from tilth_node.clock import Clock
 from tilth_node.config import Config
+from tilth_node.cosigning import Cosigning
 from tilth_node.feed import Feed
 from tilth_node.folder import Folder
 from tilth_node.node import Node, Part, Port, Ports, Register
@@ -27,6 +30,7 @@ from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
 from tilth_node.rpc.server import CLIENT_OPTIONS, PEER_OPTIONS, Certificates, listen
 from tilth_node.rpc.status import status
+from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.worker import part as worker_part
@@ -52,6 +56,7 @@ def build(config: Config) -> Node:
     replication = Replication(
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
     )
+    cosigning = _cosigning(config, folder, genesis, keys, replication, store, peers, clock)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_peers() -> tuple[Port, str] | None:
@@ -91,10 +96,40 @@ def build(config: Config) -> Node:
         feed=feed,
         peers=peers,
         replication=replication,
+        cosigning=cosigning,
         ports=ports,
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _cosigning(
+    config: Config,
+    folder: Folder,
+    genesis: Genesis,
+    keys: keystore.Keys,
+    replication: Replication,
+    store: LedgerStore,
+    peers: Peers,
+    clock: Clock,
+) -> Cosigning:
+    """Who cosigns what replication makes final, connected to it."""
+    first = Membership.of_genesis(genesis)
+    cosigning = Cosigning(
+        genesis,
+        config.organization,
+        CosignKeys(keys.log, keys.cosign, keys.mldsa),
+        lambda epoch: first if epoch == first.number else None,
+        store,
+        CosignatureStore(folder.cosignatures),
+        peers,
+        clock,
+    )
+    cosigning.on_alarm = replication.raise_alarm
+    replication.on_final = lambda final: cosigning.final([each.block.header for each in final])
+    replication.on_cosignatures = cosigning.received
+    replication.on_link = cosigning.connected
+    return cosigning
 
 
 def _authorities(genesis: Genesis) -> dict[str, bytes]:

@@ -43,6 +43,10 @@ class Folder:
         return self.path / "ledger.db"
 
     @property
+    def cosignatures(self) -> Path:
+        return self.path / "cosignatures.db"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal"
 

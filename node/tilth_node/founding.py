@@ -128,6 +128,7 @@ def _member_file(folder: Folder, site: Site) -> bytes:
         aggregates=site.aggregates,
         peer_address=site.peer_address or _announced(site.host, site.peer_port),
         client_address=site.client_address or _announced(site.host, site.client_port),
+        mldsa=keys.mldsa,
     )
 
 
@@ -150,7 +151,7 @@ def _settings(path: Path, site: Site) -> Config:
 def _check_listed(genesis: Genesis, mine: Organization) -> None:
     for listed in genesis.everyone():
         if listed.organization == mine.organization:
-            if listed.keys != mine.keys or listed.tls_authority != mine.tls_authority:
+            if _held(listed) != _held(mine):
                 raise InvalidInput(
                     f"the genesis lists {mine.organization} with other keys",
                     expected="the keys in this folder's member.json",
@@ -162,6 +163,10 @@ def _check_listed(genesis: Genesis, mine: Organization) -> None:
         found=", ".join(each.organization for each in genesis.everyone()),
         remedy="hand over this folder's member.json and make the genesis again",
     )
+
+
+def _held(party: Organization) -> tuple[object, ...]:
+    return party.keys, party.cosign_mldsa, party.tls_authority
 
 
 def _check_addresses(parties: Sequence[Organization]) -> None:

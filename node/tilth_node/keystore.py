@@ -1,7 +1,7 @@
 """The keys of a node, in FOLDER/keys: made here once, readable by the owner alone, never sent.
 
-- One member seed gives the vote, cosign and log keys by label; the node's and the admin's keys have
-  seeds of their own, so that the admin's can be taken off the machine.
+- One member seed gives the vote, cosign (Ed25519 and ML-DSA-44) and log keys by label; the node's
+  and the admin's keys have seeds of their own, so that the admin's can be taken off the machine.
 - The TLS authority is a key of another kind: rotating a certificate never touches a vote key.
 - A file that others can read, or that is not a seed, is refused with what to do.
 """
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import MLDSA
 from tilth_ledger.keys import KEY_BYTES, SigningKey
+from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_node.clock import Clock
 from tilth_node.folder import SECRET, write_file
 
@@ -26,6 +28,7 @@ class Keys:
     vote: SigningKey
     cosign: SigningKey
     log: SigningKey
+    mldsa: MlDsaSigningKey
     node: SigningKey
     authority_key: bytes = field(repr=False)  # PEM
     authority: bytes  # PEM
@@ -47,6 +50,7 @@ def load(folder: Path) -> Keys:
         vote=member.derive("vote"),
         cosign=member.derive("cosign"),
         log=member.derive("log"),
+        mldsa=MlDsaSigningKey.from_seed(member.derive_seed(MLDSA)),
         node=_seed(folder / NODE),
         authority_key=_secret(folder / AUTHORITY_KEY),
         authority=_read(folder / AUTHORITY),

@@ -15,6 +15,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_node.clock import Clock
 from tilth_node.config import Config
+from tilth_node.cosigning import Cosigning
 from tilth_node.feed import Changes, Feed
 from tilth_node.folder import Folder
 from tilth_node.replication import Receipt, Replication
@@ -74,6 +75,7 @@ class Node:
     feed: Feed
     peers: Peers
     replication: Replication
+    cosigning: Cosigning
     ports: Ports
     parts: list[Part] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -108,6 +110,7 @@ class Node:
 
     async def start(self) -> None:
         self._run(self.replication.run(), "replication")
+        self._run(self.cosigning.run(), "cosigning")
         peers = self.ports.listen_peers()
         if peers is not None:
             server, self.ports.peer_address = peers
@@ -143,6 +146,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.journal.close()
+        self.cosigning.close()
         self.store.close()
 
     async def _follow_addresses(self) -> None:

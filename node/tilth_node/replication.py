@@ -13,7 +13,7 @@ Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage)
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tilth_ledger.effects import (
@@ -32,7 +32,7 @@ from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Un
 from tilth_ledger.execution import AlreadyRecorded, Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf
-from tilth_ledger.messages import Status, decode_message
+from tilth_ledger.messages import Cosignatures, Status, decode_message
 from tilth_ledger.replica import Replica
 from tilth_node.clock import Clock
 from tilth_node.feed import Feed
@@ -109,6 +109,10 @@ class Replication:
         self._work = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[str, list[tuple[_Submission, int]]] = {}
+        # For who cosigns what became final; called when it is durable.
+        self.on_final: Callable[[Sequence[Finalized]], None] = lambda finalized: None
+        self.on_cosignatures: Callable[[str, Cosignatures], None] = lambda name, message: None
+        self.on_link: Callable[[str], None] = lambda name: None
         peers.on_messages = self._received
         peers.on_up = self._connected
         peers.on_down = self._gone
@@ -201,6 +205,10 @@ class Replication:
             self._alarms.pop("repair", None)  # the others gave back what was lost
         return "; ".join(self._alarms.values())
 
+    def raise_alarm(self, kind: str, message: str) -> None:
+        """Tell the operator something; one message of a kind stands at a time."""
+        self._alarms[kind] = message
+
     # -- events
 
     def _put(self, event: Event) -> None:
@@ -216,11 +224,14 @@ class Replication:
                 raise PeerFault(f"{organization} sent no message", found=str(error)) from error
             if isinstance(message, Status):
                 self.told[organization] = message.size
-            if message is not None:
+            if isinstance(message, Cosignatures):
+                self.on_cosignatures(organization, message)  # decides nothing: no event
+            elif message is not None:
                 self._put(Received(party, message))
 
     def _connected(self, organization: str) -> None:
         self._put(PeerConnected(self._parties[organization]))
+        self.on_link(organization)
 
     def _gone(self, organization: str) -> None:
         self._put(PeerGone(self._parties[organization]))
@@ -278,6 +289,7 @@ class Replication:
                 self._log.error("alarm", kind=alarm.kind, message=alarm.message)
         if effects.finalized:
             self._feed.publish(self._store.size, [each.state.changes for each in effects.finalized])
+            self.on_final(effects.finalized)
 
     def _answer_final(self, final: Finalized) -> None:
         if not self._waiting:

@@ -16,11 +16,13 @@ from tilth_ledger.messages import (
     Body,
     Certificates,
     Chain,
+    Cosignatures,
     FetchBlock,
     FetchChain,
     Gossip,
     Message,
     Proposal,
+    Signed,
     Status,
     Votes,
     decode_message,
@@ -49,6 +51,14 @@ def examples() -> list[Message]:
         Chain((), None),
         Accusation((Evidence.of(stage.vote(2, NULLIFY, 3), votes[2]),)),
         Accusation(()),
+        Cosignatures(False, 0, 0, bytes(32), ()),
+        Cosignatures(
+            True,
+            7,
+            300,
+            bytes(range(32)),
+            (Signed(0, 1, b"l" * 64), Signed(1, 4, b"c" * 72), Signed(1, 6, b"m" * 2428)),
+        ),
     ]
 
 

@@ -221,6 +221,21 @@ class LedgerStore:
             raise Fatal("the ledger's tree has a hole", found=f"no node {level}/{position}")
         return bytes(found[0])
 
+    def nodes(self, level: int, start: int, count: int) -> list[bytes]:
+        """The hashes of consecutive complete subtrees of a level, as many as there are."""
+        found = self._reader.execute(
+            "SELECT hash FROM nodes WHERE level = ? AND position >= ? AND position < ?"
+            " ORDER BY position",
+            (level, start, start + count),
+        )
+        return [bytes(hashed) for (hashed,) in found.fetchall()]
+
+    def header_of_size(self, size: int) -> Header | None:
+        """The header of the block that made the tree this large; None if none ends there."""
+        query = "SELECT header FROM blocks WHERE size = ? ORDER BY height LIMIT 1"
+        found = self._one(query, (size,))
+        return None if found is None else Header.decode(found[0])
+
     def leaves(self, start: int, limit: int) -> list[bytes]:
         """Up to `limit` leaves from an index on, verbatim."""
         found = self._reader.execute(

@@ -1,0 +1,392 @@
+"""Cosigning in a node: it signs heads of the tree after finality, and gathers what others sign.
+
+- Nothing is signed but the tree of a block that is final here, and only after its root was made
+  again from the leaves' bytes as the disk returns them. Bytes that give another root stop the node.
+- A signature is durable before it leaves (F5); sizes grow.
+- A signature that comes is verified before it is stored. One on another root than this ledger's is
+  kept as proof, told to the operator, and never answered with a signature.
+- One timer at most, set while an unsigned tip waits for quiet: an idle ledger is silent.
+
+Leaves to others: which heads (tilth_ledger.cosigning), links (peers), serving (http, bundle).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from tilth_ledger import cosigning, policies
+from tilth_ledger.blocks import Header
+from tilth_ledger.checkpoints import origin_of
+from tilth_ledger.cosigning import CosignKeys, Head, Schedule
+from tilth_ledger.epochs import Membership
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.merkle import Frontier, leaf_hash
+from tilth_ledger.messages import Cosignatures, Signed
+from tilth_ledger.notes import MLDSA_COSIGNATURE
+from tilth_node.clock import Clock
+from tilth_node.errors import StorageFailed
+from tilth_node.logs import logger
+from tilth_node.storage.cosignatures import CosignatureStore, Held
+from tilth_node.storage.ledger_store import LedgerStore
+
+LEAVES_AT_ONCE = 512  # hashed before the loop may do something else
+QUIET_DELTAS = 2  # how long nothing must become final before the tip is signed
+LEAST_QUIET_SECONDS = 0.1
+MAX_EARLY = 256  # messages on heads that are not final here yet, one for each organization
+
+
+class Links(Protocol):
+    """What cosigning needs of the connections (tilth_node.rpc.peers)."""
+
+    @property
+    def links(self) -> Mapping[str, object]:
+        """The connected organizations."""
+
+    def send(self, organization: str, messages: Sequence[bytes]) -> None:
+        """Send messages; without a link they are lost."""
+
+
+# Who votes in an epoch, by its number, and how many cosignatures complete its heads.
+Memberships = Callable[[int], Membership | None]
+
+
+class Cosigning:
+    """One node's part in cosigning, and what it knows of the others'."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        organization: str,
+        keys: CosignKeys,
+        memberships: Memberships,
+        ledger: LedgerStore,
+        store: CosignatureStore,
+        peers: Links,
+        clock: Clock,
+    ) -> None:
+        self.origin = origin_of(genesis.name, genesis.net)
+        self.store = store
+        self.refused = 0  # signatures that did not verify
+        self.on_alarm: Callable[[str, str], None] = lambda kind, message: None
+        self._me = organization
+        self._keys = keys
+        self.membership = memberships  # None: not known here
+        self._ledger = ledger
+        self._peers = peers
+        self._clock = clock
+        self._log = logger("cosigning")
+        self._schedule = Schedule(store.newest[0])
+        self._hashed: Frontier | None = None  # over the leaves that were read back
+        self._weighty = False  # a system leaf is among those not signed with ML-DSA-44 yet
+        self._early: dict[str, Cosignatures] = {}
+        self._work = asyncio.Event()
+        self._grown = asyncio.Event()  # set, and replaced, when a signature is stored
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet_seconds = max(LEAST_QUIET_SECONDS, QUIET_DELTAS * genesis.delta_ms / 1000)
+        tip = ledger.tip()
+        if tip is not None:
+            self._schedule.final(tip.header)
+
+    # -- what others use
+
+    def complete(self, held: Held) -> bool:
+        """Whether k members of its epoch cosigned a head."""
+        membership = self.membership(held.head.epoch)
+        return membership is not None and held.cosigned >= membership.k
+
+    def newest_complete(self, above: int = 0) -> Held | None:
+        """The newest head of more than `above` leaves that is complete."""
+        for held in self.store.newest_first():
+            if held.head.size <= above:
+                return None
+            if self.complete(held):
+                return held
+        return None
+
+    async def gather(self, above: int, seconds: float) -> Held | None:
+        """The newest complete head of more than `above` leaves, asking for one if there is none;
+        None when the members did not answer in time."""
+        loop = asyncio.get_running_loop()
+        until, asked = loop.time() + seconds, False
+        while (held := self.newest_complete(above)) is None:
+            grown = self._grown
+            if not asked:
+                asked = True
+                self._demand()
+            try:
+                async with asyncio.timeout_at(until):
+                    await grown.wait()
+            except TimeoutError:
+                return None
+        return held
+
+    def checkpoint(self, held: Held) -> bytes:
+        """A head as a signed note."""
+        membership = self.membership(held.head.epoch)
+        if membership is None:
+            raise InvalidInput("head is of an unknown epoch", found=held.head.epoch)
+        return cosigning.publish(held.head, held.signatures, membership, self.origin, self._me)
+
+    def policy(self, epoch: int) -> bytes | None:
+        """The policy of an epoch; None if it is not known here."""
+        membership = self.membership(epoch)
+        if membership is None:
+            return None
+        members = [
+            policies.Member(each.organization, each.keys.log, each.keys.cosign)
+            for each in membership.members
+        ]
+        heading = f"{self.origin}, epoch {epoch}: any {membership.k} of {len(members)} members"
+        return policies.write(self.origin, members, membership.k, heading)
+
+    # -- events, on the loop's thread
+
+    def final(self, headers: Sequence[Header], *, ends_epoch: bool = False) -> None:
+        """Blocks became final, durably; the last of them ends its epoch, or does not."""
+        for header in headers:
+            self._schedule.final(header, ends_epoch=ends_epoch and header is headers[-1])
+        self._work.set()
+        self._arm()
+
+    def received(self, organization: str, message: Cosignatures) -> None:
+        """What a peer's node sent."""
+        tip = self._schedule.tip
+        if tip is None or message.size > tip.size:
+            if len(self._early) < MAX_EARLY or organization in self._early:
+                self._early[organization] = message
+            return
+        try:
+            self._receive(organization, message)
+        except InvalidInput as error:
+            self.refused += 1
+            self._log.warning("cosignatures refused", peer=organization, error=str(error))
+
+    def connected(self, organization: str) -> None:
+        """A link stands (again): tell what I hold of the newest heads."""
+        newest = next(self.store.newest_first(1), None)
+        complete = self.newest_complete()
+        for held in {each.head.size: each for each in (complete, newest) if each}.values():
+            self._peers.send(organization, [self._message(held, asks=True).encode()])
+
+    # -- the part's life
+
+    async def run(self) -> None:
+        """Sign what is due until cancelled; an error that must stop the process is raised."""
+        try:
+            self._arm()
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                await self._sign_due()
+                self._receive_early()
+        finally:
+            self._disarm()
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- signing
+
+    async def _sign_due(self) -> None:
+        for head in self._schedule.take():
+            membership = self.membership(head.epoch)
+            place = None if membership is None else membership.member_index(self._me)
+            if membership is None or place is None:
+                continue
+            if not self._keys.of(membership.members[place]):
+                continue  # of an epoch that listed other keys of mine
+            await self._read_back(head)
+            self._sign(head, membership, place)
+        if self._schedule.quiet:
+            self._disarm()
+
+    def _sign(self, head: Head, membership: Membership, place: int) -> None:
+        member, now = membership.members[place], self._clock.wall_ms() // 1000
+        signed = cosigning.sign(head, self.origin, place, member, self._keys, now)
+        if self._weighty:
+            signed += cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
+            self._weighty = False
+        agreed = self._is_agreed(head)
+        self.store.sign(
+            head, {(self._me, each.type): each.signature for each in signed}, agreed=agreed
+        )
+        self._schedule.newest = head.size
+        self._tell(head.size)
+        self._have_grown()
+
+    async def _read_back(self, head: Head) -> None:
+        """Make the root again from what the disk returns (F5), and find what it covers."""
+        size, root = self.store.newest
+        if self._hashed is None:
+            self._hashed = Frontier.read(size, self._ledger.node)
+            if size and self._hashed.root() != root:
+                raise _corrupt(size, self._hashed.root(), root)
+        while (start := self._hashed.size) < head.size:
+            hashed = self._hashed
+            for leaf in self._ledger.leaves(start, min(LEAVES_AT_ONCE, head.size - start)):
+                hashed, _ = hashed.append(leaf_hash(leaf))
+                self._weighty = self._weighty or cosigning.is_weighty(leaf)
+            if hashed.size == start:
+                raise _corrupt(head.size, b"", head.root)
+            self._hashed = hashed
+            await asyncio.sleep(0)
+        stored = Frontier.read(head.size, self._ledger.node).root()
+        for found in (self._hashed.root(), stored):
+            if found != head.root:
+                raise _corrupt(head.size, found, head.root)
+
+    def _is_agreed(self, head: Head) -> bool:
+        header = self._ledger.header_of_size(head.size)
+        return header is not None and cosigning.is_agreed(header)
+
+    # -- gathering
+
+    def _receive(self, organization: str, message: Cosignatures) -> None:
+        membership = self.membership(message.epoch)
+        if membership is None:
+            raise InvalidInput("cosignatures of an unknown epoch", found=message.epoch)
+        head = Head(message.size, message.root, message.epoch)
+        if head.root != Frontier.read(head.size, self._ledger.node).root():
+            self._conflicting(message, head, membership)
+            return
+        header = self._ledger.header_of_size(head.size)
+        if header is None or header.epoch != head.epoch:
+            raise InvalidInput("cosignatures of no final block", found=f"size {head.size}")
+        held = self.store.held(head.size)
+        known = {} if held is None else held.signatures
+        new: dict[tuple[str, int], bytes] = {}
+        for signed in message.signatures:
+            self._take(signed, head, membership, known, new)
+        if new and (held is not None or self._is_wanted(head)):
+            agreed = cosigning.is_agreed(header)
+            self.store.add(head, new, agreed=agreed, k=membership.k)
+            self._have_grown()
+        if new:
+            self._schedule.want(head)
+            self._work.set()
+        self._add_mldsa(head, membership, {*known, *new})
+        if message.asks:
+            self._answer(organization, head.size)
+
+    def _take(
+        self,
+        signed: Signed,
+        head: Head,
+        membership: Membership,
+        known: cosigning.Signatures,
+        new: dict[tuple[str, int], bytes],
+    ) -> None:
+        if signed.member < len(membership.members):
+            name = membership.members[signed.member].organization
+            if (name, signed.type) in known:
+                return
+        member = cosigning.verify(signed, head, self.origin, membership)
+        new[member.organization, signed.type] = signed.signature
+
+    def _is_wanted(self, head: Head) -> bool:
+        """Whether a head may still serve: else a liar could fill the disk with old ones."""
+        complete = self.newest_complete()
+        return complete is None or head.size > complete.head.size or self._is_agreed(head)
+
+    def _add_mldsa(self, head: Head, membership: Membership, present: set[tuple[str, int]]) -> None:
+        """Others signed my newest head with ML-DSA-44 too: so do I."""
+        place = membership.member_index(self._me)
+        if place is None or self.store.newest != (head.size, head.root):
+            return
+        others = any(kind == MLDSA_COSIGNATURE for _, kind in present)
+        if not others or (self._me, MLDSA_COSIGNATURE) in present:
+            return
+        member, now = membership.members[place], self._clock.wall_ms() // 1000
+        signed = cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
+        if signed and self._keys.of(member):
+            mine = {(self._me, each.type): each.signature for each in signed}
+            self.store.sign(head, mine, agreed=self._is_agreed(head))
+            self._tell(head.size)
+
+    def _conflicting(self, message: Cosignatures, head: Head, membership: Membership) -> None:
+        """Somebody shows signatures on another history: those that verify are proof."""
+        for signed in message.signatures:
+            member = cosigning.verify(signed, head, self.origin, membership)
+            self.store.add_conflict(member.organization, head.size, message.encode())
+            words = f"{member.organization} signed another root of size {head.size}"
+            self._log.error("split view", member=member.organization, size=head.size)
+            self.on_alarm("split view", f"{words}: {head.root.hex()}; both are kept")
+
+    def _receive_early(self) -> None:
+        tip = self._schedule.tip
+        ripe = {k: m for k, m in self._early.items() if tip is not None and m.size <= tip.size}
+        for organization, message in ripe.items():
+            del self._early[organization]
+            self.received(organization, message)
+
+    # -- telling
+
+    def _demand(self) -> None:
+        self._schedule.rest()
+        self._work.set()
+        newest = next(self.store.newest_first(1), None)
+        if newest is not None:
+            for name in self._peers.links:
+                self._peers.send(name, [self._message(newest, asks=True).encode()])
+
+    def _tell(self, size: int) -> None:
+        held = self.store.held(size)
+        if held is not None:
+            data = self._message(held, asks=False).encode()
+            for name in self._peers.links:
+                self._peers.send(name, [data])
+
+    def _answer(self, organization: str, size: int) -> None:
+        held = self.store.held(size)
+        if held is not None:
+            self._peers.send(organization, [self._message(held, asks=False).encode()])
+
+    def _message(self, held: Held, *, asks: bool) -> Cosignatures:
+        membership = self.membership(held.head.epoch)
+        places = {} if membership is None else _places(membership)
+        signed = tuple(
+            Signed(places[name], kind, data)
+            for (name, kind), data in held.signatures.items()
+            if name in places
+        )
+        head = held.head
+        return Cosignatures(asks, head.epoch, head.size, head.root, signed)
+
+    # -- quiet
+
+    def _have_grown(self) -> None:
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    def _arm(self) -> None:
+        if self._timer is None and not self._schedule.quiet:
+            tip = self._schedule.tip
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._quiet_seconds, self._rested, tip)
+
+    def _rested(self, tip: Head | None) -> None:
+        self._timer = None
+        if tip == self._schedule.tip:
+            self._schedule.rest()
+            self._work.set()
+        else:
+            self._arm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _places(membership: Membership) -> dict[str, int]:
+    return {each.organization: place for place, each in enumerate(membership.members)}
+
+
+def _corrupt(size: int, found: bytes, expected: bytes) -> StorageFailed:
+    return StorageFailed(
+        "the ledger's file does not return what was final: nothing is cosigned on it",
+        found=f"root {found.hex() or 'of fewer leaves'} at size {size}",
+        expected=expected.hex(),
+        remedy="Stop the node, look at its disk, and run: tilth audit FOLDER",
+    )

@@ -1,0 +1,452 @@
+"""Members cosign what is final, durably, in order, and nothing else; heads gather k signatures."""
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tilth_ledger import cosigning
+from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header, Justification
+from tilth_ledger.checkpoints import Checkpoint, origin_of
+from tilth_ledger.cosigning import CosignKeys, Head
+from tilth_ledger.epochs import Membership
+from tilth_ledger.errors import Fatal
+from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_file
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.leaf import CERTIFIED_RESULT, Leaf, write_entry
+from tilth_ledger.merkle import Frontier, leaf_hash
+from tilth_ledger.messages import Cosignatures, Signed, decode_message
+from tilth_ledger.mldsa import MlDsaSigningKey
+from tilth_ledger.notes import MLDSA_COSIGNATURE, Note
+from tilth_ledger.policies import Policy
+from tilth_node.clock import Clock
+from tilth_node.cosigning import Cosigning
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.cosignatures import KEPT_QUIET_HEADS, CosignatureStore
+from tilth_node.storage.ledger_store import LedgerStore
+
+PEM = "-----BEGIN CERTIFICATE-----\n" + "A" * 64 + "\n-----END CERTIFICATE-----\n"
+NAMES = ("north", "south", "west")
+LONG = 20  # seconds: a test that waits so long fails
+
+
+@dataclass(frozen=True)
+class Keys:
+    root: SigningKey
+
+    @property
+    def mldsa(self):
+        return MlDsaSigningKey.from_seed(self.root.derive_seed("mldsa"))
+
+    @property
+    def all(self):
+        return {name: self.root.derive(name) for name in KEY_NAMES}
+
+    @property
+    def cosigning(self):
+        return CosignKeys(self.all["log"], self.all["cosign"], self.mldsa)
+
+
+KEYS = {n: Keys(SigningKey.from_seed(n.encode().ljust(32, b"."))) for n in (*NAMES, "east")}
+PARTIES = {
+    name: parse_member_file(member_file(name, name, keys.all, PEM, mldsa=keys.mldsa))
+    for name, keys in KEYS.items()
+}
+GENESIS = Genesis.write(
+    "test", [PARTIES[n] for n in NAMES], [PARTIES["east"]], limits={}, q=2, k=3, delta_ms=1
+)
+MEMBERS = Membership.of_genesis(GENESIS)
+ORIGIN = origin_of("test", GENESIS.net)
+RESULT = Leaf(CERTIFIED_RESULT, b"{}").encode()
+
+
+def entry(number):
+    return write_entry(
+        GENESIS.net, "north", KEYS["north"].all["admin"], f"{number:032x}", [{"op": "x.y"}]
+    ).encode()
+
+
+class History:
+    """Final blocks that every node may be given."""
+
+    def __init__(self, salt=0):
+        self.frontier, self.parent, self.blocks, self.salt = Frontier(), bytes(32), [], salt
+
+    def grow(self, *leaves):
+        """One block more; of an integer, so many entries."""
+        if leaves and isinstance(leaves[0], int):
+            leaves = tuple(entry(self.salt + self.frontier.size + n) for n in range(leaves[0]))
+        nodes = []
+        for leaf in leaves:
+            self.frontier, new = self.frontier.append(leaf_hash(leaf))
+            nodes += new
+        height, why = len(self.blocks) + 1, Justification(None)
+        header = Header(
+            *(GENESIS.net_bytes, 0, height, height, self.parent, height - 1, why.skips_digest),
+            *(len(leaves), self.frontier.size, self.frontier.root(), bytes(32), height, 0),
+        )
+        block = Block(header, tuple(leaves), why)
+        self.parent = block.hash
+        self.blocks.append((block, Changes(tuple(nodes))))
+        return self
+
+
+@dataclass(frozen=True)
+class Changes:
+    new_nodes: tuple
+    changes: dict = field(default_factory=dict)
+    accumulator: bytes = bytes(2048)
+
+
+class Node:
+    """One node's stores and its part in cosigning."""
+
+    def __init__(self, net, name, folder):
+        self.net, self.name, self.folder, self.height = net, name, folder, 0
+        folder.mkdir(exist_ok=True)
+        self.sent, self.alarms, self.task = [], [], None
+        self.open()
+
+    def open(self):
+        self.ledger = LedgerStore(self.folder / "ledger.db")
+        self.store = CosignatureStore(self.folder / "cosignatures.db")
+        self.part = Cosigning(
+            GENESIS,
+            self.name,
+            KEYS[self.name].cosigning,
+            lambda epoch: None if epoch else MEMBERS,
+            self.ledger,
+            self.store,
+            self,
+            Clock(),
+        )
+        self.part.on_alarm = lambda kind, message: self.alarms.append((kind, message))
+
+    def start(self):
+        self.task = asyncio.create_task(self.part.run())
+        return self
+
+    async def stop(self):
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            self.task = None
+        self.part.close()
+        self.ledger.close()
+
+    def follow(self, history, until=None):
+        """Make the blocks final that are not yet, one batch."""
+        new = history.blocks[self.height : until]
+        last = new[-1][0]
+        why = Certificate(FINALIZE, 0, last.header.view, last.hash, 3, (0,), (bytes(64),))
+        self.ledger.apply(new, why)
+        self.height += len(new)
+        self.part.final([block.header for block, _ in new])
+        return self
+
+    # what cosigning sees of the connections
+
+    @property
+    def links(self):
+        return {
+            n: o for n, o in self.net.nodes.items() if o is not self and not self.net.cut(self, o)
+        }
+
+    def send(self, organization, messages):
+        self.sent += messages
+        other = self.links.get(organization)
+        for data in messages if other else ():
+            asyncio.get_running_loop().call_soon(
+                other.part.received, self.name, decode_message(data)
+            )
+
+    async def cosigned(self, above=0, by=3):
+        """The newest head with so many cosignatures; waits for it."""
+        async with asyncio.timeout(LONG):
+            while True:
+                grown = self.part._grown
+                for held in self.store.newest_first():
+                    if held.head.size > above and held.cosigned >= by:
+                        return held
+                await grown.wait()
+
+
+class Net:
+    """Three members and a follower, some of them away."""
+
+    def __init__(self, folder):
+        self.away = set()
+        self.nodes = {}
+        for name in (*NAMES, "east"):
+            self.nodes[name] = Node(self, name, folder / name)
+
+    def cut(self, one, other):
+        return bool({one.name, other.name} & self.away)
+
+    def __getitem__(self, name):
+        return self.nodes[name]
+
+    def follow(self, history, *names):
+        for name in names or self.nodes:
+            self.nodes[name].follow(history)
+
+
+@pytest.fixture
+async def net(tmp_path):
+    made = Net(tmp_path)
+    for node in made.nodes.values():
+        node.start()
+    yield made
+    for node in made.nodes.values():
+        await node.stop()
+
+
+@asynccontextmanager
+async def alone(folder):
+    """One member without connections, whose part is not running yet."""
+    made = Net(folder)
+    made.away = set(made.nodes)
+    yield made["north"]
+    for node in made.nodes.values():
+        await node.stop()
+
+
+async def test_a_quiet_tip_is_cosigned_by_all_and_then_there_is_silence(net):
+    history = History().grow(3)
+    net.follow(history)
+
+    for name in ("north", "east"):
+        held = await net[name].cosigned()
+        assert (held.head.size, held.head.root) == (3, history.frontier.root())
+    note = net["east"].part.checkpoint(held)
+    assert Policy.parse(net["east"].part.policy(0)).check(note) == Checkpoint(
+        ORIGIN, 3, history.frontier.root()
+    )
+    assert len(Note.decode(note).lines) == 4  # one log line
+    assert net["east"].store.newest == (0, b"")  # a follower signs nothing
+    for name in NAMES:
+        assert len({bytes(data) for data in net[name].sent}) == 1  # one message each, ever
+        assert net[name].part._timer is None
+
+
+async def test_the_publishers_own_log_line_stands_in_its_checkpoint(net):
+    net.follow(History().grow(1))
+    held = await net["west"].cosigned()
+
+    line = Note.decode(net["west"].part.checkpoint(held)).lines[0]
+    assert (line.name, line.key_id) == (
+        ORIGIN,
+        cosigning.verifier_key(ORIGIN, PARTIES["west"], 1).id,
+    )
+
+
+async def test_a_block_that_crosses_256_leaves_is_cosigned_at_once(net):
+    history = History().grow(255).grow(2).grow(1)
+    net.follow(history)
+
+    held = await net["south"].cosigned()
+    assert held.head.size in (257, 258)
+    assert net["south"].store.held(257).cosigned == 3
+
+
+async def test_a_member_that_was_away_cosigns_in_order_when_it_is_back(net):
+    net.away = {"west"}
+    history = History().grow(300).grow(300).grow(5)
+    net.follow(history, "north", "south", "east")
+    await net["north"].cosigned(above=600, by=2)
+    assert net["north"].part.newest_complete() is None
+
+    net.away = set()
+    for one in NAMES:
+        for other in NAMES:
+            if "west" in (one, other) and one != other:
+                net[one].part.connected(other)
+    net["west"].follow(history)
+    held = await net["north"].cosigned(above=600)
+    assert held.head.size == 605
+    assert net["north"].store.held(300).cosigned == 3
+    signed = [decode_message(data) for data in net["west"].sent]
+    mine = [m.size for m in signed if any(s.member == 2 for s in m.signatures)]
+    assert sorted(mine) == mine
+
+
+async def test_asking_gathers_a_head_above_everyones_last(net):
+    history = History().grow(2)
+    for node in net.nodes.values():
+        node.part._quiet_seconds = 10 * LONG
+    net.follow(history)
+    held = await net["north"].part.gather(1, LONG)
+
+    assert held.head.size == 2
+    assert await net["north"].part.gather(2, 0.01) is None  # there is nothing above the tip
+
+
+async def test_without_k_members_asking_ends_in_time(net):
+    net.away = {"west", "south"}
+    net.follow(History().grow(2), "north")
+
+    assert await net["north"].part.gather(0, 0.05) is None
+    assert net["north"].store.held(2).cosigned == 1
+
+
+async def test_a_head_with_a_certified_result_is_signed_with_mldsa_too(net):
+    history = History().grow(2)
+    net.follow(history)
+    assert MLDSA_COSIGNATURE not in {k for _, k in (await net["north"].cosigned()).signatures}
+
+    history.grow(entry(9), RESULT)
+    net.follow(history)
+    await net["north"].cosigned(above=2)
+    async with asyncio.timeout(LONG):
+        while len(net["north"].store.held(4).signatures) < 9:
+            await net["north"].part._grown.wait()
+    note = net["north"].part.checkpoint(net["north"].store.held(4))
+    assert len(Note.decode(note).lines) == 7
+    assert Policy.parse(net["north"].part.policy(0)).check(note).size == 4
+
+
+@pytest.mark.parametrize("size", [3, 2], ids=["at a block", "inside a block"])
+async def test_another_history_is_never_cosigned_and_is_kept_as_proof(net, size):
+    net.follow(History().grow(3))
+    await net["north"].cosigned()
+    forked = History(salt=1000).grow(size)
+    head = Head(size, forked.frontier.root(), 0)
+    signed = cosigning.sign(head, ORIGIN, 2, PARTIES["west"], KEYS["west"].cosigning, 5)
+    message = Cosignatures(True, 0, size, head.root, tuple(signed))
+    before = len(net["north"].sent)
+    net["north"].part.received("west", message)
+
+    assert net["north"].alarms[0][0] == "split view"
+    assert "west" in net["north"].alarms[0][1]
+    assert net["north"].store.conflicts() == [("west", size, message.encode())]
+    assert len(net["north"].sent) == before  # no answer, no signature
+    assert net["north"].store.held(3).head.root != head.root
+    forged = Cosignatures(True, 0, size, head.root, (Signed(0, 4, bytes(72)),))
+    net["south"].part.received("west", forged)
+    assert net["south"].alarms == []
+    assert net["south"].part.refused == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Cosignatures(False, 1, 3, bytes(32), ()),
+        Cosignatures(False, 0, 2, History().grow(2).frontier.root(), ()),
+        Cosignatures(False, 0, 3, History().grow(3).frontier.root(), (Signed(0, 4, bytes(72)),)),
+        Cosignatures(False, 0, 3, History().grow(3).frontier.root(), (Signed(7, 4, bytes(72)),)),
+        Cosignatures(False, 0, 3, History().grow(3).frontier.root(), (Signed(0, 6, bytes(2428)),)),
+    ],
+    ids=["epoch", "no block", "signature", "no member", "ML-DSA"],
+)
+async def test_what_is_wrong_is_counted_and_leaves_no_trace(tmp_path, wrong):
+    async with alone(tmp_path) as node:
+        node.follow(History().grow(3))
+        node.part.received("south", wrong)
+
+        assert node.part.refused == 1
+        assert node.store.held(wrong.size) is None
+
+
+async def test_signatures_on_heads_that_are_not_final_here_wait(net):
+    history = History().grow(3)
+    net.follow(history, "north", "south", "east")
+    await net["north"].cosigned(by=2)
+    assert net["west"].store.held(3) is None
+
+    net["west"].follow(history)
+    assert (await net["west"].cosigned()).head.size == 3
+
+
+@pytest.mark.rule("F5")
+async def test_a_signature_is_durable_before_it_leaves_and_sizes_never_shrink(tmp_path):
+    async with alone(tmp_path) as node:
+        history = History().grow(2)
+        node.follow(history)
+        seen = []
+        node.send = lambda organization, messages: seen.append(
+            CosignatureStore(node.folder / "cosignatures.db").newest
+        )
+        node.net.away = set()
+        node.start()
+        await node.cosigned(by=1)
+        assert seen == [(2, history.frontier.root())] * 3
+        await node.stop()
+
+        node.open()  # the process was killed after that
+        assert node.store.newest[0] == 2
+        for size in (1, 2):
+            with pytest.raises(Fatal):
+                node.store.sign(Head(size, bytes(32), 0), {}, agreed=False)
+
+
+@pytest.mark.rule("F5")
+@pytest.mark.parametrize("table", ["leaves", "nodes"])
+async def test_a_changed_byte_on_disk_stops_the_node_instead_of_being_cosigned(tmp_path, table):
+    async with alone(tmp_path) as node:
+        node.follow(History().grow(7))
+        with sqlite3.connect(node.folder / "ledger.db") as disk:
+            column = {"leaves": "leaf", "nodes": "hash"}[table]
+            disk.execute(
+                f"UPDATE {table} SET {column} = CAST(substr({column}, 1, 20) || x'00'"
+                f" || substr({column}, 22) AS BLOB) WHERE position = 6"
+            )
+        node.part._schedule.rest()
+        node.start()
+
+        with pytest.raises(StorageFailed, match="tilth audit"):
+            await node.task
+        assert node.store.newest == (0, b"")
+        assert node.sent == []
+
+
+async def test_a_ledger_restored_from_an_old_copy_signs_nothing_below_its_newest_head(tmp_path):
+    async with alone(tmp_path) as node:
+        history = History().grow(2).grow(2).grow(2)
+        node.store.sign(Head(4, History().grow(4).frontier.root(), 0), {}, agreed=False)
+        await node.stop()
+        node.open()
+        node.follow(history, 1)
+        node.start()
+        node.part._schedule.rest()
+        assert node.part._schedule.take() == []
+        node.follow(history)
+        assert (await node.cosigned(by=1)).head.size == 6
+
+
+async def test_a_newest_head_of_another_history_stops_the_node(tmp_path):
+    async with alone(tmp_path) as node:
+        node.store.sign(Head(2, History(5).grow(2).frontier.root(), 0), {}, agreed=False)
+        await node.stop()
+        node.open()
+        node.follow(History().grow(6))
+        node.part._schedule.rest()
+        node.start()
+
+        with pytest.raises(StorageFailed):
+            await node.task
+
+
+async def test_keys_that_the_ledger_does_not_list_sign_nothing(tmp_path):
+    async with alone(tmp_path) as node:
+        node.part._keys = KEYS["east"].cosigning
+        node.follow(History().grow(2))
+        node.part._schedule.rest()
+        await node.part._sign_due()
+
+        assert node.store.newest == (0, b"")
+
+
+async def test_heads_of_quiet_moments_are_forgotten_and_agreed_ones_stay(tmp_path):
+    async with alone(tmp_path) as node:
+        root = bytes(32)
+        node.store.add(Head(300, root, 0), {("south", 4): b"a"}, agreed=True, k=2)
+        node.store.add(
+            Head(301, root, 0), {("south", 4): b"a", ("west", 4): b"b"}, agreed=False, k=2
+        )
+        for size in range(302, 330):
+            node.store.add(Head(size, root, 0), {("south", 4): b"c"}, agreed=False, k=2)
+        sizes = [held.head.size for held in node.store.newest_first()]
+
+        assert sizes == [*range(329, 329 - KEPT_QUIET_HEADS, -1), 301, 300]
