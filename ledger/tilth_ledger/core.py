@@ -211,11 +211,19 @@ class Core:
         """A vote of mine that my record does not hold: follow only, from now on."""
         self.forgotten = Forgotten(vote)
         self.persist(self.forgotten)
+        self.alarm_forgotten()
+
+    def alarm_forgotten(self) -> None:
+        """Say what happened and what to run; again at every start."""
+        if self.forgotten is None:
+            return
+        vote = self.forgotten.vote
         self.alarm(
             "amnesia",
-            f"a member holds my {vote.kind.name.lower()} vote of view {vote.view}, which this"
-            " node's journal does not: its folder is an old copy, or a second node uses its key."
-            " This node follows and does not vote until its vote key is replaced",
+            f"this node forgot a vote: another member holds its {vote.kind.name.lower()} vote of"
+            f" view {vote.view}, and its journal does not. Its folder is an old copy, or a second"
+            " node runs with its keys. It follows and does not vote. Stop any second node; then"
+            " replace its vote key: tilth member rotate",
         )
 
     def collect_evidence(self) -> None:

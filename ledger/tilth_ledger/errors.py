@@ -85,6 +85,12 @@ class Unavailable(TilthError):
     kind = "unavailable"
 
 
+class SecondInstance(Unavailable):
+    """Another process already does the part of this one, with the same keys."""
+
+    kind = "second instance"
+
+
 class Fatal(TilthError):
     """This process cannot go on safely and must stop."""
 
@@ -92,7 +98,7 @@ class Fatal(TilthError):
 
 
 _CLASSES: Mapping[str, type[TilthError]] = {
-    c.kind: c for c in (TilthError, InvalidInput, PeerFault, Unavailable, Fatal)
+    c.kind: c for c in (TilthError, InvalidInput, PeerFault, Unavailable, SecondInstance, Fatal)
 }
 
 

@@ -20,6 +20,7 @@ OTHER = "other"
 class Faults:
     """Counts by organization and reason."""
 
+    total: int = 0
     _counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def count(self, organization: str, reason: str) -> int:
@@ -27,6 +28,7 @@ class Faults:
         known = self._counts.setdefault(organization, {})
         if reason not in known and len(known) >= MOST_REASONS:
             reason = OTHER
+        self.total += 1
         known[reason] = known.get(reason, 0) + 1
         return known[reason]
 

@@ -157,6 +157,11 @@ class Replica:
         return self._core.faults.counts
 
     @property
+    def refused(self) -> int:
+        """How many there are of them."""
+        return self._core.faults.total
+
+    @property
     def halted(self) -> bool:
         """Whether it decides nothing any more, after a fork."""
         return self._core.forked is not None

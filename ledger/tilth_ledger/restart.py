@@ -94,6 +94,7 @@ def _take(core: Core, record: Record) -> None:
             core.promised = record
         case Forgotten():
             core.forgotten = record
+            core.alarm_forgotten()
         case Forked():
             core.forked = record
             forks.alarm(core)

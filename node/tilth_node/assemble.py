@@ -24,12 +24,13 @@ from tilth_node.cosigning import Cosigning
 from tilth_node.feed import Feed
 from tilth_node.folder import Folder
 from tilth_node.node import Node, Part, Port, Ports, Register
+from tilth_node.notices import Notices
 from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
 from tilth_node.rpc.server import CLIENT_OPTIONS, PEER_OPTIONS, Certificates, listen
-from tilth_node.rpc.status import status
+from tilth_node.rpc.status import notices_of, status
 from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
@@ -57,6 +58,9 @@ def build(config: Config) -> Node:
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
     )
     cosigning = _cosigning(config, folder, genesis, keys, replication, store, peers, clock)
+    notices = Notices(folder.notices, lambda: notices_of(replication))
+    replication.on_notice = notices.changed
+    peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_peers() -> tuple[Port, str] | None:
@@ -81,7 +85,7 @@ def build(config: Config) -> Node:
             certificates.for_clients(),
             [add, *services],
             CLIENT_OPTIONS,
-            [Guard(tokens)],
+            [Guard(tokens, lambda: replication.halted)],
         )
 
     ports = Ports(listen_peers, listen_clients)

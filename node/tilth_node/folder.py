@@ -63,6 +63,11 @@ class Folder:
         """What tasks of this node wait for, while it runs."""
         return self.run / "waiting.json"
 
+    @property
+    def notices(self) -> Path:
+        """Alarms, and what was refused from peers, while it runs."""
+        return self.run / "notices.json"
+
     def close_to_others(self) -> None:
         """Keep other users of the machine out, whatever the umask was when it was made."""
         with suppress(PermissionError):  # a volume that another user owns: its owner decides

@@ -30,6 +30,7 @@ from tilth_ledger.effects import (
 )
 from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.execution import AlreadyRecorded, Executor, State
+from tilth_ledger.faults import Faults
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf
 from tilth_ledger.messages import Cosignatures, Status, decode_message
@@ -91,6 +92,9 @@ class Replication:
         clock: Clock,
     ) -> None:
         self.replica = replica
+        self.on_notice: Callable[[], None] = lambda: None
+        self._wire = Faults()
+        self._refused = 0
         self._alarms: dict[str, str] = {}
         self.told: dict[str, int] = {}  # the size that each peer told when it last said
         self._organizations = [each.organization for each in genesis.everyone()]
@@ -205,9 +209,27 @@ class Replication:
             self._alarms.pop("repair", None)  # the others gave back what was lost
         return "; ".join(self._alarms.values())
 
-    def raise_alarm(self, kind: str, message: str) -> None:
-        """Tell the operator something; one message of a kind stands at a time."""
-        self._alarms[kind] = message
+    @property
+    def halted(self) -> str:
+        """Why the ledger neither grows nor is voted on here, and what to do; reads go on."""
+        return self._alarms.get("fork", "") if self.replica.halted else ""
+
+    @property
+    def faults(self) -> dict[str, dict[str, int]]:
+        """What was refused or ignored since the start, by organization and reason."""
+        merged: dict[str, dict[str, int]] = {}
+        for counts in (self._wire.counts, self.replica.faults):
+            for organization, reasons in counts.items():
+                merged.setdefault(organization, {}).update(reasons)
+        return merged
+
+    def raise_alarm(self, kind: str, words: str) -> None:
+        """Raise an alarm, or with empty words end it."""
+        if words:
+            self._alarms[kind] = words
+        elif self._alarms.pop(kind, None) is None:
+            return
+        self.on_notice()
 
     # -- events
 
@@ -221,15 +243,21 @@ class Replication:
             try:
                 message = decode_message(data)
             except InvalidInput as error:
+                self._wire.count(organization, f"bytes: {error.message}")
+                self.on_notice()
                 raise PeerFault(f"{organization} sent no message", found=str(error)) from error
             if isinstance(message, Status):
                 self.told[organization] = message.size
-            if isinstance(message, Cosignatures):
+            if message is None:
+                self._wire.count(organization, "bytes: unknown kind of message")
+                self.on_notice()
+            elif isinstance(message, Cosignatures):
                 self.on_cosignatures(organization, message)  # decides nothing: no event
-            elif message is not None:
+            else:
                 self._put(Received(party, message))
 
     def _connected(self, organization: str) -> None:
+        self.raise_alarm(f"instance {organization}", "")
         self._put(PeerConnected(self._parties[organization]))
         self.on_link(organization)
 
@@ -242,6 +270,9 @@ class Replication:
         events, self._events = self._events, []
         now, clock = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._carry_out(self.replica.step(now, clock, events))
+        if self.replica.refused != self._refused:
+            self._refused = self.replica.refused
+            self.on_notice()
 
     def _carry_out(self, effects: Effects) -> None:
         """The order that the replica prescribes; an error in the first two stops the process."""
@@ -285,7 +316,7 @@ class Replication:
             if alarm.kind in PASSING:
                 self._log.warning("notice", kind=alarm.kind, message=alarm.message)
             else:
-                self._alarms[alarm.kind] = alarm.message
+                self.raise_alarm(alarm.kind, alarm.message)
                 self._log.error("alarm", kind=alarm.kind, message=alarm.message)
         if effects.finalized:
             self._feed.publish(self._store.size, [each.state.changes for each in effects.finalized])

@@ -30,7 +30,8 @@ def run(path: Path, ready: Callable[[Facts], None]) -> int:
 
     folder = Folder(path)
     with folder.locked():
-        folder.ready.unlink(missing_ok=True)  # of a process that was killed
+        for old in (folder.ready, folder.notices):  # of a process that was killed
+            old.unlink(missing_ok=True)
         asyncio.run(_serve(build(settings), folder, ready))
     return 0
 
@@ -52,6 +53,8 @@ def status(path: Path) -> Facts:
         facts["root"] = "" if header is None else header.root.hex()
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
     facts["running"] = folder.ready.exists()
+    if folder.ready.exists() and folder.notices.exists():
+        facts |= loads(folder.notices.read_bytes(), max_bytes=1 << 20)
     if folder.ready.exists() and folder.waiting.exists():
         facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
     return facts

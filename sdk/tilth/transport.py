@@ -10,6 +10,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ SUBMIT_SECONDS = 20.0
 SUBMIT_TRIES = 3
 TOKEN_MS = 60_000
 ERROR_METADATA = "tilth-error-bin"
+BANNER_METADATA = "tilth-banner-bin"
 CHUNK_BYTES = 1 << 20
 SLOWEST_BYTES_A_SECOND = 256 << 10
 # Read the reason beside the number: attempts within one deadline, only when the node is away.
@@ -125,6 +127,8 @@ class Transport:
         peer = ("organization", "member", "connected", "dialled", "address", "size")
         facts["peers"] = [{name: getattr(each, name) for name in peer} for each in answer.peers]
         pair = ("organization", "epoch", "view", "pair", "index")
+        fault = ("organization", "reason", "count")
+        facts["faults"] = [{name: getattr(each, name) for name in fault} for each in answer.faults]
         facts["evidence"] = [
             {name: getattr(each, name) for name in pair} for each in answer.evidence
         ]
@@ -351,6 +355,16 @@ def _outcome(outcome: ledger.Outcome) -> Receipt | TilthError:
     if outcome.WhichOneof("outcome") == "refusal":
         return _refusal(outcome.refusal)
     return Receipt(outcome.id, outcome.receipt.index, outcome.receipt.size)
+
+
+class NodeWarning(UserWarning):
+    """What is wrong with a node's ledger as a whole, although it answers."""
+
+
+def _warn(metadata: Iterable[tuple[str, Any]]) -> None:
+    for name, value in metadata or ():
+        if name == BANNER_METADATA:
+            warnings.warn(bytes(value).decode("utf-8", "replace"), NodeWarning, stacklevel=2)
 
 
 def _refusal(refusal: ledger.Refusal) -> TilthError:

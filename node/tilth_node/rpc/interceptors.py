@@ -32,6 +32,7 @@ from tilth_node.logs import logger
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 ERROR_METADATA = "tilth-error-bin"
+BANNER_METADATA = "tilth-banner-bin"
 TLS = b"TLSv1.3"
 FIRST_MESSAGE_SECONDS = 10.0
 
@@ -160,8 +161,9 @@ Behaviour = Callable[..., Any]
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps every handler of the clients' port."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, banner: Callable[[], str] = lambda: "") -> None:
         self._tokens = tokens
+        self._banner = banner
 
     async def intercept_service(
         self,
@@ -171,7 +173,8 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return _Guarded(self._tokens, handler_call_details.method, handler).wrapped()
+        method = handler_call_details.method
+        return _Guarded(self._tokens, method, handler, self._banner).wrapped()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,7 @@ class _Guarded:
     tokens: Tokens
     method: str
     handler: Any
+    banner: Callable[[], str]
 
     def wrapped(self) -> Any:
         handler = self.handler
@@ -200,6 +204,11 @@ class _Guarded:
     def admit(self, context: Context, body: bytes) -> None:
         require_tls(context)
         _caller.set(self.tokens.verify(context, self.method, body))
+
+    async def warn(self, context: Context) -> None:
+        """Tell the caller, before the answer, what is wrong with this node's ledger as a whole."""
+        if words := self.banner():
+            await context.send_initial_metadata(((BANNER_METADATA, words.encode()),))
 
     def parse(self, raw: bytes) -> Any:
         try:
@@ -237,6 +246,7 @@ class _Guarded:
     async def unary_unary(self, raw: bytes, context: Context) -> Any:
         try:
             self.admit(context, raw)
+            await self.warn(context)
             return await self.handler.unary_unary(self.parse(raw), context)
         except FAULTS as error:
             await fail(context, self.method, error)
@@ -244,6 +254,7 @@ class _Guarded:
     async def unary_stream(self, raw: bytes, context: Context) -> Any:
         try:
             self.admit(context, raw)
+            await self.warn(context)
             async for answer in self.handler.unary_stream(self.parse(raw), context):
                 self.tokens.still(caller())
                 yield answer

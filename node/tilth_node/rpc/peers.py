@@ -19,7 +19,14 @@ from dataclasses import dataclass
 import grpc
 
 from tilth_ledger import canonical
-from tilth_ledger.errors import InvalidInput, PeerFault, TilthError, Unavailable, from_dict
+from tilth_ledger.errors import (
+    InvalidInput,
+    PeerFault,
+    SecondInstance,
+    TilthError,
+    Unavailable,
+    from_dict,
+)
 from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.config import address as split_address
@@ -36,6 +43,10 @@ _HOST = re.compile(r"[0-9A-Za-z_.-]+|[0-9A-Fa-f:.]+")
 HELLO_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 15.0
+SECOND_REMEDY = (
+    "stop one of them: two nodes with the keys of one member sign votes that exclude each other. "
+    "After a folder was restored from a backup or copied, replace its vote key: tilth member rotate"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,7 @@ class Peers(pb_grpc.PeerServicer):
         self.on_messages: OnMessages = lambda organization, messages: None
         self.on_up: Callable[[str], None] = lambda organization: None
         self.on_down: Callable[[str], None] = lambda organization: None
+        self.on_second: Callable[[str, str], None] = lambda organization, words: None
 
     # -- what the rest of the node uses
 
@@ -136,7 +148,12 @@ class Peers(pb_grpc.PeerServicer):
                 await self._dial(organization)
                 pause, said = FIRST_PAUSE_SECONDS, ""
             except (TilthError, TimeoutError, *STREAM_ENDED) as error:
-                words = _words(error)
+                told = _told(error)
+                words = str(told) or type(told).__name__
+                if isinstance(told, SecondInstance):
+                    self.on_second(
+                        self.me.organization, f"{organization} refuses this node: {words}"
+                    )
                 if words != said:
                     self._log.info("cannot connect", peer=organization, error=words)
                 pause, said = min(pause * 2, LONGEST_PAUSE_SECONDS), words
@@ -272,12 +289,14 @@ class Peers(pb_grpc.PeerServicer):
         """Make `link` the standing one, or raise Unavailable when another one stays."""
         old = self._links.get(link.organization)
         if old is not None and old.instance != link.instance and await old.alive():
-            raise Unavailable(
+            second = SecondInstance(
                 f"another instance of {link.organization} is connected and answers",
                 found=f"instance {link.instance[:8]} beside {old.instance[:8]}",
                 expected="one node for one member",
-                remedy="stop one of them: two nodes with the keys of one member are dangerous",
+                remedy=SECOND_REMEDY,
             )
+            self.on_second(link.organization, str(second))
+            raise second
         old = self._links.get(link.organization)  # it may have changed while it was asked
         if old is not None:
             if old.instance == link.instance and not self._preferred(link, old):
@@ -335,11 +354,11 @@ def dialled(address: str) -> str:
     return f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
 
 
-def _words(error: Exception) -> str:
+def _told(error: Exception) -> Exception:
     """What a failed dial says: the other side's own words when it sent some."""
     if isinstance(error, grpc.aio.AioRpcError):
         for name, value in error.trailing_metadata() or ():
             if name == ERROR_METADATA and isinstance(value, bytes):
-                return str(from_dict(canonical.loads(value)))
-        return error.details() or error.code().name
-    return str(error) or type(error).__name__
+                return from_dict(canonical.loads(value))
+        return PeerFault(error.details() or error.code().name)
+    return error

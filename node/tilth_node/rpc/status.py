@@ -1,7 +1,10 @@
 """What a node tells about itself (StatusResponse)."""
 
+from typing import Any
+
 from tilth_ledger.replica import Replica
 from tilth_node.node import Node
+from tilth_node.replication import Replication
 from tilth_protos import ledger_pb2 as pb
 
 SHOWN_EVIDENCE = 100
@@ -24,6 +27,7 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         certification=genesis.k,
         pending=node.replication.pending,
         alarm=node.replication.alarm,
+        halted=node.replication.halted,
         peers=[_peer(node, name) for name in node.peers.others],
     )
     if tip is not None:
@@ -31,7 +35,20 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         answer.height, answer.size, answer.time_ms = header.height, header.size, header.time_ms
         answer.root, answer.digest = header.root, header.state
     _tell_evidence(node, answer)
+    for organization, reasons in sorted(node.replication.faults.items()):
+        for reason, count in sorted(reasons.items()):
+            answer.faults.add(organization=organization, reason=reason, count=count)
     return answer
+
+
+def notices_of(replication: Replication) -> dict[str, Any]:
+    """What an operator should know of a running node, for the file beside it."""
+    return {
+        "voting": replication.replica.votes,
+        "alarm": replication.alarm,
+        "halted": replication.halted,
+        "refused": replication.faults,
+    }
 
 
 def _tell_evidence(node: Node, answer: pb.StatusResponse) -> None:

@@ -9,9 +9,10 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tilth import __version__
 from tilth.terminal import harmless
@@ -103,6 +104,7 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.print_help()
         return 2
     as_json = bool(getattr(arguments, "json", False))
+    warnings.showwarning = _print_warning
     try:
         return run(arguments) or 0
     except TilthError as error:
@@ -134,6 +136,18 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
         _print_error(absent, as_json=as_json)
         return 1
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As `warnings.showwarning`, for people: the words alone."""
+    print(harmless(f"tilth: WARNING {message}"), file=sys.stderr)
 
 
 def _print_error(error: "TilthError", *, as_json: bool) -> None:

@@ -30,6 +30,8 @@ def _status(arguments: argparse.Namespace) -> None:
         f"{status['pending']} pending, quorum {status['quorum']}\n"
         f"node: {_vote(status)}, version {status['version']}\n"
     )
+    if status["halted"]:
+        text += "HALTED: it decides nothing any more; reads go on\n"
     if status["alarm"]:
         text += f"ALARM: {status['alarm']}\n"
     text += "".join(f"EVIDENCE: {line}\n" for line in _accused(status["evidence"]))

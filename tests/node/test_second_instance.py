@@ -1,0 +1,164 @@
+"""A restored backup and a second node of one member: noticed, without a vote, told what to do."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from network import free_port
+
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.leaf import write_entry
+from tilth_node import assemble, config, founding, keystore, running
+from tilth_node.clock import Clock
+from tilth_node.folder import Folder
+from tilth_node.node import Node
+
+SECONDS = 30
+
+
+@dataclass
+class Sites:
+    """Three members' folders, and the nodes that run on them."""
+
+    folder: Path
+    running: dict[str, Node]
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    async def start(self, name: str) -> Node:
+        node = self.running[name] = assemble.build(config.load(self.path(name)))
+        await node.start()
+        return node
+
+    async def stop(self, name: str) -> None:
+        await self.running.pop(name).stop()
+
+    def copy(self, name: str, to: str) -> None:
+        """The whole folder, listening elsewhere: as somebody copies a volume."""
+        shutil.copytree(self.path(name), self.path(to))
+        file = self.path(to) / config.FILE
+        text = file.read_text()
+        port = config.load(self.path(name)).peer_listen.rpartition(":")[2]
+        file.write_text(text.replace(f":{port}", f":{free_port()}"))
+
+
+@pytest.fixture
+async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
+    names = ["hospital-a", "hospital-b", "hospital-c"]
+    for name in names:
+        founding.init(tmp_path / name, founding.Site(name, name, peer_port=free_port()), Clock())
+    members = [tmp_path / name / "member.json" for name in names]
+    genesis = founding.new_network("three", members, [], q=None, k=None)
+    (tmp_path / "genesis.json").write_bytes(genesis.bytes)
+    sites = Sites(tmp_path, {})
+    async with AsyncExitStack() as stack:
+        for name in names:
+            founding.join(tmp_path / name, tmp_path / "genesis.json")
+            await sites.start(name)
+        stack.push_async_callback(stop_all, sites)
+        yield sites
+
+
+async def stop_all(sites: Sites) -> None:
+    for name in list(sites.running):
+        await sites.stop(name)
+
+
+async def record(node: Node, number: int) -> None:
+    public = SigningKey.from_seed(number.to_bytes(32)).public.hex
+    operation = {"op": "identity.add", "public": public, "roles": ["scientist"]}
+    admin = keystore.load_admin(node.folder.keys)
+    nonce = number.to_bytes(16).hex()
+    leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [operation])
+    async with asyncio.timeout(SECONDS):
+        await node.submit(leaf.encode())
+
+
+async def said(node: Node, word: str) -> str:
+    """Wait for an alarm; the node's notices are written when one comes."""
+    told = asyncio.Event()
+    before = node.replication.on_notice
+
+    def notice() -> None:
+        before()
+        told.set()
+
+    node.replication.on_notice = notice
+    async with asyncio.timeout(SECONDS):
+        while word not in node.replication.alarm:
+            await told.wait()
+            told.clear()
+    return node.replication.alarm
+
+
+async def test_a_second_node_with_the_keys_of_a_member_is_refused_and_told(sites: Sites) -> None:
+    await record(sites.running["hospital-a"], 1)
+    sites.copy("hospital-b", "second")
+    second = await sites.start("second")
+    words = await said(second, "another instance of hospital-b")
+    assert "tilth member rotate" in words
+    assert not second.replication.replica.votes
+    seen = [
+        name
+        for name in ("hospital-a", "hospital-c")
+        if "another instance" in sites.running[name].replication.alarm
+    ]
+    assert seen, "whoever refuses it tells its own operator"
+    await record(sites.running["hospital-b"], 2)
+    assert sites.running["hospital-b"].replication.replica.votes
+
+
+async def test_a_restored_backup_follows_and_says_what_to_do(sites: Sites) -> None:
+    await record(sites.running["hospital-a"], 1)
+    await sites.stop("hospital-b")
+    shutil.copytree(sites.path("hospital-b"), sites.path("backup"))
+    await sites.start("hospital-b")
+    for number in (2, 3, 4):
+        await record(sites.running["hospital-b"], number)
+    await sites.stop("hospital-b")
+    shutil.rmtree(sites.path("hospital-b"))
+    shutil.copytree(sites.path("backup"), sites.path("hospital-b"))
+    restored = await sites.start("hospital-b")
+    words = await said(restored, "forgot a vote")
+    assert "tilth member rotate" in words
+    await record(sites.running["hospital-a"], 5)
+    async with asyncio.timeout(SECONDS):
+        await restored.feed.at_least(5)
+    assert not restored.replication.replica.votes
+    await sites.stop("hospital-b")
+    again = await sites.start("hospital-b")
+    assert "forgot a vote" in await said(again, "forgot")
+
+
+async def test_a_node_that_restarts_from_its_own_folder_votes_on(sites: Sites) -> None:
+    await record(sites.running["hospital-a"], 1)
+    await sites.stop("hospital-b")
+    node = await sites.start("hospital-b")
+    await record(node, 2)
+    assert node.replication.alarm == ""
+
+
+def test_a_folder_serves_one_process(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with folder.locked(), pytest.raises(InvalidInput, match="another node runs"), folder.locked():
+        raise AssertionError("two processes hold one folder")
+
+
+async def test_what_was_refused_stands_beside_the_node(sites: Sites) -> None:
+    node = sites.running["hospital-a"]
+    node.folder.run.mkdir(exist_ok=True)
+    node.folder.ready.write_text("{}")  # as the process of a node would
+    node.replication._received("hospital-b", [b"\xf1what is this"])
+    for _ in range(3):  # the first notice is written in one of the next turns of the loop
+        await asyncio.sleep(0)
+    facts = running.status(sites.path("hospital-a"))
+    assert facts["refused"]["hospital-b"] == {"bytes: unknown kind of message": 1}
+    assert facts["evidence"] == []
+    assert json.dumps(facts)
