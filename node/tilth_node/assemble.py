@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from tilth_ledger import bundle
 from tilth_ledger.blocks import Block
@@ -58,9 +58,7 @@ def build(config: Config) -> Node:
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
     )
     cosigning = _cosigning(config, folder, genesis, keys, replication, store, peers, clock)
-    notices = Notices(folder.notices, lambda: notices_of(replication))
-    replication.on_notice = notices.changed
-    peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
+    _tell_operator(folder, replication, peers)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_peers() -> tuple[Port, str] | None:
@@ -76,10 +74,7 @@ def build(config: Config) -> Node:
             prove=lambda index, also: _prove(node, index, also),
         )
         ledger = LedgerService(replication, store, feed, answers)
-
-        def add(server: Any) -> None:
-            ledger_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
-
+        add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
         return listen(
             config.client_listen,
             certificates.for_clients(),
@@ -105,6 +100,13 @@ def build(config: Config) -> Node:
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:
+    """Alarms and counts of what was refused, for the status of node and folder."""
+    notices = Notices(folder.notices, lambda: notices_of(replication))
+    replication.on_notice = notices.changed
+    peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
 
 
 def _cosigning(
