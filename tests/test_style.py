@@ -1,6 +1,7 @@
 """Our style, held by tests: what a reader may rely on when opening any file."""
 
 import ast
+import functools
 import re
 import statistics
 import subprocess
@@ -47,7 +48,12 @@ PRODUCT = [
 TESTS = [
     path for path in TRACKED if path.suffix == ".py" and path.parent.is_relative_to(ROOT / "tests")
 ]
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PRODUCT}
+
+
+@functools.cache
+def trees():
+    """The product's modules, parsed once, by the worker that runs these tests."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in PRODUCT}
 
 
 def shown(path):
@@ -81,7 +87,7 @@ def test_no_top_level_folder_or_file_beyond_the_agreed():
 
 
 def test_every_module_says_what_it_is_for():
-    silent = [shown(p) for p, tree in TREES.items() if len(ast.get_docstring(tree) or "") < 20]
+    silent = [shown(p) for p, tree in trees().items() if len(ast.get_docstring(tree) or "") < 20]
 
     assert silent == []
 
@@ -99,7 +105,7 @@ def test_files_are_short():
 def test_functions_are_short():
     lengths = {
         f"{shown(path)}:{node.lineno} {node.name}": lines
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node, lines in functions(tree)
     }
     too_long = {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION}
@@ -128,7 +134,7 @@ def test_nothing_is_left_for_later(word):
 def test_the_product_never_sleeps():
     sleeps = [
         f"{shown(path)}:{node.lineno}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for name, node in calls(tree)
         if name in ("time.sleep", "asyncio.sleep", "sleep")
         and ast.unparse(node) != "asyncio.sleep(0)"
@@ -140,7 +146,7 @@ def test_the_product_never_sleeps():
 def test_no_pickle_no_eval_no_shell():
     imported = [
         shown(path)
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
@@ -149,7 +155,7 @@ def test_no_pickle_no_eval_no_shell():
     ]
     called = [
         f"{shown(path)}:{node.lineno} {name}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for name, node in calls(tree)
         if name in ("eval", "os.system", "os.popen", "subprocess.getoutput")
         or any(word.arg == "shell" for word in node.keywords)
@@ -161,7 +167,7 @@ def test_no_pickle_no_eval_no_shell():
 def test_errors_are_caught_by_name():
     """All errors at once are caught only to raise them again, or at an outermost loop, said so."""
     swallowed = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         lines = path.read_text(encoding="utf-8").splitlines()
         for node in ast.walk(tree):
             if not isinstance(node, ast.ExceptHandler):
@@ -188,7 +194,7 @@ def test_public_names_exist(package):
 def test_what_users_call_has_a_docstring(folder):
     silent = [
         f"{shown(path)}:{node.lineno} {node.name}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         if path.is_relative_to(ROOT / folder) and "cli" not in path.parts
         for node in ast.iter_child_nodes(tree)
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
@@ -257,7 +263,7 @@ def error_classes():
     """Names of TilthError and of every class of the product that extends it."""
     bases = {
         node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-        for tree in TREES.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
@@ -281,7 +287,7 @@ def test_an_error_that_people_read_says_what_to_do():
     classes = error_classes()
     silent = [
         f"{shown(path)}:{line}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         if shown(path).startswith(SPEAKS_TO_PEOPLE) and shown(path) not in DECODERS
         for line in silent_raises(tree, classes)
     ]

@@ -72,6 +72,7 @@ MUTANTS: dict[str, type[VoterRules]] = {
     "no finalize after nullify": FinalizesAfterNullify,
     "no nullify after finalize": NullifiesAfterFinalize,
 }
+OUTCOMES = ("size", "root", "state")  # what a header states of its block's outcome
 
 # One of four lies (or is two), messages are lost and late, nodes crash: made to hurt.
 LIAR = Faults(
