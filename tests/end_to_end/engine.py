@@ -65,14 +65,21 @@ def free_data() -> tuple[Path, IO[str]]:
     raise AssertionError("numbers have no end")
 
 
+def held(folder: Path) -> tuple[Path, IO[str]]:
+    """A data folder of the caller's own, and its lock."""
+    folder.mkdir(parents=True)
+    return folder, (folder / "lock").open("w")
+
+
 class Engine:
     """One engine. It may be killed and started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
+        """`data`: a new folder instead of one that has the images."""
         if reason := why_not():
             raise Missing(reason)
         self.folder = Path(tempfile.mkdtemp(prefix="tilth-engine-"))
-        self.data, self._lock = free_data()
+        self.data, self._lock = held(data) if data else free_data()
         self.address = f"unix://{self.folder}/docker.sock"
         self.environment = {**os.environ, "DOCKER_HOST": self.address, "DOCKER_BUILDKIT": "0"}
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,5 +1,6 @@
 """Environments as images on a real engine: built once, refused when they changed."""
 
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -89,21 +90,26 @@ async def test_a_dockerfile_on_an_image_that_is_not_here_is_not_pulled(docker: D
         await docker.offer(wanted)
 
 
-async def test_wheels_of_the_operator_are_enough_without_network(
+async def test_a_lock_is_built_from_the_operator_s_wheels_and_from_no_others(
     engine: Engine, tmp_path: Path
 ) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    write_wheel(wheels / "quern-1.0-py3-none-any.whl")
+    wheel = wheels / "quern-1.0-py3-none-any.whl"
+    write_wheel(wheel)
     docker = runtime(engine, tmp_path, wheels=wheels)
-    wanted = Environment("f" * 64, ("quern==1.0",))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    wanted, other = (
+        Environment(name * 64, ("quern",), lock=f"quern==1.0 --hash=sha256:{of}".encode())
+        for name, of in (("f", digest), ("0", "0" * 64))
+    )
     engine.forget(f"tilth-environment:{'f' * 32}")
     await docker.offer(wanted)
-    with_code = spec(tmp_path, "import quern; print(quern.WORD)")
-    step = type(with_code)(
-        with_code.step, with_code.collect, with_code.mounts, {}, environment=wanted
-    )
+    step = replace(spec(tmp_path, "import quern; print(quern.WORD)"), environment=wanted)
     assert (await run(docker, step)).log == b"ground\n"
+    with pytest.raises(EnvironmentMissing) as failure:
+        await docker.offer(other)
+    assert b"DO NOT MATCH THE HASHES" in failure.value.log
     await docker.close()
 
 
@@ -137,6 +143,17 @@ def write_wheel(path: Path) -> None:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         wheel.writestr(f"{info}/RECORD", f"quern.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n")
+
+
+async def test_an_image_that_declares_a_volume_is_refused_because_nothing_bounds_it(
+    engine: Engine, docker: Docker
+) -> None:
+    """Regression: each step left a volume with a copy of the image's files on the engine."""
+    dockerfile = b"FROM tilth-task\nUSER 0:0\nRUN mkdir -m 777 /hole\nVOLUME /hole\n"
+    wanted = Environment("2" * 64, files={"Dockerfile": dockerfile})
+    engine.forget(f"tilth-environment:{'2' * 32}")
+    with pytest.raises(EnvironmentMissing, match=r"declares volumes.*/hole.*without VOLUME"):
+        await docker.offer(wanted)
 
 
 # -- images that travel

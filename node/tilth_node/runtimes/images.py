@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Final
 from tilth_ledger.canonical import dumps
 from tilth_ledger.errors import InvalidInput
 from tilth_node.folder import write_file
-from tilth_node.runtimes import Environment, EnvironmentMissing, Shipped, approved, imagefile
+from tilth_node.runtimes import (
+    Environment,
+    EnvironmentMissing,
+    NodeFault,
+    Shipped,
+    approved,
+    imagefile,
+)
 from tilth_node.runtimes.boundedlog import BoundedLog
 from tilth_node.runtimes.building import BuildSettings, build, follow, full, inspect, tag_of
 from tilth_node.runtimes.engine import Engine, EngineFault
@@ -60,7 +67,7 @@ class Images:
         """The id of the environment's image. Raises EnvironmentMissing or NodeFault."""
         environment = environment if environment.digest else OWN
         async with self._lock:
-            word = approved.load(self._approved).get(environment.digest, "")
+            word = self._word(environment.digest)
             known = self._known.get(environment.digest)
             if known is None or (word and known != f"sha256:{word}"):
                 known = await self._have(environment, word)
@@ -70,6 +77,16 @@ class Images:
     def forget(self) -> None:
         """The engine may have changed: look again."""
         self._known.clear()
+
+    def _word(self, environment: str) -> str:
+        """The image that the operator approved, or nothing. A file that cannot be read is this
+        machine's trouble: nobody's task fails by it, and nothing runs."""
+        try:
+            return approved.load(self._approved).get(environment, "")
+        except InvalidInput as error:
+            raise NodeFault(
+                error.message, found=error.found, expected=error.expected, remedy=error.remedy
+            ) from error
 
     async def _have(self, environment: Environment, word: str) -> str:
         """Find, take or build it, and write down which one it is."""
@@ -85,6 +102,7 @@ class Images:
                 raise _not_here(environment, agreed)
             else:
                 image = await self._engine.run(partial(build, environment, self._settings))
+        await self._engine.run(partial(_check_volumes, image))
         if not word:
             write_file(self._record, dumps(recorded(self._record) | {environment.digest: image}))
         return image
@@ -170,6 +188,19 @@ def _find(agreed: str, environment: str, api: "APIClient") -> str | None:
         return agreed
     found = inspect(api, tag_of(environment))
     return None if found is None else str(found["Id"])
+
+
+def _check_volumes(image: str, api: "APIClient") -> None:
+    """Refuse an image that declares volumes: an engine makes a new one for each container, with a
+    copy of what the image holds there, which no limit of a step bounds."""
+    declared = ((inspect(api, image) or {}).get("Config") or {}).get("Volumes")
+    if declared:
+        raise EnvironmentMissing(
+            "the image of an environment declares volumes",
+            found=", ".join(declared)[:200],
+            expected="an image without any",
+            remedy="build it without VOLUME, on a base without VOLUME",
+        )
 
 
 def _check_wanted(facts: ImageFacts, image: str, environment: str) -> None:
