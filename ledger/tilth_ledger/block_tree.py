@@ -4,7 +4,7 @@ Invariants:
 - A block is executed at most once, on its parent's executed state, and only kept as executed when
   the outcome is what its header states.
 - The final tip only moves to a descendant; blocks that do not descend from it are dropped.
-- `content` of a block: it, or an ancestor that is not final, carries leaves.
+- `content` of a block: it, or an ancestor that is not final, carries leaves or barriers.
 
 Left to others: which blocks to trust (ballot's rules, certificates), storing what is final.
 """
@@ -51,6 +51,7 @@ class Candidate:
     empties: int = 0  # empty blocks from here down to the last one with leaves
     ids: frozenset[str] = frozenset()
     pending_ids: frozenset[str] = frozenset()  # of it and its ancestors that are not final
+    pending_barriers: frozenset[bytes] = frozenset()  # likewise
     journaled: bool = False
     reported: bool = False  # its failure, to the operator
 
@@ -214,7 +215,10 @@ class BlockTree:
 
     @staticmethod
     def _inherit(candidate: Candidate, parent: Candidate | None) -> None:
-        own = bool(candidate.block.leaves)
+        barriers = candidate.block.justification.barriers
+        own = bool(candidate.block.leaves or barriers)
+        above = parent.pending_barriers if parent else frozenset()
+        candidate.pending_barriers = above.union(barriers) if barriers else above
         candidate.content = own or (parent is not None and parent.content)
         candidate.empties = 0 if own or parent is None else parent.empties + 1
         candidate.pending_ids = candidate.ids | (parent.pending_ids if parent else frozenset())

@@ -32,6 +32,8 @@ from tilth_ledger.reader import Reader
 
 ZERO_HASH = bytes(HASH_BYTES)
 MAX_SKIPS = 4096
+MAX_BARRIERS = 256
+NONCE_BYTES = 16
 MAX_BLOCK_BYTES = 64 << 20
 
 _HEADER_TAG = b"tilth/header/1\0"
@@ -268,22 +270,27 @@ class Justification:
 
     `parent`: the parent's notarization or finality certificate (None for the block that
     the epoch starts on);
-    `skips`: nullifications of every view between the parent's and the block's, in order.
-    Layout: parent count u8 (0 or 1), parent, skip count u16, skips.
+    `skips`: nullifications of every view between the parent's and the block's, in order;
+    `barriers`: nonces of readers that the block answers, which is no proof but a reason.
+    Layout: parent count u8 (0 or 1), parent, skip count u16, skips, barrier count u16, nonces.
     """
 
     parent: Certificate | None
     skips: tuple[Certificate, ...] = ()
+    barriers: tuple[bytes, ...] = ()
 
     @property
     def skips_digest(self) -> bytes:
-        """What the header binds of the skip proofs."""
-        return hashlib.sha256(_SKIPS_TAG + b"".join(s.encode() for s in self.skips)).digest()
+        """What the header binds of the skip proofs, whose number it implies, and of the barriers
+        behind them."""
+        bound = (*(skip.encode() for skip in self.skips), *self.barriers)
+        return hashlib.sha256(_SKIPS_TAG + b"".join(bound)).digest()
 
     def encode(self) -> bytes:
         parent = b"\0" if self.parent is None else b"\1" + self.parent.encode()
         skips = b"".join(skip.encode() for skip in self.skips)
-        return b"".join((parent, struct.pack(">H", len(self.skips)), skips))
+        barriers = struct.pack(">H", len(self.barriers)) + b"".join(self.barriers)
+        return b"".join((parent, struct.pack(">H", len(self.skips)), skips, barriers))
 
     @staticmethod
     def read(reader: Reader) -> Justification:
@@ -296,7 +303,11 @@ class Justification:
             raise InvalidInput(
                 "justification skips too many views", found=count, expected=MAX_SKIPS
             )
-        return Justification(parent, tuple(Certificate.read(reader) for _ in range(count)))
+        skips = tuple(Certificate.read(reader) for _ in range(count))
+        asked = reader.number(2)
+        if asked > MAX_BARRIERS:
+            raise InvalidInput("block lists too many barriers", found=asked, expected=MAX_BARRIERS)
+        return Justification(parent, skips, tuple(reader.take(NONCE_BYTES) for _ in range(asked)))
 
     def verify(self, header: Header, epoch: Epoch) -> None:
         """Raise `InvalidInput` unless this justifies a block with `header`."""

@@ -21,6 +21,7 @@ from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate,
 from tilth_ledger.core import Core
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
+    Barrier,
     Body,
     Certificates,
     Chain,
@@ -76,6 +77,7 @@ def greet(core: Core, party: int) -> None:
         _repeat_votes(core, (party,))
         _repeat_leaves(core, (party,))
         core.tell_evidence((party,))
+        _repeat_barriers(core, (party,))
 
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
@@ -260,6 +262,7 @@ def retry(core: Core, sync: CatchUp) -> None:
         core.send(core.others, Certificates(tuple(entry)))
     _repeat_leaves(core, core.others)
     core.tell_evidence(core.others)
+    _repeat_barriers(core, core.others)
     for block in sync.missing:
         sync.missing[block] += 1
         _ask_block(core, block, sync.missing[block])
@@ -302,6 +305,11 @@ def _compare_with_record(core: Core, vote: Vote) -> None:
 def _repeat_leaves(core: Core, to: tuple[int, ...]) -> None:
     if leaves := core.pool.oldest(GOSSIP_LEAVES, GOSSIP_BYTES):
         core.send(to, Gossip(tuple(leaves)))
+
+
+def _repeat_barriers(core: Core, to: tuple[int, ...]) -> None:
+    if nonces := core.barriers.of(core.me):
+        core.send(to, Barrier(nonces))
 
 
 def _unproven(core: Core) -> int:

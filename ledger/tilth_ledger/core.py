@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tilth_ledger.ballot import Ballot, VoterRules
+from tilth_ledger.barriers import Barriers
 from tilth_ledger.block_tree import BlockTree, Candidate
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
 from tilth_ledger.docket import Docket
@@ -94,6 +95,7 @@ class Core:
     forgotten: Forgotten | None = None
     forked: Forked | None = None
     docket: Docket = field(default_factory=Docket)
+    barriers: Barriers = field(default_factory=Barriers)
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
     journal_bytes: int = 0
@@ -197,6 +199,7 @@ class Core:
         for candidate in path:
             self.out.finalized.append(Finalized(candidate.block, candidate.state, certificate))
             self.pool.settle(candidate.ids)
+            self.barriers.settle(candidate.block.justification.barriers)
         self.tree.finalize(path, certificate)
         tip = self.tree.tip
         self.docket.drop(self.is_settled)

@@ -42,6 +42,13 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A fresh nonce of this node's readers: they wait for a final block that lists it."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The timer that was asked for has come."""
 
@@ -60,7 +67,7 @@ class PeerGone:
     member: int
 
 
-Event = Start | Received | Submitted | Tick | PeerConnected | PeerGone
+Event = Start | Received | Submitted | Asked | Tick | PeerConnected | PeerGone
 
 
 class State(Protocol):

@@ -5,9 +5,9 @@ connection and at every finality, how far the members are; it fetches final bloc
 as a member does that was away (catch_up); it hands its clients' entries to the members.
 
 Invariants:
-- A member takes entries, evidence, Status and requests from a follower, a follower takes Status and
-  blocks from members, and followers say nothing to one another. All else is a counted fault that
-  changes nothing.
+- A member takes entries, evidence, barriers, Status and requests from a follower, a follower takes
+  Status and blocks from members, and followers say nothing to one another. All else is a counted
+  fault that changes nothing.
 - What a follower says or leaves unsaid counts for no quorum, no view and no patience.
 - A follower's entries fill a part of the pool only; of its requests for blocks one is answered per
   step (an honest one has hardly ever a second under way, and repeats what was not answered).
@@ -26,6 +26,7 @@ from tilth_ledger.core import Core
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
     Accusation,
+    Barrier,
     Body,
     Certificates,
     Chain,
@@ -72,6 +73,9 @@ def hear(core: Core, follower: int, message: Message) -> None:
         case FetchChain(height):
             core.served.add(follower)
             catch_up.give_chain(core, follower, height)
+        case Barrier(nonces):
+            for nonce in nonces:
+                core.barriers.add(nonce, follower)
         case Accusation(evidence):
             for each in evidence:
                 core.accuse(each)

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tilth_ledger.blocks import Block, Certificate, Vote
+from tilth_ledger.blocks import NONCE_BYTES, Block, Certificate, Vote
 from tilth_ledger.checkpoints import SIGNATURE_LENGTHS
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.evidence import Evidence
@@ -265,6 +265,21 @@ class Cosignatures:
         return Signed(member, kind, reader.take(SIGNATURE_LENGTHS[kind]))
 
 
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Nonces of the sender's readers, to be listed in a block: count u8, nonces."""
+
+    nonces: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        return b"\x0c" + _count(1, self.nonces) + b"".join(self.nonces)
+
+    @staticmethod
+    def read(reader: Reader) -> Barrier:
+        count = reader.number(1)
+        return Barrier(tuple(reader.take(NONCE_BYTES) for _ in range(count)))
+
+
 Message = (
     Gossip
     | Proposal
@@ -276,6 +291,7 @@ Message = (
     | FetchChain
     | Chain
     | Accusation
+    | Barrier
     | Cosignatures
 )
 
@@ -290,6 +306,7 @@ _READERS: dict[int, Callable[[Reader], Message]] = {
     8: FetchChain.read,
     9: Chain.read,
     11: Accusation.read,
+    12: Barrier.read,
     10: Cosignatures.read,
 }
 

@@ -14,13 +14,14 @@ Left to others: when to propose, and what to vote (voting).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tilth_ledger.block_tree import Candidate
 from tilth_ledger.blocks import NULLIFY, Block, Certificate, Header, Justification
 from tilth_ledger.core import Core
 from tilth_ledger.docket import MOST_IN_A_BLOCK
 from tilth_ledger.errors import TilthError
-from tilth_ledger.messages import Gossip, Proposal
+from tilth_ledger.messages import Barrier, Gossip, Proposal
 
 UNFINAL_BLOCKS = 16
 
@@ -73,15 +74,21 @@ def has_work(core: Core) -> bool:
     if core.is_halted:
         return False
     due = tip_due_ms(core)
-    return (due is not None and core.now >= due) or pool_has_work(core) or _evidence_waits(core)
+    return (due is not None and core.now >= due) or pool_has_work(core) or _others_wait(core)
 
 
-def _evidence_waits(core: Core) -> bool:
-    """Whether there is evidence that no certified block records."""
-    if not len(core.docket):
+def _others_wait(core: Core) -> bool:
+    """Whether there is evidence, or a reader's barrier, that no certified block carries."""
+    if not len(core.docket) and not len(core.barriers):
         return False
     found = best_parent(core)
-    return bool(_evidence(core, found[0] if found else None))
+    parent = found[0] if found else None
+    return bool(_evidence(core, parent) or _barriers(core, parent))
+
+
+def _barriers(core: Core, parent: Candidate | None) -> tuple[bytes, ...]:
+    """Nonces that a block on this parent must list."""
+    return core.barriers.body(frozenset() if parent is None else parent.pending_barriers)
 
 
 def _evidence(core: Core, parent: Candidate | None) -> list[bytes]:
@@ -107,7 +114,9 @@ def build(core: Core, parent: Candidate | None, why: Justification) -> tuple[Blo
     state = parent.state if parent is not None else tip.state
     above = parent.block.header if parent is not None else None
     time_ms = max(core.clock, _time_of(core, parent) + 1)
-    leaves = [] if _is_deep(parent, core) else _body(core, parent)
+    deep = _is_deep(parent, core)
+    leaves = [] if deep else _body(core, parent)
+    why = why if deep else replace(why, barriers=_barriers(core, parent))
     built = core.executor.build(state, leaves, time_ms)
     _take_refused(core, built.refused, parent)
     after = built.state
@@ -178,6 +187,14 @@ def gossip(core: Core, leaves: list[bytes]) -> None:
     rest = tuple(leaf for leaf in leaves if leaf not in proposed)
     if rest:
         core.send(core.others, Gossip(rest))
+
+
+def ask(core: Core, nonces: list[bytes]) -> None:
+    """Tell everybody of my readers' nonces, but for those that my proposal of this step lists."""
+    proposals = [s.message for s in core.out.sends if isinstance(s.message, Proposal)]
+    listed = {nonce for each in proposals for nonce in each.block.justification.barriers}
+    if rest := tuple(nonce for nonce in nonces if nonce not in listed):
+        core.send(core.others, Barrier(rest))
 
 
 def _proposed_leaves(core: Core) -> list[bytes]:

@@ -32,7 +32,9 @@ at a time.
 Events: `Start` once; `PeerConnected(member)` and `PeerGone(member)` as connections come and go
 (a connection that stands loses nothing: after any loss, close it and connect again);
 `Received(member, message)` with what `decode_message` gave (skip None), from the party whom TLS
-proved; `Submitted(leaf)` for each leaf of a client; `Tick`. Parties are numbered as in
+proved; `Submitted(leaf)` for each leaf of a client;
+`Asked(nonce)` for readers who wait for a block made after they asked: its justification lists the
+nonce (ask again only when the one before is final); `Tick`. Parties are numbered as in
 `epoch.everyone()`. A leaf is final when it stands in a `finalized` block; `refused` names the
 leaves of this node's clients that will not be. Neither may come: the client resubmits the same
 bytes. Look for a leaf's row before submitting it: one that is final already is not reported again.
@@ -52,6 +54,7 @@ from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
 from tilth_ledger.core import Core
 from tilth_ledger.effects import (
     Archive,
+    Asked,
     Effects,
     Event,
     Executor,
@@ -69,6 +72,7 @@ from tilth_ledger.keys import SigningKey
 from tilth_ledger.limits import Limits
 from tilth_ledger.messages import (
     Accusation,
+    Barrier,
     Body,
     Certificates,
     Chain,
@@ -184,6 +188,7 @@ class Replica:
             return Effects(halt=core.halted)
         core.begin(now_ms, clock_ms)
         leaves: list[bytes] = []
+        nonces = [event.nonce for event in events if isinstance(event, Asked)]
         # A connection may be quicker than the shell's first turn.
         for event in sorted(events, key=lambda event: not isinstance(event, Start)):
             self._take(event, leaves)
@@ -194,6 +199,7 @@ class Replica:
         self._retry_when_stuck()
         following.push(core)
         proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
+        proposing.ask(core, nonces)
         return core.end(self._timer())
 
     def _take(self, event: Event, leaves: list[bytes]) -> None:
@@ -218,6 +224,10 @@ class Replica:
                 self._receive(party, message)
             case Submitted(leaf):
                 self._submit(leaf, leaves)
+            case Asked(nonce) if core.forked is None:
+                core.barriers.add(nonce, core.me)
+            case Asked():
+                pass
             case Tick():
                 pass
 
@@ -252,7 +262,7 @@ class Replica:
     def _hear(self, member: int, message: Message) -> None:
         core, sync = self._core, self._sync
         match message:
-            case Votes() | Proposal() | Gossip() | Body() | Chain() if core.is_halted:
+            case Votes() | Proposal() | Gossip() | Barrier() | Body() | Chain() if core.is_halted:
                 core.ignore(member, f"{type(message).__name__}: after the fork")
             case Votes(votes):
                 for vote in votes:
@@ -290,6 +300,10 @@ class Replica:
             case Accusation(evidence):
                 for each in evidence:
                     core.accuse(each)
+            case Barrier(nonces):
+                for nonce in nonces:
+                    if not core.barriers.add(nonce, member):
+                        core.ignore(member, "Barrier: known")
 
     def _hear_vote(self, member: int, vote: Vote) -> None:
         core = self._core

@@ -172,7 +172,8 @@ def _propose(core: Core) -> bool:
     parent, why = found
     before = core.pool.version
     block, state = proposing.build(core, parent, why)
-    if not block.leaves and not proposing.tip_is_due(core):
+    empty = not block.leaves and not block.justification.barriers
+    if empty and not proposing.tip_is_due(core):
         return core.pool.version != before
     hashed = block.hash
     candidate = core.tree.put_built(block, hashed, state)

@@ -15,6 +15,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import Accused, Promised, decode_record
 from tilth_ledger.messages import (
     Accusation,
+    Barrier,
     Certificates,
     FetchBlock,
     FetchChain,
@@ -27,7 +28,7 @@ from tilth_ledger.messages import (
 from tilth_ledger.pool import leaf_id
 from tilth_ledger.votes import KEPT_VIEWS
 
-OF_FOLLOWERS = (Accusation, Gossip, Status, FetchBlock, FetchChain)
+OF_FOLLOWERS = (Accusation, Barrier, Gossip, Status, FetchBlock, FetchChain)
 
 
 class Violation(AssertionError):
@@ -52,6 +53,7 @@ class Checker:
         self.certified_final: dict[int, bytes] = {}
         self.signed: dict[tuple[int, int], dict[tuple[int, bytes], Vote]] = {}
         self.acknowledged: dict[str, int] = {}
+        self.reads: dict[bytes, int] = {}  # height acknowledged to anybody when they were asked
         self.executor = NumberExecutor(genesis)
         self.accused: set[Name] = set()  # pairs that an honest node saw
         self.safe = safe
@@ -107,6 +109,21 @@ class Checker:
         before = self.acknowledged.setdefault(name, height)
         if before != height or self.ids.get(name) != height:
             raise Violation(f"leaf {name} was acknowledged at {before}, stands at {height}")
+
+    def asked(self, nonce: bytes) -> None:
+        """A reader asks for a barrier: all that any client was told must be in what it reads."""
+        self.reads[nonce] = max(self.acknowledged.values(), default=0)
+
+    def answered(self, member: int, block: Block) -> list[bytes]:
+        """A node applied a block: the readers whose nonces it lists read its state."""
+        answered = [n for n in block.justification.barriers if n in self.reads]
+        for nonce in answered:
+            if block.header.height < self.reads[nonce]:
+                raise Violation(
+                    f"member {member} reads at height {block.header.height} what was asked for"
+                    f" when {self.reads[nonce]} was acknowledged"
+                )
+        return answered
 
     def same_chain(self, member: int, blocks: list[Block]) -> None:
         """A node's stored chain, as it finds it at a restart."""

@@ -29,8 +29,9 @@ from number_ledger import (
 
 from tilth_ledger import core as core_module
 from tilth_ledger.ballot import VoterRules
-from tilth_ledger.blocks import Certificate
+from tilth_ledger.blocks import Block, Certificate
 from tilth_ledger.effects import (
+    Asked,
     Effects,
     Event,
     Start,
@@ -42,6 +43,7 @@ from tilth_ledger.pool import leaf_id
 from tilth_ledger.replica import Replica, Restored
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
+READS = 10
 WALL_MS = 1_700_000_000_000
 
 
@@ -83,6 +85,9 @@ class World:
         self.network = Network(self, f, self.random)
         self.submitted: dict[str, str] = {}
         self._at_healing = (0, 0)
+        self.reader = Random(f"reads {seed}")
+        self.reading: dict[bytes, tuple[int, int]] = {}  # node and incarnation that was asked
+        self.answered_reads = 0
 
     def run(self) -> World:
         """The whole run; raises `Violation`."""
@@ -102,6 +107,8 @@ class World:
         for number in range(f.leaves):
             at += self.random.randint(0, 2 * f.gap_ms)
             self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
+        for number in range(READS if self.seed % 2 else 0):
+            self.at(self.reader.randint(0, f.faulty_ms + 60_000), self._read, number)
         if f.partition_every_ms:
             self.at(self.random.randint(0, f.partition_every_ms), self.network.partition)
         if f.reset_ms:
@@ -266,6 +273,7 @@ class World:
         node.archive.state = last.state
         node.archive.certificates[len(node.archive.blocks)] = last.certificate.encode()
         if node.member in self.checker.honest:
+            self._answer_readers(node, [final.block for final in effects.finalized])
             for offset, final in enumerate(effects.finalized):
                 for leaf in final.block.leaves:
                     self.checker.acknowledge(leaf_id(leaf), first + offset)
@@ -305,6 +313,25 @@ class World:
         ready = [node for node in self.nodes if node.replica is not None]
         if ready:
             self.hand(self.random.choice(ready), Submitted(write_leaf(text)))
+
+    def _read(self, number: int) -> None:
+        """A reader asks one honest node, which may crash before it answers."""
+        honest = self.checker.honest
+        ready = [n for n in self.nodes if n.replica is not None and n.member in honest]
+        waiting = {number for number, _ in self.reading.values()}
+        ready = [node for node in ready if node.number not in waiting]
+        if ready:
+            node, nonce = self.reader.choice(ready), number.to_bytes(16)
+            self.checker.asked(nonce)
+            self.reading[nonce] = node.number, node.incarnation
+            self.hand(node, Asked(nonce))
+
+    def _answer_readers(self, node: Node, blocks: list[Block]) -> None:
+        for block in blocks:
+            for nonce in self.checker.answered(node.member, block):
+                if self.reading.get(nonce) == (node.number, node.incarnation):
+                    del self.reading[nonce]
+                    self.answered_reads += 1
 
     def _resubmit(self) -> bool:
         """Every client that still waits sends the same bytes again; whether there is one."""
@@ -353,6 +380,9 @@ class World:
             raise Violation(f"nodes end at different heights: {heights}")
         if len({node.archive.state for node in honest}) != 1:
             raise Violation("nodes end in different states")
+        there = {(node.number, node.incarnation) for node in honest}
+        if unanswered := [n for n, asked in self.reading.items() if asked in there]:
+            raise Violation(f"{len(unanswered)} readers were never answered")
         self.checker.finish(self.submitted, honest[0].archive.state)
         if not self.faults.traitors and self.lost_views() > self.faults.n + 3:
             raise Violation(f"{self.lost_views()} views were lost after the healing")
