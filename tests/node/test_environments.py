@@ -1,4 +1,4 @@
-"""From an environment's row to what is built: files that are not here, or not what they should be."""
+"""From an environment's row to what is built: files not here, or not what they should be."""
 
 from pathlib import Path
 from typing import Any
