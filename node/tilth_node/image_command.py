@@ -38,6 +38,7 @@ def register(verbs: Any) -> None:
         return parser
 
     action("list", _list, "environments, their images here, and images that others offer")
+    action("build", _build, "build an environment's image before a task needs it", "environment")
     action("approve", _approve, "let one image alone run for an environment", *_TWO)
     action("forget", _forget, "take the approval back", "environment")
     action("export", _export, "write an environment's image into a file", "environment", "file")
@@ -84,6 +85,40 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"  offered  {image} by {organization}"
 
 
+def _build(arguments: Arguments) -> int:
+    from tilth_node import config
+    from tilth_node.runtimes import building
+    from tilth_node.storage.vault import Shelf
+    from tilth_node.worker.environments import environment_of
+    from tilth_node.worker.isolation import build_settings
+
+    name, digest = _environment(arguments)
+    rows = _rows(arguments.folder, "environment/")
+    row = next(row for _, row in rows if row["digest"] == digest)
+    environment = environment_of(row, Shelf(arguments.folder / "vault"))
+    settings = build_settings(config.load(arguments.folder))
+    engine = _engine(arguments)
+    try:
+        image = _image_here(arguments, digest, engine)
+        image = image or engine.now(lambda api: building.build(environment, settings, api))
+    finally:
+        engine.close()
+    return _say(arguments, {"environment": digest, "image": image}, f"{name}: {image}")
+
+
+def _image_here(arguments: Arguments, digest: str, engine: "Engine") -> str:
+    """The image that runs for an environment here: approved, noted, or under its name."""
+    from tilth_node.runtimes import approved, building, images
+
+    place = arguments.folder / "engine"
+    if word := approved.load(place / approved.FILE).get(digest):
+        return f"sha256:{word}"
+    if noted := images.recorded(place / images.RECORD).get(digest):
+        return noted
+    found = engine.now(lambda api: building.inspect(api, building.tag_of(digest)))
+    return str(found["Id"]) if found else ""
+
+
 def _approve(arguments: Arguments) -> int:
     from tilth_node.runtimes import approved
 
@@ -110,25 +145,23 @@ def _forget(arguments: Arguments) -> int:
 
 def _export(arguments: Arguments) -> int:
     from tilth_ledger.errors import InvalidInput
-    from tilth_node.runtimes import approved, images
+    from tilth_node.runtimes import images
 
     name, digest = _environment(arguments)
-    place = arguments.folder / "engine"
-    word = approved.load(place / approved.FILE).get(digest)
-    image = f"sha256:{word}" if word else images.recorded(place / images.RECORD).get(digest)
-    if image is None:
-        raise InvalidInput(
-            "this node has no image of the environment",
-            found=name,
-            expected="one that was built for a task, or imported",
-            remedy="run a task in it, or: tilth node image import FOLDER FILE",
-        )
     if arguments.file.exists():
         raise InvalidInput(
             f"{arguments.file} exists already", remedy="choose another name; it is never replaced"
         )
     engine = _engine(arguments)
     try:
+        image = _image_here(arguments, digest, engine)
+        if not image:
+            raise InvalidInput(
+                "this node has no image of the environment",
+                found=name,
+                expected="one that was built or imported",
+                remedy=f"tilth node image build {arguments.folder} {name}",
+            )
         facts = engine.now(lambda api: images.save(image, arguments.file, api))
     finally:
         engine.close()

@@ -80,7 +80,9 @@ def test_an_image_is_exported_offered_approved_fetched_and_named_in_the_receipt(
         return json.loads(capsys.readouterr().out)
 
     algo = grind(field, tmp_path)
+    first = operator(0, "build", "quern")["image"]
     built = image_of(field, starts(field, algo, "hospital-a"))
+    assert built == first == operator(0, "build", "quern")["image"]
     file = tmp_path / "quern.tar"
     assert operator(0, "export", "quern", file)["image"] == built
     offer = field.net.environments.offer(field.net.environments.find("quern"), file)

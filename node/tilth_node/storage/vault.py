@@ -48,21 +48,11 @@ class Blob:
     size: int
 
 
-class Vault:
-    """Blobs under `folder`; keeps `floor_bytes` of its file system free."""
+class Shelf:
+    """Blobs under `folder`, only read: what a look beside a running node may do."""
 
-    def __init__(self, folder: Path, *, floor_bytes: int = FLOOR_BYTES) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._partial = folder / "partial"
-        self._floor = floor_bytes
-        self._numbers = count()
-        self._writing: set[str] = set()
-        self._promised = 0
-        self._lock = Lock()  # of the number above: large blobs are written in threads
-        self._held: dict[str, set[str]] = {}  # who holds -> digests
-        self._lock = Lock()  # between holding and removing: outputs come in threads
-        self._partial.mkdir(parents=True, exist_ok=True)
-        self._sweep()
 
     def path(self, digest: str) -> Path:
         """Where the blob lies if it is here; raises InvalidInput on a malformed digest."""
@@ -92,6 +82,23 @@ class Vault:
     def load(self, digest: str) -> bytes:
         """All bytes of a small blob; raises FileNotFoundError when not here."""
         return self.path(digest).read_bytes()
+
+
+class Vault(Shelf):
+    """Blobs under `folder`; keeps `floor_bytes` of its file system free."""
+
+    def __init__(self, folder: Path, *, floor_bytes: int = FLOOR_BYTES) -> None:
+        super().__init__(folder)
+        self._partial = folder / "partial"
+        self._floor = floor_bytes
+        self._numbers = count()
+        self._writing: set[str] = set()
+        self._promised = 0
+        self._lock = Lock()  # of the number above: large blobs are written in threads
+        self._held: dict[str, set[str]] = {}  # who holds -> digests
+        self._lock = Lock()  # between holding and removing: outputs come in threads
+        self._partial.mkdir(parents=True, exist_ok=True)
+        self._sweep()
 
     def write(self, data: bytes, *, holder: str = "") -> Blob:
         """Store bytes held in memory; `holder` keeps them until it lets go."""

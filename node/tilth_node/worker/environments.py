@@ -10,10 +10,10 @@ from tilth_ledger import archive
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.rows import Row
 from tilth_node.runtimes import Environment, EnvironmentMissing, Shipped
-from tilth_node.storage.vault import Vault
+from tilth_node.storage.vault import Shelf
 
 
-def environment_of(row: Row, vault: Vault, images: tuple[Shipped, ...] = ()) -> Environment:
+def environment_of(row: Row, vault: Shelf, images: tuple[Shipped, ...] = ()) -> Environment:
     """What the row asks for, and the images of it that are offered.
 
     Raises EnvironmentMissing when a file of it is not on this node."""
@@ -54,7 +54,7 @@ def _files(packed: bytes) -> Sequence[archive.ArchiveFile]:
     return files
 
 
-def _load(vault: Vault, digest: str, what: str) -> bytes:
+def _load(vault: Shelf, digest: str, what: str) -> bytes:
     if not vault.has(digest):
         raise EnvironmentMissing(
             f"the {what} of an environment is not on this node",

@@ -44,13 +44,18 @@ def open_runtime(config: Config, *, passing: bool = False, fetch: Fetch | None =
             return Sandbox()
 
 
+def build_settings(config: Config) -> BuildSettings:
+    """What node.toml says about the images of environments."""
+    wheels = Path(config.engine_wheels) if config.engine_wheels else None
+    network, images_from = config.engine_build_network, config.engine_images_from
+    return BuildSettings(config.engine_base, network, wheels, images_from)
+
+
 def _docker(config: Config, *, passing: bool, fetch: Fetch | None) -> Docker:
     genesis = config.folder / "genesis.json"
     net = sha256_hex(genesis.read_bytes())[:8] if genesis.exists() else "alone"
     name = f"tilth-{config.organization}-{net}"
-    wheels = Path(config.engine_wheels) if config.engine_wheels else None
-    network, images_from = config.engine_build_network, config.engine_images_from
-    build = BuildSettings(config.engine_base, network, wheels, images_from)
+    build = build_settings(config)
     cpus = max(1.0, (os.cpu_count() or 1) / config.slots)
     settings = EngineSettings(config.engine_address, build, cpus)
     if passing:
