@@ -64,7 +64,8 @@ def measured(how, command, environment, log):
     floor = (processor_seconds() - before) / (os.cpu_count() or 1)
     text = log.read_text("utf-8", "replace")
     if code:
-        sys.stderr.write(text[-4000:])
+        said = [line for line in text.splitlines() if not line.startswith("WARNING")]
+        print(*said[-60:], sep="\n", file=sys.stderr)
     yield {
         "figure": f"ci: {how}, {'all passed' if code == 0 else f'FAILED, exit {code}'}",
         "value": round(seconds),

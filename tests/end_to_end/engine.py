@@ -110,6 +110,8 @@ class Engine:
             stdout=write,
             stderr=write,
             start_new_session=True,
+            # If this process is killed, the engine lives on, and its data folder stays taken.
+            pass_fds=(self._lock.fileno(),),
         )
         os.close(write)
         with open(read, "rb") as said, log.open("ab") as kept:
