@@ -16,6 +16,12 @@ from pathlib import Path
 from tilth_ledger.errors import InvalidInput
 
 
+# Keys are random, so a page is written many times: the longer the log, the fewer times it is
+# copied into the file (32 MB, read back in a tenth of a second at a start).
+LOG_PAGES = 8_000
+CACHE_KIB = 16_384
+
+
 class Database:
     """One SQLite file with its writer and one reader, for use from one thread."""
 
@@ -24,6 +30,7 @@ class Database:
         self._writer = sqlite3.connect(path, isolation_level=None)
         self._writer.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+            f"PRAGMA wal_autocheckpoint = {LOG_PAGES}; PRAGMA cache_size = -{CACHE_KIB};"
         )
         self._prepare(schema, version)
         self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -32,6 +39,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write through the yielded connection; all of it is durable at the end, or none."""
+        if self.reader.in_transaction:
+            self.reader.execute("COMMIT")  # what it reads next is what is written here
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             yield self._writer
@@ -40,6 +49,12 @@ class Database:
                 self._writer.execute("ROLLBACK")
             raise
         self._writer.execute("COMMIT")
+
+    def hold_still(self) -> None:
+        """Let the reader keep its view until the next transaction: it locks once, not at every
+        question."""
+        if not self.reader.in_transaction:
+            self.reader.execute("BEGIN")
 
     def close(self) -> None:
         self.reader.close()

@@ -25,13 +25,15 @@ from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
 
 VERSION = 1
+# Rows stand in the order in which they came, beside an index of their keys: keys are random, and a
+# tree of whole rows would write a page for each.
 SCHEMA = """
 CREATE TABLE leaves (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL);
 CREATE TABLE nodes (
   level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (level, position)
 ) WITHOUT ROWID;
-CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE blocks (
   height INTEGER PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -78,8 +80,9 @@ class StoredRows:
     key several times, and for its author and dataset again and again.
     """
 
-    def __init__(self, reader: sqlite3.Connection) -> None:
-        self._reader = reader
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reader = database.reader
         self._known: dict[str, bytes | None] = {}
         self._known_bytes = 0
 
@@ -91,6 +94,7 @@ class StoredRows:
         """As `get`, with the value as it is stored."""
         if key in self._known:
             return self._known[key]
+        self._database.hold_still()
         found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
         value = None if found is None else bytes(found[0])
         self._remember(key, value)
@@ -145,7 +149,7 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA, VERSION)
         self._reader = self._database.reader
-        self.rows = StoredRows(self._reader)
+        self.rows = StoredRows(self._database)
 
     def apply(self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate) -> None:
         """Make final blocks durable, in order; `certificate` finalizes the last one."""
