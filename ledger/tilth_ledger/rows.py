@@ -22,7 +22,16 @@ from tilth_ledger import canonical
 
 Row = dict[str, Any]
 
-_parse = json.JSONDecoder().decode  # of text: the encoding is known
+FEW = 32  # keys that are quicker put in their places than all sorted anew
+
+_raw_decode = json.JSONDecoder().raw_decode
+_ABSENT = b""  # no row's value
+
+
+def parse_row(value: bytes) -> Row:
+    """A row from its canonical bytes."""
+    row: Row = _raw_decode(value.decode())[0]  # nothing stands around it
+    return row
 
 
 class Rows(Protocol):
@@ -49,7 +58,7 @@ class MemoryRows:
 
     def get(self, key: str) -> Row | None:
         value = self._rows.get(key)
-        return None if value is None else _parse(value.decode())
+        return None if value is None else parse_row(value)
 
     def get_bytes(self, key: str) -> bytes | None:
         return self._rows.get(key)
@@ -58,7 +67,7 @@ class MemoryRows:
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
         for key in islice(_slice(self._keys, prefix, after), limit):
-            yield key, _parse(self._rows[key].decode())
+            yield key, parse_row(self._rows[key])
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """Make an overlay's `changes` part of these rows."""
@@ -81,21 +90,22 @@ class Overlay:
 
     def __init__(self, parent: Rows) -> None:
         self._parent = parent
-        self._keys: list[str] = []
+        self._keys: list[str] = []  # of changes, sorted; those of `_unsorted` are still missing
+        self._unsorted: list[str] = []
         self.changes: dict[str, bytes | None] = {}
 
     def get(self, key: str) -> Row | None:
-        if key not in self.changes:
-            return self._parent.get(key)
-        value = self.changes[key]
-        return None if value is None else _parse(value.decode())
+        value = self.get_bytes(key)
+        return None if value is None else parse_row(value)
 
     def get_bytes(self, key: str) -> bytes | None:
-        return self.changes[key] if key in self.changes else self._parent.get_bytes(key)
+        value = self.changes.get(key, _ABSENT)
+        return self._parent.get_bytes(key) if value is _ABSENT else value
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
+        self._sort()
         own = _slice(self._keys, prefix, after)
         if not own:
             return self._parent.scan(prefix, after, limit)
@@ -118,8 +128,18 @@ class Overlay:
 
     def _change(self, key: str, value: bytes | None) -> None:
         if key not in self.changes:
-            insort(self._keys, key)
+            self._unsorted.append(key)
         self.changes[key] = value
+
+    def _sort(self) -> None:
+        """Only who scans needs an order, and most entries scan nothing."""
+        if len(self._unsorted) > FEW:
+            self._keys += sorted(self._unsorted)
+            self._keys.sort()  # two runs: a merge
+        else:
+            for key in self._unsorted:
+                insort(self._keys, key)
+        self._unsorted.clear()
 
     def _merged(
         self, own: list[str], below: Iterator[tuple[str, Row]]
@@ -137,7 +157,7 @@ class Overlay:
     def _own(self, key: str) -> Iterator[tuple[str, Row]]:
         value = self.changes[key]
         if value is not None:
-            yield key, _parse(value.decode())
+            yield key, parse_row(value)
 
 
 def _slice(keys: list[str], prefix: str, after: str) -> list[str]:

@@ -119,7 +119,8 @@ def _add_sample(context: Context, sample: Any, datasets: list[str], label: str) 
         "tag": sample["tag"],
         "status": "active",
     }
-    context.add("sample", sample["key"], row)
+    context.check_key("sample", sample["key"])
+    context.rows.put(f"sample/{sample['key']}", row)
     context.rows.put(tag, {"sample": sample["key"], "label": label})
 
 

@@ -2,7 +2,8 @@
 
 - A transaction is `with database.transaction() as connection:`; it commits at the end or leaves no
   trace.
-- Readers are read-only connections and see only what is committed.
+- Readers are read-only connections and see only what is committed. Who asks much may hold the
+  reader's view with BEGIN, which locks once: the next transaction of this process lets go of it.
 - The schema's version stands in the file; one of another version is refused, never guessed at.
 
 Leaves to others: tables, and what a failed write means (the ledger's store stops the process).
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
-
 
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
@@ -49,12 +49,6 @@ class Database:
                 self._writer.execute("ROLLBACK")
             raise
         self._writer.execute("COMMIT")
-
-    def hold_still(self) -> None:
-        """Let the reader keep its view until the next transaction: it locks once, not at every
-        question."""
-        if not self.reader.in_transaction:
-            self.reader.execute("BEGIN")
 
     def close(self) -> None:
         self.reader.close()

@@ -8,7 +8,6 @@
 Leaves to others: whether a block is final (replica), what its rows mean (execution).
 """
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ from tilth_ledger.blocks import Block, Certificate, Header, Justification
 from tilth_ledger.errors import Fatal
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, parse_row
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
 
@@ -80,21 +79,21 @@ class StoredRows:
     key several times, and for its author and dataset again and again.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._reader = database.reader
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
         self._known: dict[str, bytes | None] = {}
         self._known_bytes = 0
 
     def get(self, key: str) -> Row | None:
         value = self.get_bytes(key)
-        return None if value is None else json.loads(value.decode())
+        return None if value is None else parse_row(value)
 
     def get_bytes(self, key: str) -> bytes | None:
         """As `get`, with the value as it is stored."""
         if key in self._known:
             return self._known[key]
-        self._database.hold_still()
+        if not self._reader.in_transaction:
+            self._reader.execute("BEGIN")  # one lock for all questions until the next block
         found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
         value = None if found is None else bytes(found[0])
         self._remember(key, value)
@@ -117,7 +116,7 @@ class StoredRows:
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
         for key, value in self.scan_bytes(prefix, after, limit):
-            yield key, json.loads(value)
+            yield key, parse_row(value)
 
     def scan_bytes(
         self, prefix: str, after: str = "", limit: int | None = None
@@ -149,7 +148,7 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA, VERSION)
         self._reader = self._database.reader
-        self.rows = StoredRows(self._database)
+        self.rows = StoredRows(self._reader)
 
     def apply(self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate) -> None:
         """Make final blocks durable, in order; `certificate` finalizes the last one."""
