@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -76,12 +78,21 @@ async def test_requirements_that_need_the_network_where_it_is_forbidden_fail_wit
     assert b"a-package-that-is-not-there" in failure.value.log
 
 
-async def test_a_dockerfile_that_reaches_for_the_network_fails(docker: Docker) -> None:
-    fetch = "import urllib.request as u; u.urlopen('http://example.org', timeout=2)"
-    dockerfile = f'FROM tilth-task\nRUN python -c "{fetch}"\n'
-    wanted = Environment("d" * 64, files={"Dockerfile": dockerfile.encode()})
-    with pytest.raises(EnvironmentMissing, match="without network"):
-        await docker.offer(wanted)
+async def test_a_build_reaches_the_network_only_where_the_operator_allows_it(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        fetch = f"import urllib.request as u; u.urlopen('{address}', timeout=20).read()"
+        dockerfile = f'FROM tilth-task\nRUN python -c "{fetch}"\n'
+        wanted = Environment("d" * 64, files={"Dockerfile": dockerfile.encode()})
+        with pytest.raises(EnvironmentMissing, match=r"(?s)without network.*build_network"):
+            await docker.offer(wanted)
+        allowed = runtime(engine, tmp_path / "allowed", network="host")
+        await allowed.offer(wanted)
+        await allowed.close()
+        engine.forget(f"tilth-environment:{'d' * 32}")
 
 
 async def test_a_dockerfile_on_an_image_that_is_not_here_is_not_pulled(docker: Docker) -> None:

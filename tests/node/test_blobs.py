@@ -10,9 +10,11 @@ import pytest
 from tilth_ledger.canonical import dumps
 from tilth_ledger.errors import InvalidInput, Refused, Unavailable
 from tilth_ledger.rows import MemoryRows
+from tilth_node.runtimes import EnvironmentMissing, NodeFault, Shipped
 from tilth_node.storage.vault import Vault
 from tilth_node.worker import blobs
 from tilth_node.worker.blobs import Blobs, Wanted
+from tilth_node.worker.images import ImageFiles
 
 Handler = Callable[[str, bytes], AsyncIterator[bytes]]
 MODEL = bytes(range(256)) * 4096  # 1 MiB
@@ -299,3 +301,59 @@ async def test_a_holder_that_says_nothing_is_passed_over(
     wire.handlers["silent"] = silent
     await user.blobs.ensure(wanted("silent", "maker"))
     assert user.vault.has(DIGEST)
+
+
+# -- images
+
+
+IMAGE = Shipped("maker", "1" * 64, DIGEST, len(MODEL))
+
+
+@pytest.fixture
+def offering(wire: Wire, tmp_path: Path) -> MemoryRows:
+    """A ledger on which `maker` offers an image under the file of MODEL, to `user` alone."""
+    file = {"digest": DIGEST, "size": len(MODEL)}
+    row = {"owner": "maker", "status": "active", "image": "1" * 64, "file": file}
+    row |= {"grants": {"use": ["maker", "user"]}}
+    ledger = MemoryRows({f"blob/{DIGEST}/image/maker/1": b"{}", "image/maker/1": dumps(row)})
+    Node(wire, tmp_path, "maker", ledger).vault.write(MODEL)
+    return ledger
+
+
+async def test_an_image_s_file_goes_on_after_a_cut_and_is_gone_when_the_engine_has_it(
+    wire: Wire, tmp_path: Path, offering: MemoryRows
+) -> None:
+    node = Node(wire, tmp_path, "user", offering)
+    files = ImageFiles("user", offering, node.vault, node.blobs)
+    wire.cut["maker"] = 300_000
+    with pytest.raises(Unavailable):
+        async with files(IMAGE):
+            pass
+    del wire.cut["maker"]
+    async with files(IMAGE) as path:
+        assert path.read_bytes() == MODEL
+    assert b'"offset":262144' in wire.asked[-1][1]
+    assert not node.vault.has(DIGEST)
+
+
+async def test_an_image_s_file_stays_while_the_engine_has_no_room_and_where_it_is_offered(
+    wire: Wire, tmp_path: Path, offering: MemoryRows
+) -> None:
+    node, maker = (Node(wire, tmp_path, name, offering) for name in ("user", "maker"))
+    with pytest.raises(NodeFault):
+        async with ImageFiles("user", offering, node.vault, node.blobs)(IMAGE):
+            raise NodeFault("the engine's disk is full")
+    assert node.vault.has(DIGEST)
+    async with ImageFiles("maker", offering, maker.vault, maker.blobs)(IMAGE):
+        pass
+    assert maker.vault.has(DIGEST)
+
+
+@pytest.mark.rule("P6")
+async def test_an_image_that_is_not_for_this_node_fails_the_task_with_the_remedy(
+    wire: Wire, tmp_path: Path, offering: MemoryRows
+) -> None:
+    node = Node(wire, tmp_path, "stranger", offering)
+    with pytest.raises(EnvironmentMissing, match=r"P6.*the image's grants"):
+        async with ImageFiles("stranger", offering, node.vault, node.blobs)(IMAGE):
+            pass

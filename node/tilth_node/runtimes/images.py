@@ -166,7 +166,8 @@ def save(image: str, target: Path, api: "APIClient") -> ImageFacts:
     if found is None:
         raise EngineFault("an image is not on this engine", found="no such image", expected=image)
     # Twice: as the engine saves it, and in the one form.
-    check_room(target.parent, 2 * int(found["Size"]))
+    size = 2 * int(found["Size"])
+    check_room(target.parent, size, "an image's file", "then export it again")
     draft = target.with_name(f"{target.name}.new")
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".saved-") as saved:
         for piece in api.get_image(found["Id"]):

@@ -11,14 +11,17 @@ from tilth_node.runtimes import NodeFault
 from tilth_node.storage.vault import FLOOR_BYTES
 
 
-def check_room(folder: Path, size: int) -> None:
-    """Raise NodeFault when `size` more bytes in `folder` would eat into the floor."""
+def check_room(
+    folder: Path, size: int, what: str = "what a step left", then: str = "the step is run again"
+) -> None:
+    """Raise NodeFault when `size` more bytes in `folder` would eat into the floor; `then` says
+    what happens when there is room."""
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if free - size < FLOOR_BYTES:
         raise NodeFault(
-            "no room for what a step left",
+            f"no room for {what}",
             found=f"{free} bytes free, {size} wanted",
             expected=f"{FLOOR_BYTES} bytes kept free for the ledger",
-            remedy="free some space on the node's disk; the task is run again by itself",
+            remedy=f"free some space on the node's disk: {then}",
         )
