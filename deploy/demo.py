@@ -38,7 +38,8 @@ class Compose:
         self.folder = folder
         facts = folder / "compose.json"
         if not facts.exists():
-            facts.write_text(json.dumps(_facts(folder)))
+            address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+            facts.write_text(json.dumps(settings(folder, address)))
         self.settings: dict[str, str] = json.loads(facts.read_bytes())
         self.environment = {**os.environ, **self.settings}
         self._command = _compose()
@@ -178,9 +179,8 @@ def _compose() -> list[str]:
     raise SystemExit("Compose is not here: install docker-compose-v2, or docker-compose 1.29")
 
 
-def _facts(folder: Path) -> dict[str, str]:
+def settings(folder: Path, address: str) -> dict[str, str]:
     """What distinguishes this project: ports that are free, folder, the engine's socket."""
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     path = address.removeprefix("unix://")
     held = [socket.socket() for _ in NAMES]
     for each in held:

@@ -20,6 +20,7 @@ from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.folder import Folder
 from tilth_node.runtimes import selftest
+from tilth_node.runtimes.engine import ABSENT, NoEngine, trouble
 from tilth_node.storage.ledger_store import peek
 from tilth_node.storage.vault import FLOOR_BYTES, free_bytes
 from tilth_node.worker.isolation import open_runtime
@@ -61,6 +62,7 @@ def examine(settings: Config, clock: Clock) -> list[Finding]:
 
 async def isolation(settings: Config) -> tuple[str, list[Finding]]:
     """The grade that the runtime of this node really has, and each attempt to escape."""
+    first = [engine(settings)] if settings.runtime == "auto" else []
     runtime = open_runtime(settings, passing=True)
     try:
         checks = await selftest.doctor(runtime)
@@ -68,7 +70,17 @@ async def isolation(settings: Config) -> tuple[str, list[Finding]]:
         await runtime.close()
     remedy = "tasks run with this grade at best: {}; an engine or a newer kernel may hold it"
     found = [Finding(c.name, c.holds, c.detail, remedy.format(c.grade)) for c in checks]
-    return selftest.grade_of(checks), found
+    return selftest.grade_of(checks), first + found
+
+
+def engine(settings: Config) -> Finding:
+    """Why an engine is not used. Having none is no fault; one that refuses is."""
+    fault = trouble(settings.engine_address, settings.engine_base)
+    if fault is None:
+        return Finding("container engine", True, "used")
+    nothing = isinstance(fault, NoEngine) or fault.status == ABSENT
+    found = f"{fault.message}, so the sandbox is used: {fault.found}"
+    return Finding("container engine", nothing, found, fault.remedy)
 
 
 def _disk(folder: Path) -> Finding:

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from engine import Engine, Missing
 from network import Network
+from other_engines import Podman, Rootless
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -24,20 +27,52 @@ def networks(tmp_path: Path) -> Iterator[Callable[..., Network]]:
         yield make
 
 
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """A private container engine with the images that tests need; skips where there can be none.
+def required() -> bool:
+    """Whether a missing engine is a failure: in CI; elsewhere the test is skipped, and says why."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
-    With TILTH_ENGINE=required a missing engine is a failure."""
+
+@contextmanager
+def kept(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
+    """What `make` makes, for as long as it is used; skips where this machine cannot have it."""
     with ExitStack() as stack:
         try:
-            made = stack.enter_context(Engine())
-            made.start()
-            made.make_images()
+            made = stack.enter_context(make())
         except Missing as missing:
-            if os.environ.get("TILTH_ENGINE") == "required":
+            if required():
                 raise
             pytest.skip(f"no container engine: {missing}")
+        yield made
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A private container engine with the images that tests need."""
+
+    @contextmanager
+    def make() -> Iterator[Engine]:
+        with Engine() as made:
+            made.start()
+            made.make_images()
+            yield made
+
+    with kept(make) as made:
         made.clear()
         yield made
         made.clear()
+
+
+@pytest.fixture(scope="module")
+def podman(engine: Engine) -> Iterator[Podman]:
+    """Podman, as an engine that Docker's clients may use."""
+    engine.start_if_ended()
+    with kept(lambda: Podman(engine)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def rootless(engine: Engine) -> Iterator[Rootless]:
+    """Docker, run by a user who is not root."""
+    engine.start_if_ended()
+    with kept(lambda: Rootless(engine)) as made:
+        yield made

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from engine import ROOT, Engine
+from engine import ROOT, TASK, Engine
 
 sys.path.insert(0, str(ROOT / "deploy"))
 import demo
@@ -49,6 +51,13 @@ def cut_off(engine: Engine, compose: demo.Compose, name: str) -> Iterator[str]:
         yield cut
     finally:
         engine.docker("network", "connect", "--alias", f"{name}.consortium", network, cut)
+
+
+def versions() -> list[list[str]]:
+    """The Compose commands that are here: v2 as users have it, 1.29 as Debian 12 does."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    found = [["docker", "compose"]] if plugin.returncode == 0 else []
+    return found + ([["docker-compose"]] if shutil.which("docker-compose") else [])
 
 
 def container(engine: Engine, name: str) -> str:
@@ -89,6 +98,30 @@ def test_the_job_completes_although_one_node_is_cut_off_and_one_is_killed(
     boards = {json.dumps(board, sort_keys=True) for board in result["boards"].values()}
     assert len(boards) == 1
     assert engine.docker("inspect", "-f", "{{.State.Pid}}", killed) not in ("0", pid)
+
+
+def test_both_generations_of_compose_take_the_file(engine: Engine, tmp_path: Path) -> None:
+    engine.start_if_ended()
+    values = {**engine.environment, **demo.settings(tmp_path, engine.address)}
+    for generation, command in enumerate(versions()):
+        project = {
+            "COMPOSE_PROJECT_NAME": f"tilth-generation-{generation}",
+            "TILTH_NODE_IMAGE": TASK,
+        }
+        for words in (["config", "-q"], ["up", "--no-start"], ["down", "--volumes"]):
+            done = subprocess.run(
+                [*command, "-f", str(ROOT / "deploy" / "compose.yaml"), *words],
+                env=values | project,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not os.environ.get("CI"), reason="a user may have one of them only")
+def test_ci_has_both_generations_of_compose_and_uses_the_newer_one(tmp_path: Path) -> None:
+    assert versions() == [["docker", "compose"], ["docker-compose"]]
 
 
 def test_a_node_that_is_cut_off_still_answers_its_own_clients(

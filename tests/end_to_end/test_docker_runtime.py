@@ -190,6 +190,15 @@ async def test_a_volume_that_was_not_sealed_is_filled_again(
     await again.close()
 
 
+async def test_a_volume_that_never_got_its_container_is_removed(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    labels = ("--label", "org.tilth.node=tilth-test", "--label", "org.tilth.kind=sealed")
+    engine.docker("volume", "create", *labels, "tilth-test-tree-0123")
+    await run(docker, spec(tmp_path, "pass"))
+    assert "tilth-test-tree-0123" not in engine.docker("volume", "ls", "-q").split()
+
+
 async def test_a_sweep_while_volumes_are_filled_takes_none_away(
     docker: Docker, tmp_path: Path
 ) -> None:

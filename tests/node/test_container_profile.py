@@ -11,8 +11,9 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.steps import Reason, StepLimits
 from tilth_node.runtimes import NodeFault, parcels, seccomp, verdict
 from tilth_node.runtimes.building import BuildSettings, context
-from tilth_node.runtimes.engine import Engine, EngineFault, has_image
-from tilth_node.runtimes.enginefacts import weaknesses
+from tilth_node.runtimes.docker import same_engine
+from tilth_node.runtimes.engine import Engine, EngineFault, NoEngine, trouble
+from tilth_node.runtimes.enginefacts import Product, product, weaknesses
 from tilth_node.runtimes.hardening import Volume, host_config, seccomp_profile
 
 ENGINE = {"Version": "20.10.24", "ApiVersion": "1.41"}
@@ -24,9 +25,11 @@ HOLDS = {
     "PidsLimit": True,
     "CpuCfsQuota": True,
 }
+DOCKER = Product("Docker", "20.10.24", "1.41")
+PODMAN = Product("Podman Engine", "4.3.1", "1.41")
 
 
-def profile():
+def profile(engine=DOCKER):
     """The whole host configuration, as it goes to an engine."""
     from docker.api.container import ContainerApiMixin
 
@@ -35,7 +38,7 @@ def profile():
 
     labels = {"org.tilth.kind": "step"}
     volumes = [Volume("a-volume", "/task/data")]
-    return host_config(Api(), StepLimits(), volumes, 1.5, labels)
+    return host_config(Api(), StepLimits(), volumes, 1.5, labels, engine)
 
 
 def test_a_step_gets_no_network_no_rights_and_no_path_of_the_host():
@@ -113,16 +116,36 @@ def test_what_an_engine_lacks_is_named_and_lowers_the_grade(lacks, grade):
     assert missing.detail
 
 
-def test_an_old_engine_and_podman_are_told_apart():
-    old = weaknesses({"Version": "18.09", "ApiVersion": "1.39"}, HOLDS)
-    assert [c.grade for c in old if not c.holds] == ["D"]
+def test_podman_and_rootless_engines_are_told_apart():
     podman = {**ENGINE, "Components": [{"Name": "Podman Engine"}]}
-    assert [c.grade for c in weaknesses(podman, HOLDS) if not c.holds] == ["B"]
+    assert product(podman, HOLDS).podman
+    assert not product(ENGINE, HOLDS).podman
+    assert product(ENGINE, {"SecurityOptions": ["name=rootless"]}).rootless
+    assert product(podman, {"Rootless": True}).rootless
+    assert str(product(ENGINE, HOLDS)) == "Docker 20.10.24, API 1.41, run by root, cgroup v1"
+
+
+def test_another_kind_of_engine_behind_the_same_socket_waits_for_a_new_proof():
+    assert same_engine(None, DOCKER) == DOCKER
+    upgraded = Product("Docker", "26.1.5", "1.45")
+    assert same_engine(DOCKER, upgraded) == DOCKER
+    for other in (PODMAN, Product("Docker", "20.10.24", "1.41", rootless=True)):
+        with pytest.raises(EngineFault, match=r"another engine.*restart the node"):
+            same_engine(DOCKER, other)
+
+
+def test_podman_gets_no_filter_by_value_and_no_owner_of_a_disk():
+    config, usual = profile(PODMAN), profile()
+    assert config["SecurityOpt"] == ["no-new-privileges:true"]
+    assert "mode=1777" in config["Tmpfs"]["/task"]
+    assert "uid=" not in config["Tmpfs"]["/task"]
+    for same in ("NetworkMode", "ReadonlyRootfs", "CapDrop", "Memory", "MemorySwap", "PidsLimit"):
+        assert config[same] == usual[same]
 
 
 def test_an_engine_that_is_not_there_is_said_with_its_address(tmp_path):
     address = f"unix://{tmp_path}/none.sock"
-    assert not has_image(address, "any")
+    assert isinstance(trouble(address, "any"), NoEngine)
     engine = Engine(address)
     with pytest.raises(EngineFault, match=r"no container engine answers.*none\.sock"):
         engine.now(lambda api: api.version())

@@ -164,6 +164,7 @@ class Runtime(Protocol):
 
     name: str
     grade: str
+    cpus: float  # processors that a step may keep busy; 0: as many as there are
 
     async def stated(self) -> list[Check]:
         """What is known before anything is tried, such as what an engine says of itself."""

@@ -68,6 +68,8 @@ def _run(facts: dict[str, Any], log: BoundedLog, deadline: float) -> dict[str, A
     child = os.fork()
     if not child:
         # Forked, not started anew: one interpreter less per step. The node never imports the SDK.
+        if facts["filter"]:
+            _filter_calls()
         confined = import_module("tilth.algorithm.confined")
         confined.become(log_end, facts["limits"], Path(_TASK))
     os.close(log_end)
@@ -85,6 +87,13 @@ def _run(facts: dict[str, Any], log: BoundedLog, deadline: float) -> dict[str, A
         "cpu_ms": int(1_000 * (usage.ru_utime + usage.ru_stime)),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
     }
+
+
+def _filter_calls() -> None:
+    """The filter, where the engine cannot load it: from here on, for the step and its children."""
+    seccomp = import_module("tilth_node.runtimes.seccomp")
+    kernel.no_new_privileges()
+    kernel.load_seccomp(seccomp.program(os.uname().machine))
 
 
 def _watch(pid: int, pipe: int, log: BoundedLog, deadline: float) -> bool:

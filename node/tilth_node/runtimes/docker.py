@@ -39,7 +39,7 @@ from tilth_node.runtimes import (
 )
 from tilth_node.runtimes.building import BuildSettings
 from tilth_node.runtimes.engine import Engine, EngineFault
-from tilth_node.runtimes.enginefacts import weaknesses
+from tilth_node.runtimes.enginefacts import Product, product, weaknesses
 from tilth_node.runtimes.hardening import (
     ENVIRONMENT,
     RUNNER,
@@ -90,11 +90,14 @@ class Docker:
         folder.mkdir(parents=True, exist_ok=True)
         self._keep = keep
         self.grade = "A"
+        self.cpus = settings.cpus
         self._node = node
         self._settings = settings
         self._engine = Engine(settings.address)
         self._images = Images(self._engine, settings.build, folder, fetch)
         self._volumes = Volumes(self._engine, node)
+        self._product = Product()
+        self._known: Product | None = None  # when the node started
         self._running: set[str] = set()
         self._canceled: set[str] = set()
         self._removals: set[asyncio.Task[None]] = set()
@@ -103,7 +106,9 @@ class Docker:
 
     async def stated(self) -> list[Check]:
         """What the engine says that it can hold."""
-        return weaknesses(*await self._engine.run(lambda api: (api.version(), api.info())))
+        version, info = await self._engine.run(lambda api: (api.version(), api.info()))
+        self._product = product(version, info)
+        return weaknesses(version, info)
 
     async def offer(self, environment: Environment) -> None:
         """Build or find the image."""
@@ -211,7 +216,9 @@ class Docker:
             if self._opened:
                 return
             checks = await self.stated()
-            self.grade = max([c.grade for c in checks if not c.holds], default="A")
+            self._known = same_engine(self._known, self._product)
+            # Only ever lower: what was proven since counts more than what is said.
+            self.grade = max([self.grade, *(c.grade for c in checks if not c.holds)])
             self._images.forget()
             self._volumes.forget()
             await self._engine.run(partial(_end_all, self._node, frozenset(self._running), "step"))
@@ -238,6 +245,8 @@ class Docker:
     ) -> None:
         limits = spec.step.limits
         labels = {NODE: self._node, KIND: "step"}
+        api.create_volume(name, labels=labels)
+        config = host_config(api, limits, volumes, self.cpus, labels, self._product)
         api.create_container(
             image,
             list(_COMMAND),
@@ -249,10 +258,10 @@ class Docker:
             environment=dict(ENVIRONMENT),
             labels=labels,
             healthcheck={"test": ["NONE"]},
-            host_config=host_config(api, limits, volumes, self._settings.cpus, labels),
+            host_config=config,
         )
         files = {
-            "step.json": json.dumps(_facts(spec)).encode(),
+            "step.json": json.dumps(_facts(spec, self._product)).encode(),
             "files/task.json": dumps(dict(spec.step.task_json)),
             **{f"files/{path}": content for path, content in spec.files.items()},
         }
@@ -273,7 +282,7 @@ class Docker:
             await self._engine.run(lambda api: remove(api, handle.id, handle.id))
 
 
-def _facts(spec: StepSpec) -> dict[str, Any]:
+def _facts(spec: StepSpec, engine: Product) -> dict[str, Any]:
     """What pid 1 needs to know."""
     limits = spec.step.limits
     inner = {
@@ -285,6 +294,7 @@ def _facts(spec: StepSpec) -> dict[str, Any]:
     }
     return {
         "limits": inner,
+        "filter": engine.podman,
         "wall_ms": limits.wall_ms,
         "log_bytes": limits.log_bytes,
         "output_files": limits.output_files,
@@ -293,6 +303,19 @@ def _facts(spec: StepSpec) -> dict[str, Any]:
             for o in spec.step.outputs
         ],
     }
+
+
+def same_engine(known: Product | None, found: Product) -> Product:
+    """The engine that was proven when the node started. Raises EngineFault for one of another
+    kind behind the same socket."""
+    if known is not None and known.kind != found.kind:
+        raise EngineFault(
+            "another engine answers than the one that was proven",
+            found=found,
+            expected=known,
+            remedy="restart the node, so that it finds out what this one holds; tasks wait",
+        )
+    return known or found
 
 
 Gathered = tuple[Mapping[str, Any], bytes, int, bool]

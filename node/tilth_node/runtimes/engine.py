@@ -8,12 +8,14 @@ Invariants
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tilth_node.runtimes import NodeFault
+from tilth_node.runtimes.enginefacts import OLDEST_NAME, new_enough
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 SOCKET: Final = "unix:///var/run/docker.sock"
 ABSENT, CONFLICT = 404, 409
+_ANY: Final = "1.40"  # asked for nothing but its version
 _THREADS: Final = 32  # each waiting step holds one
 _PROBE_SECONDS: Final = 5
 _CALL_SECONDS: Final = 300  # of silence, in a call that is no wait
@@ -40,6 +43,10 @@ class EngineFault(NodeFault):
     ) -> None:
         super().__init__(message, found=found, expected=expected, remedy=remedy)
         self.status = status
+
+
+class NoEngine(EngineFault):
+    """Nobody has an engine at that address."""
 
 
 class Engine:
@@ -78,26 +85,47 @@ class Engine:
             self._api.close()
 
 
-def has_image(address: str, image: str) -> bool:
-    """Whether an engine answers at once and has an image. Imports nothing when there is none."""
+def trouble(address: str, image: str) -> EngineFault | None:
+    """Why an engine cannot run steps at once; None when it can. Imports nothing where there is no
+    engine."""
     engine = Engine(address, _PROBE_SECONDS)
     if engine.address.startswith("unix://") and not os.path.exists(engine.address[7:]):
-        return False
+        return NoEngine("there is no container engine", found=f"no socket {engine.address}")
     try:
         engine.now(lambda api: api.inspect_image(image))  # type: ignore[no-untyped-call]
-    except EngineFault:
-        return False
+    except EngineFault as fault:
+        if fault.status != ABSENT:
+            return fault
+        return EngineFault(
+            "the engine lacks the image of tasks",
+            found=f"no image {image} at {engine.address}",
+            remedy=f"docker build or docker load {image}, or name another with engine.base",
+            status=ABSENT,
+        )
     finally:
         engine.close()
-    return True
+    return None
 
 
 def _connect(address: str, seconds: float) -> "APIClient":
     from docker import APIClient
     from docker.utils import kwargs_from_env
 
-    settings: dict[str, Any] = {**kwargs_from_env(), "base_url": address}
-    return APIClient(version="auto", timeout=int(seconds), max_pool_size=_THREADS, **settings)
+    settings: dict[str, Any] = {**kwargs_from_env(), "base_url": address, "timeout": int(seconds)}
+    with contextlib.closing(APIClient(version=_ANY, **settings)) as asked:
+        said: Any = asked.version(api_version=False)
+    if not isinstance(said, dict) or "ApiVersion" not in said:
+        raise _unreachable(address, ValueError("what answers is no container engine"))
+    api = str(said["ApiVersion"])
+    if not new_enough(api):
+        raise EngineFault(
+            "the container engine is too old",
+            found=f"API {api} at {address}",
+            expected=OLDEST_NAME,
+            remedy="install a newer one, or name another with DOCKER_HOST; "
+            'runtime = "sandbox" in node.toml does without',
+        )
+    return APIClient(version=api, max_pool_size=_THREADS, **settings)
 
 
 def _refused(status: int, words: str) -> EngineFault:

@@ -1,8 +1,9 @@
 """Attempts to break out, made for real by the code of a step. Standard library only.
 
-The self-test packs this file as an archive and runs it as any hostile step: `attempts.json` in the
-task folder says what to aim at, `findings.json` says how each attempt ended. An attempt is one
-function; it returns what it reached (a failure of the isolation) or raises what stopped it.
+The self-test packs this file and `overuse` beside it (attempts to take more than the step was
+given) as an archive and runs it as any hostile step: `attempts.json` in the task folder says what
+to aim at, `findings.json` says how each attempt ended. An attempt is one function; it returns what
+it reached (a failure of the isolation) or raises what stopped it.
 
 Invariant: an attempt that succeeds does no harm, also where there is no isolation at all: it reads,
 it changes only what is below the task folder, or it happens in a child that ends at once. What it
@@ -12,16 +13,30 @@ made is removed again.
 import contextlib
 import ctypes
 import errno
+import importlib.util
 import json
 import os
-import signal
 import socket
+import stat
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Aim = Mapping[str, Any]
 _libc = ctypes.CDLL(None, use_errno=True)
+# Where engines listen, and programs that give their owner's rights to whoever runs them.
+_ENGINES = (
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+)
+_GIVERS = ("/usr/bin/su", "/bin/su", "/usr/bin/passwd", "/usr/bin/newgrp", "/usr/bin/mount")
+_ELSEWHERE = (
+    *("/", "/usr", "/etc", "/root", "/proc", "/dev", "/run", "/var/tmp", "/sys/fs/cgroup"),  # noqa: S108
+    *("/volumes", "/volumes/step", "/volumes/step/out", "/opt/tilth", "/task/code"),
+)
 # x86-64, aarch64
 _CALLS = {
     "ptrace": (101, 117),
@@ -88,7 +103,7 @@ def read_secret(aim: Aim) -> str:
 
 
 def write_outside(aim: Aim) -> str:
-    for folder in ("/", "/usr", "/etc", "/root", "/proc", "/dev", "/volumes", "/task/code"):
+    for folder in _ELSEWHERE:
         try:
             with open(f"{folder}/tilth-self-test", "x", encoding="utf-8"):
                 os.unlink(f"{folder}/tilth-self-test")
@@ -108,6 +123,36 @@ def make_device(aim: Aim) -> str:
 def open_network_socket(aim: Aim) -> str:
     socket.socket(socket.AF_INET).close()
     return "opened one"
+
+
+def see_network_cards(aim: Aim) -> str:
+    cards = [name for name in os.listdir("/sys/class/net") if name != "lo"]
+    if not cards:
+        raise FileNotFoundError("none but its own loopback")
+    return f"saw {', '.join(cards)}"
+
+
+def find_engine(aim: Aim) -> str:
+    """A socket of an engine, by name, or among what is mounted."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        mounted = [line.split()[1] for line in file]
+    inside = (f"{at}/{name}" for at in mounted if at not in ("/", "/proc") for name in _names(at))
+    for path in (aim.get("engine") or "/none", *_ENGINES, *mounted, *inside):
+        if _is_socket(path):
+            return f"found {path}"
+    raise FileNotFoundError("no socket anywhere")
+
+
+def _names(folder: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
+
+
+def _is_socket(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    return False
 
 
 def connect_to_host(aim: Aim) -> str:
@@ -172,6 +217,43 @@ def become_root(aim: Aim) -> str:
     return _in_child(lambda: os.setuid(0), "became root")
 
 
+def gain_rights_by_a_program(aim: Aim) -> str:
+    """Run a program that belongs to root and asks for root's rights."""
+    program = next((path for path in _GIVERS if _gives(path)), None)
+    if program is None:
+        raise FileNotFoundError("no program that gives rights")
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    child = subprocess.Popen([program, "--help"], **quiet)  # type: ignore[call-overload]
+    try:
+        # What it had stays to be read until it is waited for; earlier it may not have it yet.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with open(f"/proc/{child.pid}/status", encoding="ascii") as file:
+            user = next(line.split()[2] for line in file if line.startswith("Uid:"))
+    finally:
+        child.wait()
+    if user != "0":
+        raise PermissionError(f"{program} ran as {user}")
+    return f"{program} ran as root"
+
+
+def _gives(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(os.stat(path).st_mode & stat.S_ISUID)
+    return False
+
+
+def run_what_it_wrote(aim: Aim) -> str:
+    path = f"{aim['root']}/program"
+    with open(path, "w", encoding="ascii") as file:
+        file.write("#!/bin/sh\n")
+    os.chmod(path, 0o700)
+    try:
+        subprocess.run([path], check=False)
+    finally:
+        os.unlink(path)
+    return "ran a program of its own"
+
+
 def keep_rights(aim: Aim) -> str:
     """Capabilities, no-new-privileges and the filter, as the kernel states them."""
     with open("/proc/self/status", encoding="ascii") as file:
@@ -207,43 +289,6 @@ def share_memory_for_ever(aim: Aim) -> str:
     return _call("shmget", 4711, 0, 0)  # looks for a segment and makes none
 
 
-def fill_memory(aim: Aim) -> str:
-    size = 2 * aim["memory_bytes"]
-    bytearray(size)
-    return f"had {size} bytes"
-
-
-def fill_disk(aim: Aim) -> str:
-    written = 0
-    paths = (f"{aim['root']}/fill", "/dev/shm/tilth-self-test")  # noqa: S108
-    try:
-        for path in paths:
-            with open(path, "wb") as file:
-                while written < 2 * aim["scratch_bytes"]:
-                    written += file.write(bytes(1 << 20))
-                    file.flush()
-    finally:
-        for path in paths:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-    return f"wrote {written} bytes"
-
-
-def fork_without_end(aim: Aim) -> str:
-    children: list[int] = []
-    try:
-        while len(children) < 4 * aim["processes"]:
-            child = os.fork()
-            if not child:
-                signal.pause()
-            children.append(child)
-    finally:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    return f"had {len(children)} processes"
-
-
 ATTEMPTS: Mapping[str, Callable[[Aim], str]] = {
     attempt.__name__: attempt
     for attempt in (
@@ -253,6 +298,8 @@ ATTEMPTS: Mapping[str, Callable[[Aim], str]] = {
         write_outside,
         make_device,
         open_network_socket,
+        see_network_cards,
+        find_engine,
         connect_to_host,
         connect_to_host_by_name,
         see_host_processes,
@@ -265,6 +312,8 @@ ATTEMPTS: Mapping[str, Callable[[Aim], str]] = {
         leave_root,
         make_namespace,
         become_root,
+        gain_rights_by_a_program,
+        run_what_it_wrote,
         keep_rights,
         load_into_kernel,
         use_keys,
@@ -272,11 +321,19 @@ ATTEMPTS: Mapping[str, Callable[[Aim], str]] = {
         use_userfaultfd,
         watch_performance,
         share_memory_for_ever,
-        fill_memory,
-        fill_disk,
-        fork_without_end,
     )
 }
+
+
+def all_attempts() -> Mapping[str, Callable[[Aim], str]]:
+    """Those of this file and of the one beside it, wherever the two lie."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "overuse.py")
+    spec = importlib.util.spec_from_file_location("overuse", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {**ATTEMPTS, **module.ATTEMPTS}
 
 
 def main(root: str) -> None:
@@ -284,7 +341,7 @@ def main(root: str) -> None:
     with open(f"{root}/attempts.json", encoding="utf-8") as file:
         aim = {**json.load(file), "root": root}
     findings = {}
-    for name, attempt in ATTEMPTS.items():
+    for name, attempt in all_attempts().items():
         try:
             findings[name] = (False, attempt(aim))
         except (OSError, MemoryError) as error:

@@ -5,6 +5,8 @@ Invariants
   nobody, and limits of memory, processors, processes, open files and disk.
 - Nothing of the host is bound: only volumes, and memory disks that count as the step's memory.
 - The engine's socket is never among the mounts, whatever a step asks for.
+- Where Podman takes less, the same is held otherwise: the filter is loaded by pid 1's child before
+  the step (`contained`), memory disks belong to root but anyone may write.
 """
 
 import json
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tilth_ledger.steps import StepLimits
 from tilth_node.runtimes import seccomp
+from tilth_node.runtimes.enginefacts import Product
 from tilth_node.runtimes.parcels import NOBODY
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 _FIRST_PROCESS: Final = 2  # pid 1 and its child before it becomes the step
 _INODES: Final = 100_000
+_OF_NOBODY: Final = 4_096  # processes; below the hard limit of small machines
 _NAMESPACE_FLAGS: Final = (
     *(0x00020000, 0x02000000, 0x04000000, 0x08000000),  # mount, cgroup, uts, ipc
     *(0x10000000, 0x20000000, 0x40000000),  # user, pid, net
@@ -90,19 +94,26 @@ def host_config(
     volumes: Iterable[Volume],
     cpus: float,
     labels: Mapping[str, str],
+    engine: Product,
 ) -> dict[str, Any]:
-    """Everything but image and command."""
+    """Everything but image and command, as this engine takes it."""
     from docker.types import LogConfig, Mount, Ulimit
 
     memory = limits.memory_bytes + limits.scratch_bytes  # what is written there counts as memory
-    disk = f"size={limits.scratch_bytes},nosuid,nodev,noexec,nr_inodes={_INODES}"
-    own = f"{disk},mode=0700,uid={NOBODY},gid={NOBODY}"
+    disk = f"size={limits.scratch_bytes},nosuid,nodev,noexec"
     bounds = {"nofile": limits.open_files, "fsize": limits.scratch_bytes, "core": 0}
+    rights = ["no-new-privileges:true"]
+    if engine.podman:
+        own = f"{disk},mode=1777"
+        bounds["nproc"] = _OF_NOBODY
+    else:
+        own = f"{disk},nr_inodes={_INODES},mode=0700,uid={NOBODY},gid={NOBODY}"
+        rights.append(f"seccomp={json.dumps(seccomp_profile())}")
     config: dict[str, Any] = api.create_host_config(
         network_mode="none",
         read_only=True,
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
+        security_opt=rights,
         pids_limit=limits.processes + _FIRST_PROCESS,
         mem_limit=memory,
         memswap_limit=memory,

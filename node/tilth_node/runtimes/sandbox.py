@@ -64,6 +64,7 @@ class Sandbox:
 
     name = "sandbox"
     grade = "B"
+    cpus = 0.0
 
     def __init__(self, warm_runners: int = 8) -> None:
         self._pool = Pool(warm_runners)

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +24,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from tilth_ledger.steps import CONTRACT, Kind, Output, Reason, Step, StepLimits
-from tilth_node.runtimes import Check, Mount, NodeFault, Runtime, StepResult, StepSpec, escapes
+from tilth_node.runtimes import (
+    Check,
+    Mount,
+    NodeFault,
+    Runtime,
+    StepResult,
+    StepSpec,
+    escapes,
+    overuse,
+)
+from tilth_node.runtimes.enginefacts import MEMORY
 from tilth_node.runtimes.hostpython import layout
 
 MIB: Final = 1 << 20
@@ -48,6 +59,12 @@ _GRADE_WITHOUT: Final = {
     "fill_disk": "C",
     "share_memory_for_ever": "C",
     "keep_rights": "C",
+    "run_what_it_wrote": "B",
+    "raise_limits": "C",
+    "open_files_without_end": "C",
+    "make_a_huge_file": "C",
+    "take_more_processors": "B",
+    "be_spared": "B",
 }
 _LEAVE: Final = """\
 import os, json
@@ -95,10 +112,9 @@ async def proof(runtime: Runtime) -> list[Check]:
         return await doctor(runtime)
     async with _bench(runtime) as bench:
         told = await runtime.stated()
-        together = (_ends_as(bench, *expected) for expected in _ENDINGS_OF_ENGINES)
-        tried, ended = await asyncio.gather(_escapes(bench), asyncio.gather(*together))
+        tried, held = await asyncio.gather(_escapes(bench), _memory_of_all(bench, told))
     await runtime.forget("leave")
-    return [*told, *tried, *ended]
+    return [*told, *tried, *held]
 
 
 async def doctor(runtime: Runtime) -> list[Check]:
@@ -108,13 +124,14 @@ async def doctor(runtime: Runtime) -> list[Check]:
         return [Check("steps are isolated", False, f"{runtime.name} isolates nothing", "D")]
     async with _bench(runtime) as bench:
         try:
-            checks = await runtime.stated() + await _escapes(bench)
+            told = await runtime.stated()
+            checks = told + await _escapes(bench)
         except NodeFault as fault:
             return [Check("an isolation starts", False, str(fault), "D")]
         checks += [Check("an isolation starts", True, f"{runtime.name} runs steps", "D")]
-        endings = _ENDINGS + (_ENDINGS_OF_ENGINES if runtime.name == _ENGINE else ())
-        more = [_leftovers(bench), *(_ends_as(bench, *expected) for expected in endings)]
-        checks += await asyncio.gather(*more)
+        more = [_leftovers(bench), *(_ends_as(bench, *expected) for expected in _ENDINGS)]
+        ended, held = await asyncio.gather(asyncio.gather(*more), _memory_of_all(bench, told))
+        checks += [*ended, *held]
     await runtime.forget("leave")
     return checks
 
@@ -127,7 +144,11 @@ _ENDINGS: Final = (
     ("a log of 64 MiB is cut", _TALK, Reason.MISSING_OUTPUT),
 )
 _TOGETHER: Final = "all processes together stay within the memory limit"
-_ENDINGS_OF_ENGINES: Final = ((_TOGETHER, _HOARD, Reason.OUT_OF_MEMORY),)
+_TELLS: Final = "the engine tells when memory ran out"
+_KILLED: Final = -9
+# What grade B does not claim: a step's own files run, processors are not shared out, and the order
+# in which the kernel takes memory back is Landlock's to keep.
+_OF_ENGINES_ALONE: Final = ("run_what_it_wrote", "take_more_processors", "be_spared")
 # In a container these aim at nothing: its image has accounts and homes of its own, and the node's
 # process number means nothing in its namespace. What they stand for, other attempts try.
 _ENGINE: Final = "docker"
@@ -157,6 +178,7 @@ class _Bench:
         own = "python" if self.runtime.name == _ENGINE else layout()["python"]
         python = json.dumps(own)
         (folder / "attempt.py").write_text(code, encoding="utf-8")
+        shutil.copyfile(overuse.__file__, folder / "overuse.py")
         (folder / "tilth.toml").write_text(
             f'format = "tilth-1"\nname = "self-test"\n'
             f'[commands]\ninit = [{python}, "-I", "attempt.py"]\n',
@@ -190,17 +212,37 @@ async def _escapes(bench: _Bench) -> list[Check]:
             "memory_bytes": _LIMITS.memory_bytes,
             "scratch_bytes": _LIMITS.scratch_bytes,
             "processes": _LIMITS.processes,
+            "open_files": _LIMITS.open_files,
+            "cpus": bench.runtime.cpus,
         }
         code = Path(escapes.__file__).read_text(encoding="utf-8")
         result = await bench.run(code, aim, _LIMITS.wall_ms, "escapes")
     if result.reason:
         words = result.log.decode(errors="replace")[-300:]
         return [Check("the attempts ran", False, f"{result.reason}: {result.detail} {words}", "D")]
+    on_engine = bench.runtime.name == _ENGINE
     findings = json.loads((bench.folder / result.outputs[_FINDINGS.path]).read_bytes())
     return [
         Check(attempt.replace("_", " "), stopped, words, _GRADE_WITHOUT.get(attempt, "D"))
         for attempt, (stopped, words) in findings.items()
-        if bench.runtime.name != _ENGINE or attempt not in _AIMLESS_IN_ENGINES
+        if attempt not in (_AIMLESS_IN_ENGINES if on_engine else _OF_ENGINES_ALONE)
+    ]
+
+
+async def _memory_of_all(bench: _Bench, told: Sequence[Check]) -> list[Check]:
+    """Do a step's processes together stay within its memory, and is that said? Where the engine
+    admits that nothing bounds them, the machine's memory is not tried."""
+    if bench.runtime.name != _ENGINE:
+        return []  # grade B does not claim it
+    if any(check.name == MEMORY and not check.holds for check in told):
+        return [Check(_TOGETHER, False, "not tried: the engine says that nothing bounds it", "C")]
+    result = await bench.run(_HOARD, {}, _LIMITS.wall_ms, _TOGETHER)
+    said = result.reason is Reason.OUT_OF_MEMORY
+    killed = said or (result.reason is Reason.EXIT and result.exit == _KILLED)
+    words = "a kill for want of memory looks like any other" if killed and not said else ""
+    return [
+        Check(_TOGETHER, killed, f"{result.reason}", "C"),
+        *([Check(_TELLS, said, words or "it does", "B")] if killed else []),
     ]
 
 

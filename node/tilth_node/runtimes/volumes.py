@@ -39,7 +39,7 @@ _RUNNER: Final[Mapping[str, tuple[str, ...]]] = {
     "tilth_node": (
         "__init__.py",
         *(f"runtimes/{name}.py" for name in ("__init__", "boundedlog", "contained", "kernel")),
-        "runtimes/outputs.py",
+        *(f"runtimes/{name}.py" for name in ("outputs", "seccomp")),
     ),
 }
 
@@ -113,6 +113,7 @@ def _seal(name: str, labels: Mapping[str, str], image: str, files: Any, api: "AP
         return
     filling = f"{name}{FILLING}"
     remove(api, filling, name)
+    api.create_volume(name, labels=dict(labels))  # Podman knows no labels of a mount
     mount = _mount(name, labels)
     api.create_container(
         image,
@@ -141,13 +142,20 @@ def _mount(name: str, labels: Mapping[str, str]) -> Any:
 
 def _sweep(node: str, in_use: Callable[[str], bool], api: "APIClient") -> None:
     wanted = {"label": [f"{NODE}={node}", f"{KIND}=sealed"]}
+    kept = set()
+    volumes = api.volumes(filters=wanted).get("Volumes") or ()
     for container in api.containers(all=True, filters=wanted):
         name = container["Names"][0].lstrip("/")
         source = container["Labels"].get(SOURCE, ".")
         volume = name.removesuffix(SEALED).removesuffix(FILLING)
+        kept.add(volume)
         unsealed = name.endswith(FILLING) and not in_use(volume)
         if unsealed or not os.path.exists(source):
             remove(api, container["Id"], volume)
+    # A crash between making a volume and its container.
+    for name in (each["Name"] for each in volumes):
+        if name not in kept and not in_use(name):
+            remove(api, "", name)
 
 
 def _exists(api: "APIClient", container: str) -> bool:

@@ -20,7 +20,7 @@ from tilth_node.logs import logger
 from tilth_node.runtimes import Runtime, selftest
 from tilth_node.runtimes.building import BuildSettings
 from tilth_node.runtimes.docker import Docker, EngineSettings
-from tilth_node.runtimes.engine import has_image
+from tilth_node.runtimes.engine import NoEngine, trouble
 from tilth_node.runtimes.images import Fetch
 from tilth_node.runtimes.process import EVERYTHING, Processes
 from tilth_node.runtimes.sandbox import Sandbox
@@ -33,15 +33,15 @@ def open_runtime(config: Config, *, passing: bool = False, fetch: Fetch | None =
 
     `fetch` brings images that other organizations offer; `passing`: for a look
     beside a running node, whose containers it must not touch."""
-    match config.runtime:
-        case "process":
-            return Processes(EVERYTHING if config.allow_unisolated else frozenset())
-        case "docker":
-            return _docker(config, passing=passing, fetch=fetch)
-        case "auto" if has_image(config.engine_address, config.engine_base):
-            return _docker(config, passing=passing, fetch=fetch)
-        case _:
-            return Sandbox()
+    if config.runtime == "process":
+        return Processes(EVERYTHING if config.allow_unisolated else frozenset())
+    if config.runtime == "sandbox":
+        return Sandbox()
+    if config.runtime == "auto" and (why := trouble(config.engine_address, config.engine_base)):
+        say = logger("worker").info if isinstance(why, NoEngine) else logger("worker").warning
+        say("the sandbox is used", because=str(why))
+        return Sandbox()
+    return _docker(config, passing=passing, fetch=fetch)
 
 
 def build_settings(config: Config) -> BuildSettings:
