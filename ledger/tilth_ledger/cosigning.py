@@ -29,11 +29,10 @@ from tilth_ledger.checkpoints import (
     cosigner_name,
     verifier,
 )
-from tilth_ledger.epochs import Membership
+from tilth_ledger.epochs import Signer, Signers
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import Organization
 from tilth_ledger.keys import SigningKey
-from tilth_ledger.leaf import ENTRY
+from tilth_ledger.leaf import ENTRY, leaf_type
 from tilth_ledger.messages import Signed
 from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_ledger.notes import (
@@ -74,10 +73,9 @@ class CosignKeys:
     cosign: SigningKey
     mldsa: MlDsaSigningKey | None
 
-    def of(self, member: Organization) -> bool:
+    def of(self, member: Signer) -> bool:
         """Whether these are the keys that the ledger lists."""
-        listed = (member.keys.log, member.keys.cosign, member.cosign_mldsa)
-        return listed == (self.log.public, self.cosign.public, self.mldsa and self.mldsa.public)
+        return (member.log, member.cosign) == (self.log.public, self.cosign.public)
 
 
 class Schedule:
@@ -123,11 +121,11 @@ def is_agreed(header: Header) -> bool:
 def is_weighty(leaf: bytes) -> bool:
     """Whether a leaf is a system leaf (a certified result, an epoch's end): audits will want it in
     ten years, so the head that holds it is signed with ML-DSA-44 too."""
-    return int.from_bytes(leaf[1:3]) != ENTRY
+    return leaf_type(leaf) != ENTRY
 
 
 def sign(
-    head: Head, origin: str, place: int, member: Organization, keys: CosignKeys, time: int
+    head: Head, origin: str, place: int, member: Signer, keys: CosignKeys, time: int
 ) -> list[Signed]:
     """A member's Ed25519 signatures on a head: log line and cosignature; `time` in seconds."""
     text = head.checkpoint(origin).text
@@ -139,33 +137,33 @@ def sign(
 
 
 def sign_mldsa(
-    head: Head, origin: str, place: int, member: Organization, keys: CosignKeys, time: int
+    head: Head, origin: str, place: int, member: Signer, keys: CosignKeys, time: int
 ) -> list[Signed]:
     """The member's ML-DSA-44 cosignature, if the ledger lists a key of it."""
-    if keys.mldsa is None or member.cosign_mldsa is None:
+    if keys.mldsa is None or member.mldsa != keys.mldsa.public:
         return []
     text, name = head.checkpoint(origin).text, cosigner_name(origin, member.organization)
     line = cosign_mldsa(name, keys.mldsa, text, time)
     return [Signed(place, MLDSA_COSIGNATURE, line.signature)]
 
 
-def verifier_key(origin: str, member: Organization, kind: int) -> VerifierKey:
+def verifier_key(origin: str, member: Signer, kind: int) -> VerifierKey:
     """A member's key of a type, as notes name it. Raises `InvalidInput` if it has none."""
     if kind == ED25519:
-        return VerifierKey(origin, kind, member.keys.log.raw)
+        return VerifierKey(origin, kind, member.log.raw)
     name = cosigner_name(origin, member.organization)
     if kind == COSIGNATURE:
-        return VerifierKey(name, kind, member.keys.cosign.raw)
-    if member.cosign_mldsa is None:
+        return VerifierKey(name, kind, member.cosign.raw)
+    if member.mldsa is None:
         raise InvalidInput("the member has no ML-DSA-44 key", found=member.organization)
-    return VerifierKey(name, kind, member.cosign_mldsa.raw)
+    return VerifierKey(name, kind, member.mldsa.raw)
 
 
-def verify(signed: Signed, head: Head, origin: str, membership: Membership) -> Organization:
+def verify(signed: Signed, head: Head, origin: str, signers: Signers) -> Signer:
     """The member that signed `head`. Raises `InvalidInput` unless one did."""
-    if signed.member >= len(membership.members):
+    if signed.member >= len(signers.members):
         raise InvalidInput("cosignature is of no member", found=f"member {signed.member}")
-    member = membership.members[signed.member]
+    member = signers.members[signed.member]
     key = verifier_key(origin, member, signed.type)
     verifier(key).verify(head.checkpoint(origin).text, signed.signature)
     return member
@@ -174,27 +172,31 @@ def verify(signed: Signed, head: Head, origin: str, membership: Membership) -> O
 Signatures = Mapping[tuple[str, int], bytes]  # by (organization, type)
 
 
-def cosigners(signatures: Signatures, membership: Membership) -> list[str]:
+def cosigners(signatures: Signatures, signers: Signers) -> list[str]:
     """The members that cosigned with Ed25519, in the members' order."""
-    everyone = [member.organization for member in membership.members]
+    everyone = [member.organization for member in signers.members]
     return [name for name in everyone if (name, COSIGNATURE) in signatures]
 
 
 def publish(
-    head: Head, signatures: Signatures, membership: Membership, origin: str, publisher: str
+    head: Head, signatures: Signatures, signers: Signers, origin: str, publisher: str
 ) -> bytes:
     """The checkpoint as a note: one log line (the publisher's, if it is a member), then the
     cosignatures; ML-DSA-44 lines stand in it as long as all fit into 16 lines.
 
     `signatures` are verified. Raises `InvalidInput` when there is none.
     """
-    members = {member.organization: member for member in membership.members}
+    members = {member.organization: member for member in signers.members}
     names = sorted(members, key=lambda name: name != publisher)
     logs = [name for name in names if (name, ED25519) in signatures][:1]
-    cosigned = cosigners(signatures, membership)
-    quantum = [name for name in cosigned if (name, MLDSA_COSIGNATURE) in signatures]
+    cosigned = cosigners(signatures, signers)
+    quantum = [
+        name
+        for name in cosigned
+        if (name, MLDSA_COSIGNATURE) in signatures and members[name].mldsa is not None
+    ]
     if len(logs) + len(cosigned) > MAX_LINES:
-        cosigned = cosigned[: max(membership.k, MAX_LINES - len(logs))]
+        cosigned = cosigned[: max(signers.k, MAX_LINES - len(logs))]
     room = max(0, MAX_LINES - len(logs) - len(cosigned))
     chosen = [(name, ED25519) for name in logs]
     chosen += [(name, COSIGNATURE) for name in cosigned]
@@ -205,7 +207,7 @@ def publish(
 
 def _lines(
     chosen: Iterable[tuple[str, int]],
-    members: Mapping[str, Organization],
+    members: Mapping[str, Signer],
     signatures: Signatures,
     origin: str,
 ) -> Iterable[Line]:

@@ -19,8 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilth_ledger.genesis import Genesis, Organization
+from tilth_ledger.canonical import sha256_hex
+from tilth_ledger.genesis import MLDSA, Genesis, Organization
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey, unhex
+from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.rows import Row, Rows
 
 LISTED_KEYS = ("vote", "cosign", "log")  # of each member, in an epoch's row and leaf
@@ -111,15 +113,21 @@ def epoch_key(number: int) -> str:
 def membership_row(membership: Membership) -> Row:
     """What an epoch's row and the leaf that begins it state."""
     return {
-        "members": [
-            {"organization": member.organization}
-            | {name: getattr(member.keys, name).hex for name in LISTED_KEYS}
-            for member in membership.members
-        ],
+        "members": [listed(member.as_dict()) for member in membership.members],
         "q": membership.q,
         "k": membership.k,
         "rules_version": membership.rules_version,
     }
+
+
+def listed(party: Row) -> Row:
+    """What an epoch's row and leaf state of a member, from its organization's row: three keys, and
+    the digest of the ML-DSA-44 key, which would fill the leaf."""
+    stated = {"organization": party["organization"]}
+    stated |= {purpose: party["keys"][purpose] for purpose in LISTED_KEYS}
+    if MLDSA in party:
+        stated[MLDSA] = sha256_hex(bytes.fromhex(party[MLDSA]))
+    return stated
 
 
 def newest(rows: Rows) -> tuple[int, Row]:
@@ -139,6 +147,49 @@ def membership_of(rows: Rows) -> Membership:
     members = tuple(parties.pop(member["organization"]) for member in row["members"])
     others = tuple(parties.values())
     return Membership(number, members, others, row["q"], row["k"], row["rules_version"])
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The keys by which a member signs heads of the tree."""
+
+    organization: str
+    log: PublicKey
+    cosign: PublicKey
+    mldsa: MlDsaKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who signs heads in an epoch, in the members' order, and how many make a head complete."""
+
+    epoch: int
+    members: tuple[Signer, ...]
+    k: int
+
+    def place(self, organization: str) -> int | None:
+        """A member's place; None if it is none."""
+        names = [member.organization for member in self.members]
+        return names.index(organization) if organization in names else None
+
+
+def signers_of(rows: Rows, epoch: int) -> Signers | None:
+    """Who signs heads in an epoch, past or in force; None before it begins.
+
+    Of a member that rotated its ML-DSA-44 key since, the old one is not in the rows any more.
+    """
+    row = rows.get(epoch_key(epoch))
+    if row is None:
+        return None
+    return Signers(epoch, tuple(_signer(rows, member) for member in row["members"]), row["k"])
+
+
+def _signer(rows: Rows, stated: Row) -> Signer:
+    name = stated["organization"]
+    raw = bytes.fromhex((rows.get(f"organization/{name}") or {}).get(MLDSA, ""))
+    mldsa = MlDsaKey(raw) if raw and sha256_hex(raw) == stated.get(MLDSA) else None
+    log, cosign = (PublicKey.from_hex(stated[purpose]) for purpose in ("log", "cosign"))
+    return Signer(name, log, cosign, mldsa)
 
 
 def vote_key(rows: Rows, epoch: int, member: int) -> PublicKey | None:

@@ -99,6 +99,7 @@ class Organization:
             tls_authority=row["tls_authority"],
             peer_address=row.get("peer_address"),
             client_address=row.get("client_address"),
+            cosign_mldsa=MlDsaKey.from_hex(row[MLDSA]) if MLDSA in row else None,
         )
 
 

@@ -15,12 +15,11 @@ Left to others: which keys a consortium has (genesis, epochs).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilth_ledger.checkpoints import Checkpoint, cosigner_name, verifier
+from tilth_ledger.epochs import Signers
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.keys import PublicKey
 from tilth_ledger.notes import (
     COSIGNATURE,
     ED25519,
@@ -173,17 +172,9 @@ class _Draft:
             raise InvalidInput("policy uses a name before it is defined", found=_shown(name))
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What a policy says of a member."""
-
-    organization: str
-    log: PublicKey
-    cosign: PublicKey
-
-
-def write(origin: str, members: Sequence[Member], k: int, heading: str = "") -> bytes:
+def write(origin: str, signers: Signers, heading: str = "") -> bytes:
     """A consortium's policy: signed by any member's log key, cosigned by k of the members."""
+    members = signers.members
     logs = [VerifierKey(origin, ED25519, member.log.raw) for member in members]
     names = [cosigner_name(origin, member.organization) for member in members]
     keys = [
@@ -193,7 +184,7 @@ def write(origin: str, members: Sequence[Member], k: int, heading: str = "") -> 
     lines = [f"# {line}" for line in heading.splitlines()]
     lines += [f"log {key}" for key in logs]
     lines += [f"witness {key.name} {key}" for key in keys]
-    lines += [f"group members {k} {' '.join(names)}", "quorum members"]
+    lines += [f"group members {signers.k} {' '.join(names)}", "quorum members"]
     data = "".join(f"{line}\n" for line in lines).encode()
     Policy.parse(data)
     return data

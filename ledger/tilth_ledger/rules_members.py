@@ -22,9 +22,9 @@ from typing import Any
 
 from tilth_ledger import limits
 from tilth_ledger.context import Context, Op, refuse
-from tilth_ledger.epochs import LISTED_KEYS, check_copy, newest
+from tilth_ledger.epochs import check_copy, listed, newest
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import KEY_NAMES, Organization, parse_member_file
+from tilth_ledger.genesis import KEY_NAMES, MLDSA, Organization, parse_member_file
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.rows import Row
 
@@ -162,8 +162,7 @@ def _take_effect(context: Context, key: str, proposal: Row, number: int, out: _O
 
 
 def _listed(context: Context, name: str) -> Row:
-    keys = context.need("organization", name)["keys"]
-    return {"organization": name} | {purpose: keys[purpose] for purpose in LISTED_KEYS}
+    return listed(context.need("organization", name))
 
 
 # -- what a change makes
@@ -261,7 +260,9 @@ def _rotate(context: Context, change: Op, out: _Outcome) -> _Outcome:
     name, row = party.organization, _present(context, party.organization)
     keys = {purpose: getattr(party.keys, purpose).hex for purpose in KEY_NAMES}
     new = {purpose for purpose in KEY_NAMES if keys[purpose] != row["keys"][purpose]}
-    if not new and party.tls_authority == row["tls_authority"]:
+    mldsa = {} if party.cosign_mldsa is None else {MLDSA: party.cosign_mldsa.hex}
+    same = party.tls_authority == row["tls_authority"] and mldsa.get(MLDSA) == row.get(MLDSA)
+    if not new and same:
         refuse(
             "M6",
             "the change changes nothing",
@@ -273,7 +274,11 @@ def _rotate(context: Context, change: Op, out: _Outcome) -> _Outcome:
     roles = [role for role in CERTIFYING_ROLES if role in new]
     return replace(
         out,
-        changed={name: {**row, "keys": keys, "tls_authority": party.tls_authority}},
+        changed={
+            name: {key: value for key, value in row.items() if key != MLDSA}
+            | {"keys": keys, "tls_authority": party.tls_authority}
+            | mldsa
+        },
         revoked=[PublicKey.from_hex(row["keys"][role]).key_id for role in roles],
         added=[(name, role, keys[role]) for role in roles],
         keys=keys,

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 
-from tilth_ledger import bundle
 from tilth_ledger.blocks import Block
 from tilth_ledger.cosigning import CosignKeys
 from tilth_ledger.dry_run import check_operations
-from tilth_ledger.epochs import Membership
-from tilth_ledger.errors import Fatal, InvalidInput, TilthError
+from tilth_ledger.epochs import signers_of
+from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
@@ -23,8 +22,11 @@ from tilth_node.config import Config
 from tilth_node.cosigning import Cosigning
 from tilth_node.feed import Feed
 from tilth_node.folder import Folder
+from tilth_node.http import listener as http
+from tilth_node.http.answers import Answers as Pages
 from tilth_node.node import Node, Part, Port, Ports, Register
 from tilth_node.notices import Notices
+from tilth_node.proving import Prover
 from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
@@ -59,6 +61,7 @@ def build(config: Config) -> Node:
     )
     cosigning = _cosigning(config, folder, genesis, keys, replication, store, peers, clock)
     _tell_operator(folder, replication, peers)
+    prover = Prover(genesis, store, cosigning)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_peers() -> tuple[Port, str] | None:
@@ -71,7 +74,7 @@ def build(config: Config) -> Node:
         answers = Answers(
             status=lambda: status(node, replica),
             check=lambda caller, operations: _check(node, executor, caller, operations),
-            prove=lambda index, also: _prove(node, index, also),
+            prove=prover.bundle,
         )
         ledger = LedgerService(replication, store, feed, answers)
         add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
@@ -83,7 +86,8 @@ def build(config: Config) -> Node:
             [Guard(tokens, lambda: replication.halted)],
         )
 
-    ports = Ports(listen_peers, listen_clients)
+    pages = Pages(genesis, store, cosigning, prover.bundle, prover.proof)
+    ports = Ports(listen_peers, listen_clients, partial(_listen_http, config, pages, clock))
     node = Node(
         config=config,
         folder=folder,
@@ -109,6 +113,10 @@ def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> No
     peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
 
 
+def _listen_http(config: Config, pages: Pages, clock: Clock) -> tuple[Port, str] | None:
+    return http.listen(config.http_listen, pages.answer, clock) if config.http_listen else None
+
+
 def _cosigning(
     config: Config,
     folder: Folder,
@@ -120,12 +128,11 @@ def _cosigning(
     clock: Clock,
 ) -> Cosigning:
     """Who cosigns what replication makes final, connected to it."""
-    first = Membership.of_genesis(genesis)
     cosigning = Cosigning(
         genesis,
         config.organization,
         CosignKeys(keys.log, keys.cosign, keys.mldsa),
-        lambda epoch: first if epoch == first.number else None,
+        lambda epoch: signers_of(store.rows, epoch),
         store,
         CosignatureStore(folder.cosignatures),
         peers,
@@ -188,24 +195,3 @@ def _check(
     state = _load(executor, node.store)
     now = max(node.clock.wall_ms(), state.time_ms + 1)
     return check_operations(executor, state, caller.key_id, caller.organization, operations, now)
-
-
-def _prove(node: Node, index: int, also: tuple[int, ...]) -> bytes:
-    tip = node.store.tip()
-    size = 0 if tip is None else tip.header.size
-    if tip is None or not all(0 <= each < size for each in (index, *also)):
-        raise InvalidInput(
-            "there is no such entry to prove",
-            found=f"index {index}",
-            expected=f"less than {size}, the number of final entries",
-            remedy="Look at them with: tilth ledger list",
-        )
-    return bundle.make(
-        node.genesis,
-        tip.header,
-        tip.certificate,
-        (index, *also),
-        lambda at: node.store.leaves(at, 1)[0],
-        node.store.node,
-        node.rows,
-    )

@@ -36,6 +36,34 @@ def _register_node(subparsers: Any) -> None:
     )
     verbs = node.add_subparsers(metavar="VERB", required=True)
 
+    _register_init(verbs)
+
+    join = _verb(verbs, "join", _join, "bind the folder to a consortium's genesis")
+    join.add_argument("folder", type=Path, help="of the node")
+    join.add_argument("genesis", type=Path, help="the file that every site has")
+    join.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")
+
+    run = _verb(verbs, "run", _run, "run the node until it is told to stop")
+    run.add_argument("folder", type=Path, help="of the node")
+    run.add_argument(
+        "--http-address",
+        metavar="HOST:PORT",
+        help="serve checkpoints, tiles and proofs over HTTP there (default: as in node.toml)",
+    )
+
+    health = _verb(verbs, "health", _health, "whether the node answers, by exit code")
+    health.add_argument("folder", type=Path, help="of the node")
+
+    doctor = _verb(verbs, "doctor", _doctor, "is all there, and what does the isolation hold")
+    doctor.add_argument("folder", type=Path, help="of the node")
+
+    status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
+    status.add_argument("folder", type=Path, help="of the node")
+
+    image_command.register(verbs)
+
+
+def _register_init(verbs: Any) -> None:
     init = _verb(verbs, "init", _init, "make a node's folder with its keys")
     init.add_argument("folder", type=Path, help="of the node")
     init.add_argument("--organization", required=True, help="its short name, such as hospital-a")
@@ -69,25 +97,6 @@ def _register_node(subparsers: Any) -> None:
         help="samples may be imported from below it; repeat for several (default FOLDER/data)",
     )
 
-    join = _verb(verbs, "join", _join, "bind the folder to a consortium's genesis")
-    join.add_argument("folder", type=Path, help="of the node")
-    join.add_argument("genesis", type=Path, help="the file that every site has")
-    join.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")
-
-    run = _verb(verbs, "run", _run, "run the node until it is told to stop")
-    run.add_argument("folder", type=Path, help="of the node")
-
-    health = _verb(verbs, "health", _health, "whether the node answers, by exit code")
-    health.add_argument("folder", type=Path, help="of the node")
-
-    doctor = _verb(verbs, "doctor", _doctor, "is all there, and what does the isolation hold")
-    doctor.add_argument("folder", type=Path, help="of the node")
-
-    status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
-    status.add_argument("folder", type=Path, help="of the node")
-
-    image_command.register(verbs)
-
 
 def _register_network(subparsers: Any) -> None:
     network = subparsers.add_parser("network", help="found a consortium")
@@ -110,6 +119,9 @@ def _register_network(subparsers: Any) -> None:
         type=Path,
         metavar="FILE",
         help="as --member, for an organization without a vote: its node follows",
+    )
+    new.add_argument(
+        "--public", action="store_true", help="anyone may read the ledger where a node serves HTTP"
     )
     new.add_argument("--q", type=int, help="votes for a certificate (default: crash column)")
     new.add_argument("--k", type=int, help="cosignatures for certification")
@@ -250,7 +262,12 @@ def _network_new(arguments: Arguments) -> int:
             f"{arguments.out} exists already", remedy="choose another --out; it is never replaced"
         )
     genesis = founding.new_network(
-        arguments.name, arguments.member, arguments.organization, q=arguments.q, k=arguments.k
+        arguments.name,
+        arguments.member,
+        arguments.organization,
+        q=arguments.q,
+        k=arguments.k,
+        public=arguments.public,
     )
     write_file(arguments.out, genesis.bytes)
     columns = quorum_columns(len(genesis.members))
@@ -316,12 +333,19 @@ def _join(arguments: Arguments) -> int:
 def _run(arguments: Arguments) -> int:
     from tilth_node import running
 
-    return running.run(arguments.folder, lambda facts: _say(arguments, facts, _ready(facts)))
+    return running.run(
+        arguments.folder,
+        lambda facts: _say(arguments, facts, _ready(facts)),
+        arguments.http_address,
+    )
 
 
 def _ready(facts: Mapping[str, Any]) -> str:
     peer = facts["peer_address"] or "none (it dials)"
-    return f"ready: clients at {facts['client_address']}, peers at {peer}, process {facts['pid']}"
+    places = f"clients at {facts['client_address']}, peers at {peer}"
+    if facts["http_address"]:
+        places += f", HTTP at {facts['http_address']}"
+    return f"ready: {places}, process {facts['pid']}"
 
 
 def _status(arguments: Arguments) -> int:

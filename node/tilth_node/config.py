@@ -29,6 +29,7 @@ class Config:
     organization: str
     client_listen: str = "127.0.0.1:0"  # port 0: any free port, told in run/ready.json
     peer_listen: str = ""  # empty: accept no connection from peers, dial them
+    http_listen: str = ""  # empty: nothing is served over HTTP
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     data_roots: tuple[Path, ...] = ()  # samples may be imported from below these
     runtime: str = "auto"
@@ -50,6 +51,7 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
     "": {"organization": ("organization", "text")},
     "client": {"listen": ("client_listen", "address")},
     "peer": {"listen": ("peer_listen", "address or empty")},
+    "http": {"listen": ("http_listen", "address or empty")},
     "data": {"roots": ("data_roots", "folders")},
     "worker": {
         "runtime": ("runtime", "runtime"),

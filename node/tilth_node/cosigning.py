@@ -18,7 +18,7 @@ from tilth_ledger import cosigning, policies
 from tilth_ledger.blocks import Header
 from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.cosigning import CosignKeys, Head, Schedule
-from tilth_ledger.epochs import Membership
+from tilth_ledger.epochs import Signers
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier, leaf_hash
@@ -47,8 +47,8 @@ class Links(Protocol):
         """Send messages; without a link they are lost."""
 
 
-# Who votes in an epoch, by its number, and how many cosignatures complete its heads.
-Memberships = Callable[[int], Membership | None]
+# Who signs heads in an epoch, by its number; None when that is not known here.
+SignersOf = Callable[[int], Signers | None]
 
 
 class Cosigning:
@@ -59,7 +59,7 @@ class Cosigning:
         genesis: Genesis,
         organization: str,
         keys: CosignKeys,
-        memberships: Memberships,
+        signers_of: SignersOf,
         ledger: LedgerStore,
         store: CosignatureStore,
         peers: Links,
@@ -71,7 +71,7 @@ class Cosigning:
         self.on_alarm: Callable[[str, str], None] = lambda kind, message: None
         self._me = organization
         self._keys = keys
-        self.membership = memberships  # None: not known here
+        self.signers_of = signers_of
         self._ledger = ledger
         self._peers = peers
         self._clock = clock
@@ -92,8 +92,8 @@ class Cosigning:
 
     def complete(self, held: Held) -> bool:
         """Whether k members of its epoch cosigned a head."""
-        membership = self.membership(held.head.epoch)
-        return membership is not None and held.cosigned >= membership.k
+        signers = self.signers_of(held.head.epoch)
+        return signers is not None and held.cosigned >= signers.k
 
     def newest_complete(self, above: int = 0) -> Held | None:
         """The newest head of more than `above` leaves that is complete."""
@@ -123,22 +123,18 @@ class Cosigning:
 
     def checkpoint(self, held: Held) -> bytes:
         """A head as a signed note."""
-        membership = self.membership(held.head.epoch)
-        if membership is None:
+        signers = self.signers_of(held.head.epoch)
+        if signers is None:
             raise InvalidInput("head is of an unknown epoch", found=held.head.epoch)
-        return cosigning.publish(held.head, held.signatures, membership, self.origin, self._me)
+        return cosigning.publish(held.head, held.signatures, signers, self.origin, self._me)
 
     def policy(self, epoch: int) -> bytes | None:
         """The policy of an epoch; None if it is not known here."""
-        membership = self.membership(epoch)
-        if membership is None:
+        signers = self.signers_of(epoch)
+        if signers is None:
             return None
-        members = [
-            policies.Member(each.organization, each.keys.log, each.keys.cosign)
-            for each in membership.members
-        ]
-        heading = f"{self.origin}, epoch {epoch}: any {membership.k} of {len(members)} members"
-        return policies.write(self.origin, members, membership.k, heading)
+        heading = f"{self.origin}, epoch {epoch}: any {signers.k} of {len(signers.members)} members"
+        return policies.write(self.origin, signers, heading)
 
     # -- events, on the loop's thread
 
@@ -190,19 +186,19 @@ class Cosigning:
 
     async def _sign_due(self) -> None:
         for head in self._schedule.take():
-            membership = self.membership(head.epoch)
-            place = None if membership is None else membership.member_index(self._me)
-            if membership is None or place is None:
+            signers = self.signers_of(head.epoch)
+            place = None if signers is None else signers.place(self._me)
+            if signers is None or place is None:
                 continue
-            if not self._keys.of(membership.members[place]):
+            if not self._keys.of(signers.members[place]):
                 continue  # of an epoch that listed other keys of mine
             await self._read_back(head)
-            self._sign(head, membership, place)
+            self._sign(head, signers, place)
         if self._schedule.quiet:
             self._disarm()
 
-    def _sign(self, head: Head, membership: Membership, place: int) -> None:
-        member, now = membership.members[place], self._clock.wall_ms() // 1000
+    def _sign(self, head: Head, signers: Signers, place: int) -> None:
+        member, now = signers.members[place], self._clock.wall_ms() // 1000
         signed = cosigning.sign(head, self.origin, place, member, self._keys, now)
         if self._weighty:
             signed += cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
@@ -243,12 +239,12 @@ class Cosigning:
     # -- gathering
 
     def _receive(self, organization: str, message: Cosignatures) -> None:
-        membership = self.membership(message.epoch)
-        if membership is None:
+        signers = self.signers_of(message.epoch)
+        if signers is None:
             raise InvalidInput("cosignatures of an unknown epoch", found=message.epoch)
         head = Head(message.size, message.root, message.epoch)
         if head.root != Frontier.read(head.size, self._ledger.node).root():
-            self._conflicting(message, head, membership)
+            self._conflicting(message, head, signers)
             return
         header = self._ledger.header_of_size(head.size)
         if header is None or header.epoch != head.epoch:
@@ -257,15 +253,15 @@ class Cosigning:
         known = {} if held is None else held.signatures
         new: dict[tuple[str, int], bytes] = {}
         for signed in message.signatures:
-            self._take(signed, head, membership, known, new)
+            self._take(signed, head, signers, known, new)
         if new and (held is not None or self._is_wanted(head)):
             agreed = cosigning.is_agreed(header)
-            self.store.add(head, new, agreed=agreed, k=membership.k)
+            self.store.add(head, new, agreed=agreed, k=signers.k)
             self._have_grown()
         if new:
             self._schedule.want(head)
             self._work.set()
-        self._add_mldsa(head, membership, {*known, *new})
+        self._add_mldsa(head, signers, {*known, *new})
         if message.asks:
             self._answer(organization, head.size)
 
@@ -273,15 +269,15 @@ class Cosigning:
         self,
         signed: Signed,
         head: Head,
-        membership: Membership,
+        signers: Signers,
         known: cosigning.Signatures,
         new: dict[tuple[str, int], bytes],
     ) -> None:
-        if signed.member < len(membership.members):
-            name = membership.members[signed.member].organization
+        if signed.member < len(signers.members):
+            name = signers.members[signed.member].organization
             if (name, signed.type) in known:
                 return
-        member = cosigning.verify(signed, head, self.origin, membership)
+        member = cosigning.verify(signed, head, self.origin, signers)
         new[member.organization, signed.type] = signed.signature
 
     def _is_wanted(self, head: Head) -> bool:
@@ -289,25 +285,25 @@ class Cosigning:
         complete = self.newest_complete()
         return complete is None or head.size > complete.head.size or self._is_agreed(head)
 
-    def _add_mldsa(self, head: Head, membership: Membership, present: set[tuple[str, int]]) -> None:
+    def _add_mldsa(self, head: Head, signers: Signers, present: set[tuple[str, int]]) -> None:
         """Others signed my newest head with ML-DSA-44 too: so do I."""
-        place = membership.member_index(self._me)
+        place = signers.place(self._me)
         if place is None or self.store.newest != (head.size, head.root):
             return
         others = any(kind == MLDSA_COSIGNATURE for _, kind in present)
         if not others or (self._me, MLDSA_COSIGNATURE) in present:
             return
-        member, now = membership.members[place], self._clock.wall_ms() // 1000
+        member, now = signers.members[place], self._clock.wall_ms() // 1000
         signed = cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
         if signed and self._keys.of(member):
             mine = {(self._me, each.type): each.signature for each in signed}
             self.store.sign(head, mine, agreed=self._is_agreed(head))
             self._tell(head.size)
 
-    def _conflicting(self, message: Cosignatures, head: Head, membership: Membership) -> None:
+    def _conflicting(self, message: Cosignatures, head: Head, signers: Signers) -> None:
         """Somebody shows signatures on another history: those that verify are proof."""
         for signed in message.signatures:
-            member = cosigning.verify(signed, head, self.origin, membership)
+            member = cosigning.verify(signed, head, self.origin, signers)
             self.store.add_conflict(member.organization, head.size, message.encode())
             words = f"{member.organization} signed another root of size {head.size}"
             self._log.error("split view", member=member.organization, size=head.size)
@@ -343,8 +339,8 @@ class Cosigning:
             self._peers.send(organization, [self._message(held, asks=False).encode()])
 
     def _message(self, held: Held, *, asks: bool) -> Cosignatures:
-        membership = self.membership(held.head.epoch)
-        places = {} if membership is None else _places(membership)
+        signers = self.signers_of(held.head.epoch)
+        places = {} if signers is None else _places(signers)
         signed = tuple(
             Signed(places[name], kind, data)
             for (name, kind), data in held.signatures.items()
@@ -379,8 +375,8 @@ class Cosigning:
             self._timer = None
 
 
-def _places(membership: Membership) -> dict[str, int]:
-    return {each.organization: place for place, each in enumerate(membership.members)}
+def _places(signers: Signers) -> dict[str, int]:
+    return {each.organization: place for place, each in enumerate(signers.members)}
 
 
 def _corrupt(size: int, found: bytes, expected: bytes) -> StorageFailed:

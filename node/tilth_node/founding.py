@@ -63,7 +63,13 @@ def init(path: Path, site: Site, clock: Clock) -> Organization:
 
 
 def new_network(
-    name: str, files: Sequence[Path], others: Sequence[Path], *, q: int | None, k: int | None
+    name: str,
+    files: Sequence[Path],
+    others: Sequence[Path],
+    *,
+    q: int | None,
+    k: int | None,
+    public: bool = False,
 ) -> Genesis:
     """The genesis of the sites whose member files these are, in this order: those that vote, and
     those that follow."""
@@ -71,7 +77,15 @@ def new_network(
     followers = [_read_member(path) for path in others]
     _check_addresses([*members, *followers])
     limits = {field: getattr(Limits(), field) for field in Limits.__dataclass_fields__}
-    return Genesis.write(name, members, followers, limits=limits, q=q, k=k)
+    return Genesis.write(
+        name,
+        members,
+        followers,
+        limits=limits,
+        q=q,
+        k=k,
+        publication="public" if public else "organizations",
+    )
 
 
 def join(path: Path, genesis_file: Path) -> Genesis:

@@ -56,8 +56,10 @@ class Ports:
 
     listen_peers: Callable[[], tuple[Port, str] | None]
     listen_clients: Callable[[Iterable[Register]], tuple[Port, str]]
+    listen_http: Callable[[], tuple[Port, str] | None]
     peer_address: str = ""
     client_address: str = ""
+    http_address: str = ""
     open: list[Port] = field(default_factory=list)
 
 
@@ -97,6 +99,11 @@ class Node:
     def peer_address(self) -> str:
         return self.ports.peer_address
 
+    @property
+    def http_address(self) -> str:
+        """Where the node serves HTTP; empty when it does not."""
+        return self.ports.http_address
+
     async def submit(self, leaf: bytes) -> Receipt:
         """Hand a signed entry to the ledger; returns when it is final. Raises Refused,
         InvalidInput or Unavailable."""
@@ -123,6 +130,10 @@ class Node:
         services = [register for part in self.parts for register in part.services()]
         server, self.ports.client_address = self.ports.listen_clients(services)
         await self._open(server)
+        http = self.ports.listen_http()
+        if http is not None:
+            server, self.ports.http_address = http
+            await self._open(server)
 
     async def until(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises what ended replication or a part."""

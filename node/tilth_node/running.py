@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ from tilth_node.storage.ledger_store import peek, peek_rows
 Facts = dict[str, Any]
 
 
-def run(path: Path, ready: Callable[[Facts], None]) -> int:
-    """Run the node of a folder until a signal; calls `ready` once it serves."""
+def run(path: Path, ready: Callable[[Facts], None], http_address: str | None = None) -> int:
+    """Run the node of a folder until a signal; calls `ready` once it serves.
+
+    `http_address` takes the place of the one in node.toml.
+    """
     settings = config.load(path)
+    if http_address is not None:
+        config.address(http_address)
+        settings = replace(settings, http_listen=http_address)
     logs.configure(level=settings.log_level, lines=settings.log_lines)
     from tilth_node.assemble import build  # imports every part: `status` needs none of them
 
@@ -84,6 +91,7 @@ async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> 
         facts: Facts = {
             "client_address": node.client_address,
             "peer_address": node.peer_address,
+            "http_address": node.http_address,
             "pid": os.getpid(),
         }
         folder.run.mkdir(mode=0o700, exist_ok=True)

@@ -72,7 +72,10 @@ class Network:
         data_roots: Sequence[Path] = (),
         dial_only: Sequence[int] = (),
         settings: str = "",
+        public: bool = False,
+        arguments: Sequence[str] = (),
     ) -> None:
+        self.arguments = tuple(arguments)  # of `tilth node run`
         names = [f"hospital-{chr(ord('a') + i)}" for i in range(members + followers)]
         self.sites = [Site(name, folder / name) for name in names]
         self._transports: list[Transport] = []
@@ -89,7 +92,9 @@ class Network:
                 file.write(settings)
         files = [site.folder / "member.json" for site in self.sites]
         voting, others = files[:members], files[members:]
-        self.genesis: Genesis = founding.new_network("test-network", voting, others, q=None, k=None)
+        self.genesis: Genesis = founding.new_network(
+            "test-network", voting, others, q=None, k=None, public=public
+        )
         self.genesis_file = folder / "genesis.json"
         self.genesis_file.write_bytes(self.genesis.bytes)
         for site in self.sites:
@@ -123,7 +128,7 @@ class Network:
         assert site.process is None, f"{site.organization} runs already"
         with (site.folder / "node.log").open("ab") as log:
             site.process = subprocess.Popen(
-                [*launcher, "node", "run", str(site.folder)],
+                [*launcher, "node", "run", str(site.folder), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from tilth_ledger import policies
 from tilth_ledger.checkpoints import Checkpoint, cosign, cosign_mldsa, cosigner_name
+from tilth_ledger.epochs import Signer, Signers
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_ledger.notes import Note, VerifierKey, sign_line
-from tilth_ledger.policies import Group, Member, Policy
+from tilth_ledger.policies import Group, Policy
 
 ORIGIN = "example.com/log"
 HEAD = Checkpoint(ORIGIN, 42, bytes(32))
@@ -154,8 +155,8 @@ def test_a_policy_without_witnesses_needs_the_log_alone():
 
 
 def test_a_consortium_publishes_its_members_and_k():
-    members = [Member(f"org-{n}", KEYS[n].public, KEYS[n + 3].public) for n in range(3)]
-    data = policies.write(ORIGIN, members, 2, "a consortium\nepoch 0")
+    members = tuple(Signer(f"org-{n}", KEYS[n].public, KEYS[n + 3].public) for n in range(3))
+    data = policies.write(ORIGIN, Signers(0, members, 2), "a consortium\nepoch 0")
     names = [cosigner_name(ORIGIN, m.organization) for m in members]
 
     lines = data.decode().splitlines()

@@ -8,7 +8,7 @@
 Leaves to others: who calls (interceptors), what may stand on the ledger (execution).
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from tilth_ledger import canonical
@@ -29,7 +29,7 @@ MAX_KEY = 1_000
 MAX_PREFIXES = 64  # of one watch: each is a scan of its own
 
 Check = Callable[[Caller, list[dict[str, object]]], list[TilthError]]
-Prove = Callable[[int, tuple[int, ...]], bytes]
+Prove = Callable[[int, tuple[int, ...]], Awaitable[bytes]]
 Status = Callable[[], pb.StatusResponse]
 
 
@@ -152,7 +152,9 @@ class LedgerService(pb_grpc.LedgerServicer):
     async def Prove(  # noqa: N802
         self, request: pb.ProveRequest, context: Context
     ) -> pb.ProveResponse:
-        return pb.ProveResponse(bundle=self._answers.prove(request.index, tuple(request.also)))
+        return pb.ProveResponse(
+            bundle=await self._answers.prove(request.index, tuple(request.also))
+        )
 
 
 def _outcome(leaf: bytes, outcome: Receipt | TilthError) -> pb.Outcome:

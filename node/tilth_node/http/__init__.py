@@ -1,0 +1,8 @@
+"""The node's one HTTP listener: what is public of the ledger, read-only.
+
+- `routes`: which request names which thing; pure.
+- `answers`: what each thing is, with its headers.
+- `listener`: connections, limits and errors, around h11's parser.
+
+GET and HEAD only. No path of a client ever becomes a path of the file system.
+"""

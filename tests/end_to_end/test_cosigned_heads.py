@@ -1,0 +1,48 @@
+"""Real members gather cosignatures, also of one that was away, and serve them to strangers."""
+
+import http.client
+from collections.abc import Callable
+
+from network import Network, has_reached, new_identity
+
+from tilth_ledger.leaf import Leaf
+from tilth_ledger.merkle import leaf_hash, verify_inclusion
+from tilth_ledger.policies import Policy
+from tilth_ledger.proofs import TlogProof
+
+Networks = Callable[..., Network]
+
+
+def get(network: Network, i: int, target: str) -> tuple[int, bytes]:
+    """What a node's HTTP port answers."""
+    client = http.client.HTTPConnection(network.sites[i].ready["http_address"], timeout=60)
+    client.request("GET", target)
+    answer = client.getresponse()
+    found = answer.status, answer.read()
+    client.close()
+    return found
+
+
+def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Networks) -> None:
+    network = networks(members=3, public=True, arguments=("--http-address", "127.0.0.1:0"))
+    network.start(0, 1)
+    entry = network.entry(0, [new_identity()[1]])
+    network.transport(0).submit(entry)
+    assert get(network, 0, "/checkpoint")[0] == 404  # two of three sign: k is three
+    network.start(2)
+    has_reached(network.transport(2), 1)
+
+    policy = Policy.parse(get(network, 1, "/policy")[1])
+    for i in range(3):
+        status, data = get(network, i, "/proof/0.tlog-proof")
+        assert status == 200, data
+        proof = TlogProof.decode(data)
+        head = policy.check(proof.checkpoint)
+        assert proof.extra == entry
+        verify_inclusion(leaf_hash(entry), 0, head.size, proof.path, head.root)
+        assert get(network, i, "/checkpoint") == (200, proof.checkpoint)
+    assert Leaf.decode(get(network, 2, "/tile/entries/000.p/1")[1][2:]).type == 1
+
+    network.kill(0)
+    network.start(0)
+    assert policy.check(get(network, 0, "/checkpoint")[1]).size == 1
