@@ -1,13 +1,15 @@
 """News of rows: whoever subscribes sees a snapshot, then every change as it becomes final.
 
-- Snapshot and changes join without a gap or an overlap: both happen on the loop's thread.
+- Snapshot and changes join without a gap: rows are read in pages, and what changes behind the last
+  page is told again. No page holds the loop for long.
+- Whoever was told all up to a size goes on from there, also over a restart of the node.
 - A batch is all that became final together; a reader that falls too far behind is cut off, in
   words.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tilth_ledger.errors import Unavailable
 from tilth_node.storage.ledger_store import LedgerStore
@@ -18,11 +20,13 @@ SNAPSHOT_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Rows by key with their canonical bytes, None when deleted. `live`: not of the snapshot."""
+    """Rows by key with their canonical bytes, None when deleted. `live`: all of them were told
+    before that had changed up to here. `reset`: they begin anew, whatever was told earlier."""
 
     size: int
     rows: Mapping[str, bytes | None]
     live: bool
+    reset: bool = False
 
 
 @dataclass(slots=True)
@@ -36,6 +40,13 @@ class _Reader:
             self.waiting.put_nowait(changes)
         elif self.waiting.qsize() == MAX_WAITING:
             self.waiting.put_nowait(None)
+
+    def told(self) -> list[Changes]:
+        """What waits now."""
+        waiting: list[Changes] = []
+        while not self.waiting.empty():
+            waiting.append(_in_time(self.waiting.get_nowait()))
+        return waiting
 
 
 class Feed:
@@ -57,22 +68,31 @@ class Feed:
                 reader.tell(Changes(size, rows, live=True))
 
     async def subscribe(
-        self, prefixes: Sequence[str], *, snapshot: bool = True
+        self, prefixes: Sequence[str], *, snapshot: bool = True, since: int | None = None
     ) -> AsyncIterator[Changes]:
-        """Rows under the prefixes as they stand, an empty live batch, then every change."""
+        """Rows under the prefixes as they stand, an empty live batch, then every change.
+
+        With `since`, a size up to which the reader has been told all: instead of all rows only
+        those that changed after it, unless it is too long ago (`reset` says so).
+        """
         reader = _Reader(_covering(prefixes))
+        if since is not None:
+            await self.at_least(since)
         self._readers.append(reader)
         try:
-            for changes in self._snapshot(reader.prefixes) if snapshot else ():
-                yield changes
+            if since is not None:
+                async for changes in self._since(reader, since):
+                    yield changes
+            elif snapshot:
+                async for changes in self._snapshot(reader, reset=False):
+                    yield changes
+            # The mark's size must have nothing of it still waiting: a reader resumes behind it.
+            while batch := reader.told():
+                for changes in batch:
+                    yield replace(changes, live=False)
             yield Changes(self._store.size, {}, live=True)
-            while (news := await reader.waiting.get()) is not None:
-                yield news
-            raise Unavailable(
-                "the reader is too slow for the news",
-                found=f"{MAX_WAITING} batches waiting",
-                remedy="subscribe again, and read faster or fewer prefixes",
-            )
+            while True:
+                yield _in_time(await reader.waiting.get())
         finally:
             self._readers.remove(reader)
 
@@ -90,14 +110,73 @@ class Feed:
         while self._store.size < size:
             await self.grown.wait()
 
-    def _snapshot(self, prefixes: Sequence[str]) -> list[Changes]:
-        size = self._store.size
-        rows: dict[str, bytes] = {}
-        for prefix in prefixes:
-            rows.update(self._store.rows.scan_bytes(prefix))
-        keys = list(rows)
-        parts = [keys[at : at + SNAPSHOT_ROWS] for at in range(0, len(keys), SNAPSHOT_ROWS)]
-        return [Changes(size, {key: rows[key] for key in part}, live=False) for part in parts]
+    async def _snapshot(self, reader: _Reader, *, reset: bool) -> AsyncIterator[Changes]:
+        """All rows, page by page in the order of keys, each as it stands when its page is read.
+
+        What changes meanwhile in a page that was told is told again; what lies ahead is read when
+        its page comes. So nothing is missed, and no read holds the loop or the database for long.
+        """
+        for place, prefix in enumerate(reader.prefixes):
+            after, more = "", True
+            while more:
+                behind = (*reader.prefixes[:place], prefix)
+                for changes in self._behind(reader, behind, prefix, after):
+                    yield replace(changes, reset=reset)
+                page = dict(self._store.rows.scan_bytes(prefix, after, SNAPSHOT_ROWS))
+                more = len(page) == SNAPSHOT_ROWS
+                if page:
+                    after = max(page)
+                    yield Changes(self._store.size, page, live=False, reset=reset)
+                    await asyncio.sleep(0)  # the loop goes on between two pages
+
+    def _behind(
+        self, reader: _Reader, behind: tuple[str, ...], prefix: str, after: str
+    ) -> Iterator[Changes]:
+        """What changed in rows that were told already."""
+        for changes in reader.told():
+            rows = {
+                key: value
+                for key, value in changes.rows.items()
+                if key.startswith(behind) and not (key.startswith(prefix) and key > after)
+            }
+            if rows:
+                yield Changes(changes.size, rows, live=False)
+
+    async def _since(self, reader: _Reader, since: int) -> AsyncIterator[Changes]:
+        """Rows that changed after a size, each once, as it stands now."""
+        touched: set[str] = set()
+        for keys in self._store.touched_after(since) or ():
+            touched.update(key for key in keys if key.startswith(reader.prefixes))
+            await asyncio.sleep(0)
+        if self._store.touched_after(since) is None:  # also if it was forgotten meanwhile
+            async for changes in self._snapshot(reader, reset=True):
+                yield changes
+            return
+        # What became final since the subscription began is read below, or was touched after all.
+        for changes in reader.told():
+            touched.update(changes.rows)
+        ahead = sorted(touched)
+        for start in range(0, len(ahead), SNAPSHOT_ROWS):
+            for changes in reader.told():
+                unread = ahead[start]
+                news = {k: v for k, v in changes.rows.items() if k < unread or k not in touched}
+                if news:
+                    yield Changes(changes.size, news, live=False)
+            keys = ahead[start : start + SNAPSHOT_ROWS]
+            rows = {key: self._store.rows.get_bytes(key) for key in keys}
+            yield Changes(self._store.size, rows, live=False)
+            await asyncio.sleep(0)
+
+
+def _in_time(changes: Changes | None) -> Changes:
+    """Raises Unavailable for one who fell behind."""
+    if changes is None:
+        raise Unavailable(
+            "the reader is too slow for the news",
+            found=f"{MAX_WAITING} batches waiting",
+            remedy="subscribe again, and read faster or fewer prefixes",
+        )
+    return changes
 
 
 def _covering(prefixes: Sequence[str]) -> tuple[str, ...]:

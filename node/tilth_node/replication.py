@@ -16,7 +16,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tilth_ledger import forks
 from tilth_ledger.effects import (
+    Asked,
     Effects,
     Event,
     Finalized,
@@ -38,6 +40,7 @@ from tilth_ledger.replica import Replica
 from tilth_node.clock import Clock
 from tilth_node.feed import Feed
 from tilth_node.logs import logger
+from tilth_node.readers import Readers
 from tilth_node.rpc.peers import Peers
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
@@ -117,6 +120,7 @@ class Replication:
         self.on_final: Callable[[Sequence[Finalized]], None] = lambda finalized: None
         self.on_cosignatures: Callable[[str, Cosignatures], None] = lambda name, message: None
         self.on_link: Callable[[str], None] = lambda name: None
+        self._readers = Readers(lambda nonce: self._put(Asked(nonce)), clock.random)
         peers.on_messages = self._received
         peers.on_up = self._connected
         peers.on_down = self._gone
@@ -158,6 +162,19 @@ class Replication:
             for name in names:
                 self._forget(name, submission)
         return [outcome for outcome in submission.outcomes if outcome is not None]
+
+    async def barrier(self) -> int:
+        """Wait for a final block that was made after this call, so that what is read here next is
+        no older than anything that was final anywhere before; the ledger's size then. Raises
+        Unavailable when the node stops, Refused after a fork."""
+        if self.replica.halted:
+            raise forks.refusal()
+        return await self._readers.barrier()
+
+    @property
+    def root(self) -> bytes:
+        """The tree's root at the size that reads show."""
+        return self._state.root
 
     async def _begin(self, submission: _Submission, place: int, leaf: bytes) -> tuple[str, ...]:
         """Hand over one entry; its name if it now waits, else its outcome is known."""
@@ -305,6 +322,9 @@ class Replication:
     def _answer(self, effects: Effects) -> None:
         for final in effects.finalized:
             self._answer_final(final)
+            self._readers.final(final.block.justification.barriers, self._store.size)
+        if self.replica.halted:
+            self._readers.fail(forks.refusal())
         for name, refusal in effects.refused:
             if isinstance(refusal, AlreadyRecorded):
                 self._settle(name, self._receipt(name, refusal.index))
@@ -359,5 +379,6 @@ class Replication:
         stopped = Unavailable(
             "this node stops", remedy="submit the same bytes again when it runs, or to another node"
         )
+        self._readers.fail(stopped)
         for name in list(self._waiting):
             self._settle(name, stopped)

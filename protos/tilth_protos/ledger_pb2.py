@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilth_protos/ledger.proto\x12\x08tilth.v1\"\x0f\n\rStatusRequest\"\xc4\x03\n\x0eStatusResponse\x12\x0b\n\x03net\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06voting\x18\x05 \x01(\x08\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04view\x18\x07 \x01(\x04\x12\x0e\n\x06height\x18\x08 \x01(\x04\x12\x0c\n\x04size\x18\t \x01(\x04\x12\x0c\n\x04root\x18\n \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x0b \x01(\x0c\x12\x0f\n\x07time_ms\x18\x0c \x01(\x04\x12\x0e\n\x06quorum\x18\r \x01(\r\x12\x15\n\rcertification\x18\x0e \x01(\r\x12\x0f\n\x07pending\x18\x0f \x01(\r\x12#\n\x05peers\x18\x10 \x03(\x0b\x32\x14.tilth.v1.PeerStatus\x12\r\n\x05\x61larm\x18\x11 \x01(\t\x12\x10\n\x08instance\x18\x12 \x01(\t\x12*\n\x08\x65vidence\x18\x13 \x03(\x0b\x32\x18.tilth.v1.EvidenceStatus\x12\x16\n\x0e\x65vidence_count\x18\x14 \x01(\x04\x12$\n\x06\x66\x61ults\x18\x15 \x03(\x0b\x32\x14.tilth.v1.FaultCount\x12\x0e\n\x06halted\x18\x16 \x01(\t\"`\n\x0e\x45videnceStatus\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\x04\x12\x0c\n\x04pair\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\x04\"A\n\nFaultCount\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"u\n\nPeerStatus\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x08\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ialled\x18\x04 \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x04\"Y\n\x07Refusal\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"\x1f\n\rSubmitRequest\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c\"5\n\x0eSubmitResponse\x12#\n\x08outcomes\x18\x01 \x03(\x0b\x32\x11.tilth.v1.Outcome\"l\n\x07Outcome\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x07receipt\x18\x02 \x01(\x0b\x32\x11.tilth.v1.ReceiptH\x00\x12$\n\x07refusal\x18\x03 \x01(\x0b\x32\x11.tilth.v1.RefusalH\x00\x42\t\n\x07outcome\"&\n\x07Receipt\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\"\n\x0c\x43heckRequest\x12\x12\n\noperations\x18\x01 \x01(\x0c\"B\n\rCheckResponse\x12#\n\x08refusals\x18\x01 \x03(\x0b\x32\x11.tilth.v1.Refusal\x12\x0c\n\x04size\x18\x02 \x01(\x04\".\n\rGetRowRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08\x61t_least\x18\x02 \x01(\x04\"<\n\x0eGetRowResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"Q\n\x0fScanRowsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x04\"K\n\x10ScanRowsResponse\x12\x1b\n\x04rows\x18\x01 \x03(\x0b\x32\r.tilth.v1.Row\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12\x0c\n\x04size\x18\x03 \x01(\x04\"!\n\x03Row\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\";\n\x10WatchRowsRequest\x12\x10\n\x08prefixes\x18\x01 \x03(\t\x12\x15\n\rskip_snapshot\x18\x02 \x01(\x08\"8\n\tRowChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"N\n\nRowChanges\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12$\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x13.tilth.v1.RowChange\x12\x0c\n\x04live\x18\x03 \x01(\x08\"0\n\x10GetLeavesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"1\n\x11GetLeavesResponse\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"+\n\x0cProveRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x61lso\x18\x02 \x03(\x04\"\x1f\n\rProveResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x32\xfd\x03\n\x06Ledger\x12;\n\x06Status\x12\x17.tilth.v1.StatusRequest\x1a\x18.tilth.v1.StatusResponse\x12;\n\x06Submit\x12\x17.tilth.v1.SubmitRequest\x1a\x18.tilth.v1.SubmitResponse\x12\x38\n\x05\x43heck\x12\x16.tilth.v1.CheckRequest\x1a\x17.tilth.v1.CheckResponse\x12;\n\x06GetRow\x12\x17.tilth.v1.GetRowRequest\x1a\x18.tilth.v1.GetRowResponse\x12\x41\n\x08ScanRows\x12\x19.tilth.v1.ScanRowsRequest\x1a\x1a.tilth.v1.ScanRowsResponse\x12?\n\tWatchRows\x12\x1a.tilth.v1.WatchRowsRequest\x1a\x14.tilth.v1.RowChanges0\x01\x12\x44\n\tGetLeaves\x12\x1a.tilth.v1.GetLeavesRequest\x1a\x1b.tilth.v1.GetLeavesResponse\x12\x38\n\x05Prove\x12\x16.tilth.v1.ProveRequest\x1a\x17.tilth.v1.ProveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tilth_protos/ledger.proto\x12\x08tilth.v1\"\x0f\n\rStatusRequest\"\xc4\x03\n\x0eStatusResponse\x12\x0b\n\x03net\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0corganization\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06voting\x18\x05 \x01(\x08\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04view\x18\x07 \x01(\x04\x12\x0e\n\x06height\x18\x08 \x01(\x04\x12\x0c\n\x04size\x18\t \x01(\x04\x12\x0c\n\x04root\x18\n \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x0b \x01(\x0c\x12\x0f\n\x07time_ms\x18\x0c \x01(\x04\x12\x0e\n\x06quorum\x18\r \x01(\r\x12\x15\n\rcertification\x18\x0e \x01(\r\x12\x0f\n\x07pending\x18\x0f \x01(\r\x12#\n\x05peers\x18\x10 \x03(\x0b\x32\x14.tilth.v1.PeerStatus\x12\r\n\x05\x61larm\x18\x11 \x01(\t\x12\x10\n\x08instance\x18\x12 \x01(\t\x12*\n\x08\x65vidence\x18\x13 \x03(\x0b\x32\x18.tilth.v1.EvidenceStatus\x12\x16\n\x0e\x65vidence_count\x18\x14 \x01(\x04\x12$\n\x06\x66\x61ults\x18\x15 \x03(\x0b\x32\x14.tilth.v1.FaultCount\x12\x0e\n\x06halted\x18\x16 \x01(\t\"`\n\x0e\x45videnceStatus\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\x04\x12\x0c\n\x04pair\x18\x04 \x01(\t\x12\r\n\x05index\x18\x05 \x01(\x04\"A\n\nFaultCount\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"u\n\nPeerStatus\x12\x14\n\x0corganization\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x08\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ialled\x18\x04 \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x04\"Y\n\x07Refusal\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"\x1f\n\rSubmitRequest\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c\"5\n\x0eSubmitResponse\x12#\n\x08outcomes\x18\x01 \x03(\x0b\x32\x11.tilth.v1.Outcome\"l\n\x07Outcome\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x07receipt\x18\x02 \x01(\x0b\x32\x11.tilth.v1.ReceiptH\x00\x12$\n\x07refusal\x18\x03 \x01(\x0b\x32\x11.tilth.v1.RefusalH\x00\x42\t\n\x07outcome\"&\n\x07Receipt\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\"\n\x0c\x43heckRequest\x12\x12\n\noperations\x18\x01 \x01(\x0c\"B\n\rCheckResponse\x12#\n\x08refusals\x18\x01 \x03(\x0b\x32\x11.tilth.v1.Refusal\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x10\n\x0e\x42\x61rrierRequest\"-\n\x0f\x42\x61rrierResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04root\x18\x02 \x01(\x0c\"L\n\rGetRowRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08\x61t_least\x18\x02 \x01(\x04\x12\x1c\n\x04read\x18\n \x01(\x0e\x32\x0e.tilth.v1.Read\"J\n\x0eGetRowResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\"o\n\x0fScanRowsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x04\x12\x1c\n\x04read\x18\n \x01(\x0e\x32\x0e.tilth.v1.Read\"Y\n\x10ScanRowsResponse\x12\x1b\n\x04rows\x18\x01 \x03(\x0b\x32\r.tilth.v1.Row\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0c\n\x04root\x18\x04 \x01(\x0c\"!\n\x03Row\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"Z\n\x10WatchRowsRequest\x12\x10\n\x08prefixes\x18\x01 \x03(\t\x12\x15\n\rskip_snapshot\x18\x02 \x01(\x08\x12\x0e\n\x06resume\x18\n \x01(\x08\x12\r\n\x05since\x18\x0b \x01(\x04\"8\n\tRowChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\"]\n\nRowChanges\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12$\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x13.tilth.v1.RowChange\x12\x0c\n\x04live\x18\x03 \x01(\x08\x12\r\n\x05reset\x18\x04 \x01(\x08\"0\n\x10GetLeavesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"1\n\x11GetLeavesResponse\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"+\n\x0cProveRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x61lso\x18\x02 \x03(\x04\"\x1f\n\rProveResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c*#\n\x04Read\x12\t\n\x05LOCAL\x10\x00\x12\x10\n\x0cLINEARIZABLE\x10\x01\x32\xbd\x04\n\x06Ledger\x12;\n\x06Status\x12\x17.tilth.v1.StatusRequest\x1a\x18.tilth.v1.StatusResponse\x12;\n\x06Submit\x12\x17.tilth.v1.SubmitRequest\x1a\x18.tilth.v1.SubmitResponse\x12\x38\n\x05\x43heck\x12\x16.tilth.v1.CheckRequest\x1a\x17.tilth.v1.CheckResponse\x12;\n\x06GetRow\x12\x17.tilth.v1.GetRowRequest\x1a\x18.tilth.v1.GetRowResponse\x12\x41\n\x08ScanRows\x12\x19.tilth.v1.ScanRowsRequest\x1a\x1a.tilth.v1.ScanRowsResponse\x12>\n\x07\x42\x61rrier\x12\x18.tilth.v1.BarrierRequest\x1a\x19.tilth.v1.BarrierResponse\x12?\n\tWatchRows\x12\x1a.tilth.v1.WatchRowsRequest\x1a\x14.tilth.v1.RowChanges0\x01\x12\x44\n\tGetLeaves\x12\x1a.tilth.v1.GetLeavesRequest\x1a\x1b.tilth.v1.GetLeavesResponse\x12\x38\n\x05Prove\x12\x16.tilth.v1.ProveRequest\x1a\x17.tilth.v1.ProveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tilth_protos.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_READ']._serialized_start=2110
+  _globals['_READ']._serialized_end=2145
   _globals['_STATUSREQUEST']._serialized_start=39
   _globals['_STATUSREQUEST']._serialized_end=54
   _globals['_STATUSRESPONSE']._serialized_start=57
@@ -55,30 +57,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_end=1158
   _globals['_CHECKRESPONSE']._serialized_start=1160
   _globals['_CHECKRESPONSE']._serialized_end=1226
-  _globals['_GETROWREQUEST']._serialized_start=1228
-  _globals['_GETROWREQUEST']._serialized_end=1274
-  _globals['_GETROWRESPONSE']._serialized_start=1276
-  _globals['_GETROWRESPONSE']._serialized_end=1336
-  _globals['_SCANROWSREQUEST']._serialized_start=1338
-  _globals['_SCANROWSREQUEST']._serialized_end=1419
-  _globals['_SCANROWSRESPONSE']._serialized_start=1421
-  _globals['_SCANROWSRESPONSE']._serialized_end=1496
-  _globals['_ROW']._serialized_start=1498
-  _globals['_ROW']._serialized_end=1531
-  _globals['_WATCHROWSREQUEST']._serialized_start=1533
-  _globals['_WATCHROWSREQUEST']._serialized_end=1592
-  _globals['_ROWCHANGE']._serialized_start=1594
-  _globals['_ROWCHANGE']._serialized_end=1650
-  _globals['_ROWCHANGES']._serialized_start=1652
-  _globals['_ROWCHANGES']._serialized_end=1730
-  _globals['_GETLEAVESREQUEST']._serialized_start=1732
-  _globals['_GETLEAVESREQUEST']._serialized_end=1780
-  _globals['_GETLEAVESRESPONSE']._serialized_start=1782
-  _globals['_GETLEAVESRESPONSE']._serialized_end=1831
-  _globals['_PROVEREQUEST']._serialized_start=1833
-  _globals['_PROVEREQUEST']._serialized_end=1876
-  _globals['_PROVERESPONSE']._serialized_start=1878
-  _globals['_PROVERESPONSE']._serialized_end=1909
-  _globals['_LEDGER']._serialized_start=1912
-  _globals['_LEDGER']._serialized_end=2421
+  _globals['_BARRIERREQUEST']._serialized_start=1228
+  _globals['_BARRIERREQUEST']._serialized_end=1244
+  _globals['_BARRIERRESPONSE']._serialized_start=1246
+  _globals['_BARRIERRESPONSE']._serialized_end=1291
+  _globals['_GETROWREQUEST']._serialized_start=1293
+  _globals['_GETROWREQUEST']._serialized_end=1369
+  _globals['_GETROWRESPONSE']._serialized_start=1371
+  _globals['_GETROWRESPONSE']._serialized_end=1445
+  _globals['_SCANROWSREQUEST']._serialized_start=1447
+  _globals['_SCANROWSREQUEST']._serialized_end=1558
+  _globals['_SCANROWSRESPONSE']._serialized_start=1560
+  _globals['_SCANROWSRESPONSE']._serialized_end=1649
+  _globals['_ROW']._serialized_start=1651
+  _globals['_ROW']._serialized_end=1684
+  _globals['_WATCHROWSREQUEST']._serialized_start=1686
+  _globals['_WATCHROWSREQUEST']._serialized_end=1776
+  _globals['_ROWCHANGE']._serialized_start=1778
+  _globals['_ROWCHANGE']._serialized_end=1834
+  _globals['_ROWCHANGES']._serialized_start=1836
+  _globals['_ROWCHANGES']._serialized_end=1929
+  _globals['_GETLEAVESREQUEST']._serialized_start=1931
+  _globals['_GETLEAVESREQUEST']._serialized_end=1979
+  _globals['_GETLEAVESRESPONSE']._serialized_start=1981
+  _globals['_GETLEAVESRESPONSE']._serialized_end=2030
+  _globals['_PROVEREQUEST']._serialized_start=2032
+  _globals['_PROVEREQUEST']._serialized_end=2075
+  _globals['_PROVERESPONSE']._serialized_start=2077
+  _globals['_PROVERESPONSE']._serialized_end=2108
+  _globals['_LEDGER']._serialized_start=2148
+  _globals['_LEDGER']._serialized_end=2721
 # @@protoc_insertion_point(module_scope)

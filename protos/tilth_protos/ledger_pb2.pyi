@@ -12,6 +12,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,6 +23,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Read:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Read.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOCAL: _Read.ValueType  # 0
+    """what is final at this node, after waiting for `at_least`"""
+    LINEARIZABLE: _Read.ValueType  # 1
+    """after a barrier"""
+
+class Read(_Read, metaclass=_ReadEnumTypeWrapper):
+    """How fresh a read is. Every answer says how many leaves were final, and the tree's root then."""
+
+LOCAL: Read.ValueType  # 0
+"""what is final at this node, after waiting for `at_least`"""
+LINEARIZABLE: Read.ValueType  # 1
+"""after a barrier"""
+Global___Read: _TypeAlias = Read  # noqa: Y015
 
 @_typing.final
 class StatusRequest(_message.Message):
@@ -411,23 +432,63 @@ class CheckResponse(_message.Message):
 Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
 
 @_typing.final
+class BarrierRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BarrierRequest: _TypeAlias = BarrierRequest  # noqa: Y015
+
+@_typing.final
+class BarrierResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    root: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BarrierResponse: _TypeAlias = BarrierResponse  # noqa: Y015
+
+@_typing.final
 class GetRowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
     AT_LEAST_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     at_least: _builtins.int
     """wait until so many leaves are final (read your own writes)"""
+    read: Global___Read.ValueType
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         at_least: _builtins.int = ...,
+        read: Global___Read.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "key", b"key", "read", b"read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,20 +501,23 @@ class GetRowResponse(_message.Message):
     FOUND_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
     found: _builtins.bool
     value: _builtins.bytes
     """canonical JSON"""
     size: _builtins.int
+    root: _builtins.bytes
     def __init__(
         self,
         *,
         found: _builtins.bool = ...,
         value: _builtins.bytes = ...,
         size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "size", b"size", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "root", b"root", "size", b"size", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,12 +531,14 @@ class ScanRowsRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     AT_LEAST_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
     after: _builtins.str
     """a key: continue behind it"""
     limit: _builtins.int
     """0: as many as the node gives at once"""
     at_least: _builtins.int
+    read: Global___Read.ValueType
     def __init__(
         self,
         *,
@@ -480,10 +546,11 @@ class ScanRowsRequest(_message.Message):
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
         at_least: _builtins.int = ...,
+        read: Global___Read.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_least", b"at_least", "limit", b"limit", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "at_least", b"at_least", "limit", b"limit", "prefix", b"prefix", "read", b"read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -496,8 +563,10 @@ class ScanRowsResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
     size: _builtins.int
+    root: _builtins.bytes
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]: ...
     def __init__(
@@ -506,10 +575,11 @@ class ScanRowsResponse(_message.Message):
         rows: _abc.Iterable[Global___Row] | None = ...,
         more: _builtins.bool = ...,
         size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "rows", b"rows", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "root", b"root", "rows", b"rows", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,7 +614,13 @@ class WatchRowsRequest(_message.Message):
 
     PREFIXES_FIELD_NUMBER: _builtins.int
     SKIP_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     skip_snapshot: _builtins.bool
+    resume: _builtins.bool
+    """go on behind `since` instead of with all rows"""
+    since: _builtins.int
+    """`size` of the last live message that was taken in"""
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -552,10 +628,12 @@ class WatchRowsRequest(_message.Message):
         *,
         prefixes: _abc.Iterable[_builtins.str] | None = ...,
         skip_snapshot: _builtins.bool = ...,
+        resume: _builtins.bool = ...,
+        since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefixes", b"prefixes", "skip_snapshot", b"skip_snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefixes", b"prefixes", "resume", b"resume", "since", b"since", "skip_snapshot", b"skip_snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -594,9 +672,12 @@ class RowChanges(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     live: _builtins.bool
-    """the snapshot is complete; these and later ones are changes"""
+    """all is told up to `size`: a watch may resume behind it"""
+    reset: _builtins.bool
+    """`since` is too long ago: all rows come anew"""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowChange]: ...
     def __init__(
@@ -605,10 +686,11 @@ class RowChanges(_message.Message):
         size: _builtins.int = ...,
         changes: _abc.Iterable[Global___RowChange] | None = ...,
         live: _builtins.bool = ...,
+        reset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "live", b"live", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "live", b"live", "reset", b"reset", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

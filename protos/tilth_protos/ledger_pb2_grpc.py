@@ -59,6 +59,11 @@ class LedgerStub:
                 request_serializer=tilth__protos_dot_ledger__pb2.ScanRowsRequest.SerializeToString,
                 response_deserializer=tilth__protos_dot_ledger__pb2.ScanRowsResponse.FromString,
                 _registered_method=True)
+        self.Barrier = channel.unary_unary(
+                '/tilth.v1.Ledger/Barrier',
+                request_serializer=tilth__protos_dot_ledger__pb2.BarrierRequest.SerializeToString,
+                response_deserializer=tilth__protos_dot_ledger__pb2.BarrierResponse.FromString,
+                _registered_method=True)
         self.WatchRows = channel.unary_stream(
                 '/tilth.v1.Ledger/WatchRows',
                 request_serializer=tilth__protos_dot_ledger__pb2.WatchRowsRequest.SerializeToString,
@@ -112,8 +117,17 @@ class LedgerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Barrier(self, request, context):
+        """Answers when a block is final that was made after the call: reads of this node that follow are no
+        older than anything that was final anywhere before. Calls of a moment share a block.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRows(self, request, context):
-        """First all rows under the prefixes (live = false), then every change as it becomes final.
+        """First all rows under the prefixes, or those that changed since a size (live = false), then every
+        change as it becomes final. Until the first live message a row may come again, newer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +173,11 @@ def add_LedgerServicer_to_server(servicer, server):
                     servicer.ScanRows,
                     request_deserializer=tilth__protos_dot_ledger__pb2.ScanRowsRequest.FromString,
                     response_serializer=tilth__protos_dot_ledger__pb2.ScanRowsResponse.SerializeToString,
+            ),
+            'Barrier': grpc.unary_unary_rpc_method_handler(
+                    servicer.Barrier,
+                    request_deserializer=tilth__protos_dot_ledger__pb2.BarrierRequest.FromString,
+                    response_serializer=tilth__protos_dot_ledger__pb2.BarrierResponse.SerializeToString,
             ),
             'WatchRows': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRows,
@@ -311,6 +330,33 @@ class Ledger:
             '/tilth.v1.Ledger/ScanRows',
             tilth__protos_dot_ledger__pb2.ScanRowsRequest.SerializeToString,
             tilth__protos_dot_ledger__pb2.ScanRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Barrier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tilth.v1.Ledger/Barrier',
+            tilth__protos_dot_ledger__pb2.BarrierRequest.SerializeToString,
+            tilth__protos_dot_ledger__pb2.BarrierResponse.FromString,
             options,
             channel_credentials,
             insecure,

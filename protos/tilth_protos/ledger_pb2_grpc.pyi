@@ -44,8 +44,14 @@ class LedgerStub:
     """A dry run of the rules, as the caller's identity. Records nothing."""
     GetRow: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetRowRequest, _ledger_pb2.GetRowResponse]
     ScanRows: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ScanRowsRequest, _ledger_pb2.ScanRowsResponse]
+    Barrier: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.BarrierRequest, _ledger_pb2.BarrierResponse]
+    """Answers when a block is final that was made after the call: reads of this node that follow are no
+    older than anything that was final anywhere before. Calls of a moment share a block.
+    """
     WatchRows: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchRowsRequest, _ledger_pb2.RowChanges]
-    """First all rows under the prefixes (live = false), then every change as it becomes final."""
+    """First all rows under the prefixes, or those that changed since a size (live = false), then every
+    change as it becomes final. Until the first live message a row may come again, newer.
+    """
     GetLeaves: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetLeavesRequest, _ledger_pb2.GetLeavesResponse]
     Prove: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ProveRequest, _ledger_pb2.ProveResponse]
     """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it."""
@@ -61,8 +67,14 @@ class LedgerAsyncStub(LedgerStub):
     """A dry run of the rules, as the caller's identity. Records nothing."""
     GetRow: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetRowRequest, _ledger_pb2.GetRowResponse]  # type: ignore[assignment]
     ScanRows: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ScanRowsRequest, _ledger_pb2.ScanRowsResponse]  # type: ignore[assignment]
+    Barrier: _aio.UnaryUnaryMultiCallable[_ledger_pb2.BarrierRequest, _ledger_pb2.BarrierResponse]  # type: ignore[assignment]
+    """Answers when a block is final that was made after the call: reads of this node that follow are no
+    older than anything that was final anywhere before. Calls of a moment share a block.
+    """
     WatchRows: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchRowsRequest, _ledger_pb2.RowChanges]  # type: ignore[assignment]
-    """First all rows under the prefixes (live = false), then every change as it becomes final."""
+    """First all rows under the prefixes, or those that changed since a size (live = false), then every
+    change as it becomes final. Until the first live message a row may come again, newer.
+    """
     GetLeaves: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetLeavesRequest, _ledger_pb2.GetLeavesResponse]  # type: ignore[assignment]
     Prove: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ProveRequest, _ledger_pb2.ProveResponse]  # type: ignore[assignment]
     """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it."""
@@ -107,12 +119,24 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.ScanRowsResponse, _abc.Awaitable[_ledger_pb2.ScanRowsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def Barrier(
+        self,
+        request: _ledger_pb2.BarrierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.BarrierResponse, _abc.Awaitable[_ledger_pb2.BarrierResponse]]:
+        """Answers when a block is final that was made after the call: reads of this node that follow are no
+        older than anything that was final anywhere before. Calls of a moment share a block.
+        """
+
+    @_abc_1.abstractmethod
     def WatchRows(
         self,
         request: _ledger_pb2.WatchRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ledger_pb2.RowChanges], _abc.AsyncIterator[_ledger_pb2.RowChanges]]:
-        """First all rows under the prefixes (live = false), then every change as it becomes final."""
+        """First all rows under the prefixes, or those that changed since a size (live = false), then every
+        change as it becomes final. Until the first live message a row may come again, newer.
+        """
 
     @_abc_1.abstractmethod
     def GetLeaves(

@@ -49,15 +49,19 @@ LIFE_MS = 10 * 60_000
 LEAVES = 200  # asked for at once
 
 
-def connect(profile: str | None = None) -> "Network":
-    """The consortium as seen from the node of a profile (see `tilth profile list`)."""
-    return Network(profiles.load(profile))
+def connect(profile: str | None = None, read: str = "at-least") -> "Network":
+    """The consortium as seen from the node of a profile (see `tilth profile list`).
+
+    `read` says how fresh what it reads is: "local" (what is final at that node), "at-least" (that,
+    and all that this client has written), "linearizable" (all that was final anywhere before).
+    """
+    return Network(profiles.load(profile), read)
 
 
 class Network:
     """A consortium, through one node and with one key."""
 
-    def __init__(self, profile: profiles.Profile) -> None:
+    def __init__(self, profile: profiles.Profile, read: str = "at-least") -> None:
         self.profile = profile
         self.organization = profile.organization
         self._key = profile.signing_key()
@@ -70,7 +74,7 @@ class Network:
         )
         self._submitter = Submitter(self.transport)
         self._recorder = Recorder(self._submitter, self._sign)
-        self.rows = NodeRows(self.transport)
+        self.rows = NodeRows(self.transport, read)
         self.algos = Algos(self)
         self.approvals = Approvals(self)
         self.datasets = Datasets(self)
@@ -111,6 +115,13 @@ class Network:
     def status(self) -> dict[str, Any]:
         """What the node says of itself and of its ledger."""
         return self.transport.status()
+
+    def barrier(self) -> int:
+        """Waits for a block made after this call, and returns the ledger's size: from then on reads
+        are no older than anything that was final at any node before."""
+        size = self.transport.barrier()
+        self.rows.at_least(size)
+        return size
 
     def new_key(self) -> str:
         """A key for a new asset of this organization."""

@@ -8,35 +8,61 @@ import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from tilth.errors import InvalidInput
 from tilth_ledger.canonical import dumps
 from tilth_ledger.rows import Rows
 
 PAGE = 500
 
 
+# How fresh a read is:
+# local         what is final at the node, however far it has come
+# at-least      no older than what this client has written, or than a size that it was told
+# linearizable  no older than anything that was final anywhere before the read began
+READS = ("local", "at-least", "linearizable")
+
+
 class Source(Protocol):
     """Where rows come from; a Transport in life."""
 
-    def get_row(self, key: str, at_least: int = 0) -> dict[str, Any] | None: ...
+    def get_row(
+        self, key: str, at_least: int = 0, *, linearizable: bool = False
+    ) -> dict[str, Any] | None: ...
 
     def scan_rows(
-        self, prefix: str, after: str, limit: int, at_least: int = 0
+        self, prefix: str, after: str, limit: int, at_least: int = 0, *, linearizable: bool = False
     ) -> tuple[list[tuple[str, dict[str, Any]]], bool]: ...
 
 
 class NodeRows:
-    """`tilth_ledger.rows.Rows` over the wire; never older than what this client has written."""
+    """`tilth_ledger.rows.Rows` over the wire, as fresh as `read` says (one of `READS`)."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, read: str = "at-least") -> None:
+        if read not in READS:
+            raise InvalidInput(
+                "there is no such read",
+                found=read,
+                expected=", ".join(READS),
+                remedy='Leave it out for "at-least": reads see what this client has written.',
+            )
         self._source = source
+        self.read = read
         self._size = 0
 
     def at_least(self, size: int) -> None:
-        """From now on reads wait until so many entries are final."""
+        """From now on reads wait until so many entries are final (but for local ones)."""
         self._size = max(self._size, size)
 
+    @property
+    def _least(self) -> int:
+        return 0 if self.read == "local" else self._size
+
+    @property
+    def _fresh(self) -> bool:
+        return self.read == "linearizable"
+
     def get(self, key: str) -> dict[str, Any] | None:
-        return self._source.get_row(key, self._size)
+        return self._source.get_row(key, self._least, linearizable=self._fresh)
 
     def get_bytes(self, key: str) -> bytes | None:
         row = self.get(key)
@@ -46,9 +72,13 @@ class NodeRows:
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         left = limit
+        fresh = self._fresh  # the first page waits; those after it are no older
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            page, more = self._source.scan_rows(prefix, after, size, self._size)
+            page, more = self._source.scan_rows(
+                prefix, after, size, self._least, linearizable=fresh
+            )
+            fresh = False
             yield from page
             if not more or not page:
                 return

@@ -70,7 +70,8 @@ class Changes:
 
     size: int
     rows: tuple[tuple[str, dict[str, Any] | None], ...]
-    live: bool  # the snapshot is complete
+    live: bool  # all is told up to `size`
+    reset: bool = False  # all rows come anew: the node no longer knows what changed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +187,46 @@ class Transport:
         answer = self._ask("Ledger/Check", request, ledger.CheckResponse)
         return [_refusal(each) for each in answer.refusals]
 
-    def get_row(self, key: str, at_least: int = 0) -> dict[str, Any] | None:
-        request = ledger.GetRowRequest(key=key, at_least=at_least)
+    def get_row(
+        self, key: str, at_least: int = 0, *, linearizable: bool = False
+    ) -> dict[str, Any] | None:
+        request = ledger.GetRowRequest(key=key, at_least=at_least, read=_read(linearizable))
         answer = self._ask("Ledger/GetRow", request, ledger.GetRowResponse)
         return json.loads(answer.value) if answer.found else None
 
     def scan_rows(
-        self, prefix: str, after: str, limit: int, at_least: int = 0
+        self, prefix: str, after: str, limit: int, at_least: int = 0, *, linearizable: bool = False
     ) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
         """One page of rows in the order of their keys, and whether there are more."""
-        request = ledger.ScanRowsRequest(prefix=prefix, after=after, limit=limit, at_least=at_least)
+        request = ledger.ScanRowsRequest(
+            prefix=prefix,
+            after=after,
+            limit=limit,
+            at_least=at_least,
+            read=_read(linearizable),
+        )
         answer = self._ask("Ledger/ScanRows", request, ledger.ScanRowsResponse)
         return [(each.key, json.loads(each.value)) for each in answer.rows], answer.more
 
-    def watch(self, prefixes: Sequence[str]) -> Iterator[Changes]:
-        """First the rows as they are, then what changes. When the node goes away this waits until
-        it is back, and the rows as they are come again."""
-        request = ledger.WatchRowsRequest(prefixes=prefixes)
+    def barrier(self) -> int:
+        """Waits for a block made after this call; the size from which reads of this node are no
+        older than anything that was final anywhere before."""
+        return int(
+            self._ask("Ledger/Barrier", ledger.BarrierRequest(), ledger.BarrierResponse).size
+        )
+
+    def watch(self, prefixes: Sequence[str], since: int | None = None) -> Iterator[Changes]:
+        """First the rows as they are, or with a size those that changed after it; then what
+        changes. When the node goes away this waits until it is back, and goes on where it was."""
         while True:
             news = False
+            request = ledger.WatchRowsRequest(
+                prefixes=prefixes, resume=since is not None, since=since or 0
+            )
             try:
                 for changes in self._watch(request):
                     news = True
+                    since = changes.size if changes.live else since
                     yield changes
                 return
             except (Unreachable, Unavailable):
@@ -221,7 +240,7 @@ class Transport:
             rows = tuple(
                 (row.key, None if row.deleted else json.loads(row.value)) for row in each.changes
             )
-            yield Changes(each.size, rows, each.live)
+            yield Changes(each.size, rows, each.live, each.reset)
 
     def leaves(self, start: int, limit: int) -> list[bytes]:
         request = ledger.GetLeavesRequest(start=start, limit=limit)
@@ -355,6 +374,10 @@ def _outcome(outcome: ledger.Outcome) -> Receipt | TilthError:
     if outcome.WhichOneof("outcome") == "refusal":
         return _refusal(outcome.refusal)
     return Receipt(outcome.id, outcome.receipt.index, outcome.receipt.size)
+
+
+def _read(linearizable: bool) -> ledger.Read.ValueType:
+    return ledger.LINEARIZABLE if linearizable else ledger.LOCAL
 
 
 class NodeWarning(UserWarning):

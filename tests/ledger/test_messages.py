@@ -13,6 +13,7 @@ from tilth_ledger.evidence import Evidence
 from tilth_ledger.messages import (
     MAX_MESSAGE_BYTES,
     Accusation,
+    Barrier,
     Body,
     Certificates,
     Chain,
@@ -51,6 +52,7 @@ def examples() -> list[Message]:
         Chain((), None),
         Accusation((Evidence.of(stage.vote(2, NULLIFY, 3), votes[2]),)),
         Accusation(()),
+        Barrier((b"n" * 16, bytes(16))),
         Cosignatures(False, 0, 0, bytes(32), ()),
         Cosignatures(
             True,

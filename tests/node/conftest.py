@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from three_sites import three_sites
 
 from tilth_ledger.steps import CONTRACT, Kind, Output, Step, StepLimits
 from tilth_node.runtimes import Mount, StepSpec
@@ -88,3 +89,10 @@ async def lab():
         sandbox = Sandbox()
         yield Lab(folder, sandbox)
         await sandbox.close()
+
+
+@pytest.fixture
+async def sites(tmp_path):
+    """Three members that run in this process."""
+    async with three_sites(tmp_path) as made:
+        yield made

@@ -90,18 +90,23 @@ class LedgerService(pb_grpc.LedgerServicer):
         self, request: pb.GetRowRequest, context: Context
     ) -> pb.GetRowResponse:
         _check_key(request.key)
-        await self._feed.at_least(request.at_least)
+        await self._wait(request)
         value = self._store.rows.get_bytes(request.key)
-        return pb.GetRowResponse(found=value is not None, value=value or b"", size=self._store.size)
+        return pb.GetRowResponse(
+            found=value is not None,
+            value=value or b"",
+            size=self._store.size,
+            root=self._replication.root,
+        )
 
     async def ScanRows(  # noqa: N802
         self, request: pb.ScanRowsRequest, context: Context
     ) -> pb.ScanRowsResponse:
         _check_key(request.prefix)
         _check_key(request.after)
-        await self._feed.at_least(request.at_least)
+        await self._wait(request)
         limit = min(request.limit or MAX_ROWS, MAX_ROWS)
-        answer = pb.ScanRowsResponse(size=self._store.size)
+        answer = pb.ScanRowsResponse(size=self._store.size, root=self._replication.root)
         size = 0
         for key, value in self._store.rows.scan_bytes(request.prefix, request.after, limit + 1):
             if len(answer.rows) == limit or size > MAX_BYTES:
@@ -129,13 +134,18 @@ class LedgerService(pb_grpc.LedgerServicer):
             )
         for prefix in request.prefixes:
             _check_key(prefix)
-        news = self._feed.subscribe(request.prefixes, snapshot=not request.skip_snapshot)
+        since = request.since if request.resume else None
+        news = self._feed.subscribe(
+            request.prefixes, snapshot=not request.skip_snapshot, since=since
+        )
         async for changes in news:
             rows = [
                 pb.RowChange(key=key, value=value or b"", deleted=value is None)
                 for key, value in changes.rows.items()
             ]
-            yield pb.RowChanges(size=changes.size, changes=rows, live=changes.live)
+            yield pb.RowChanges(
+                size=changes.size, changes=rows, live=changes.live, reset=changes.reset
+            )
 
     async def GetLeaves(  # noqa: N802
         self, request: pb.GetLeavesRequest, context: Context
@@ -155,6 +165,18 @@ class LedgerService(pb_grpc.LedgerServicer):
         return pb.ProveResponse(
             bundle=await self._answers.prove(request.index, tuple(request.also))
         )
+
+    async def Barrier(  # noqa: N802
+        self, request: pb.BarrierRequest, context: Context
+    ) -> pb.BarrierResponse:
+        size = await self._replication.barrier()
+        return pb.BarrierResponse(size=size, root=self._replication.root)
+
+    async def _wait(self, request: pb.GetRowRequest | pb.ScanRowsRequest) -> None:
+        """Until the read that was named may be answered from this node's final ledger."""
+        if request.read == pb.LINEARIZABLE:
+            await self._replication.barrier()
+        await self._feed.at_least(request.at_least)
 
 
 def _outcome(leaf: bytes, outcome: Receipt | TilthError) -> pb.Outcome:

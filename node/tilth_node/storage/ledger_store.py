@@ -23,7 +23,7 @@ from tilth_ledger.rows import Row, parse_row
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
 
-VERSION = 1
+VERSION = 2
 # Rows stand in the order in which they came, beside an index of their keys: keys are random, and a
 # tree of whole rows would write a page for each.
 SCHEMA = """
@@ -33,6 +33,7 @@ CREATE TABLE nodes (
   PRIMARY KEY (level, position)
 ) WITHOUT ROWID;
 CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE touched (size INTEGER PRIMARY KEY, keys TEXT NOT NULL);
 CREATE TABLE blocks (
   height INTEGER PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -45,6 +46,7 @@ CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT 
 """
 INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
 SCAN_ROWS = 256
+TOUCHED_LEAVES = 16_384  # as far back as a subscription may go on from
 KNOWN_BYTES = 8 << 20  # of rows that are remembered
 KNOWN_COST = 150  # bytes of one more key and value, beside their content
 
@@ -164,6 +166,7 @@ class LedgerStore:
                 _put_rows(connection, rows)
                 if last is not None:
                     _insert_tip(connection, last, certificate)
+                    _insert_touched(connection, last[0].header.size, rows)
         except sqlite3.Error as error:
             raise StorageFailed(
                 "the ledger could not be written",
@@ -214,6 +217,20 @@ class LedgerStore:
         if found[0] is None:
             raise Fatal("no block of the ledger holds a leaf that was recorded", found=f"{index}")
         return int(found[0])
+
+    def touched_after(self, size: int) -> Iterator[list[str]] | None:
+        """Keys of the rows that blocks after this size put or deleted, block by block; None if it
+        is too long ago to know."""
+        oldest = self._one("SELECT min(size) FROM touched")[0]
+        if size < self.size and (oldest is None or size < oldest):
+            return None
+        return self._touched(size)
+
+    def _touched(self, size: int) -> Iterator[list[str]]:
+        query = "SELECT size, keys FROM touched WHERE size > ? ORDER BY size LIMIT 1"
+        while (found := self._one(query, (size,))) is not None:
+            size = found[0]
+            yield json.loads(found[1])
 
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree."""
@@ -311,6 +328,16 @@ def _insert_tip(
         (certificate.encode(), block.header.height),
     )
     _put_accumulator(connection, changes.accumulator)
+
+
+def _insert_touched(
+    connection: sqlite3.Connection, size: int, rows: Mapping[str, bytes | None]
+) -> None:
+    # One line for all that became final together: it costs about the same whatever it holds.
+    if rows:
+        found = size, json.dumps(list(rows))
+        connection.execute("INSERT INTO touched (size, keys) VALUES (?, ?)", found)
+        connection.execute("DELETE FROM touched WHERE size < ?", (size - TOUCHED_LEAVES,))
 
 
 def _put_rows(connection: sqlite3.Connection, rows: Mapping[str, bytes | None]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tilth.errors import InvalidInput
 from tilth.terminal import harmless
 
 if TYPE_CHECKING:
@@ -37,15 +38,35 @@ def common(
     parser.add_argument(
         "--profile", metavar="NAME", help="which node to talk to (default: TILTH_PROFILE)"
     )
+    parser.add_argument(
+        "--read",
+        metavar="HOW",
+        default="at-least=0",
+        help="how fresh: local (what this node has), at-least=SIZE (entries), linearizable (all"
+        " that was final anywhere before; costs a block)",
+    )
     parser.set_defaults(run=run)
     return parser
 
 
 def network(arguments: argparse.Namespace) -> "Network":
-    """The network behind --profile."""
+    """The network behind --profile, as fresh as --read wants it."""
     from tilth.client import connect  # gRPC is loaded only by commands that talk to a node
 
-    return connect(arguments.profile)
+    how, _, size = getattr(arguments, "read", "at-least=0").partition("=")
+    if size and (how != "at-least" or not size.isdecimal()):
+        raise InvalidInput(
+            "--read is wrong",
+            found=arguments.read,
+            expected="local, at-least=SIZE or linearizable",
+            remedy="For example: --read linearizable",
+        )
+    # One barrier serves the whole command: all that it reads comes after it.
+    net = connect(arguments.profile, "at-least" if how == "linearizable" else how)
+    if how == "linearizable":
+        net.barrier()
+    net.rows.at_least(int(size or 0))
+    return net
 
 
 def show(arguments: argparse.Namespace, value: Any, text: str) -> None:

@@ -1,0 +1,77 @@
+"""Three members' folders and the nodes that run on them, all in this process."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from network import free_port
+
+from tilth_ledger.keys import SigningKey
+from tilth_ledger.leaf import write_entry
+from tilth_node import assemble, config, founding, keystore
+from tilth_node.clock import Clock
+from tilth_node.node import Node
+
+SECONDS = 30
+
+
+@dataclass
+class Sites:
+    """Three members' folders, and the nodes that run on them."""
+
+    folder: Path
+    running: dict[str, Node]
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    async def start(self, name: str) -> Node:
+        node = self.running[name] = assemble.build(config.load(self.path(name)))
+        await node.start()
+        return node
+
+    async def stop(self, name: str) -> None:
+        await self.running.pop(name).stop()
+
+    def copy(self, name: str, to: str) -> None:
+        """The whole folder, listening elsewhere: as somebody copies a volume."""
+        shutil.copytree(self.path(name), self.path(to))
+        file = self.path(to) / config.FILE
+        text = file.read_text()
+        port = config.load(self.path(name)).peer_listen.rpartition(":")[2]
+        file.write_text(text.replace(f":{port}", f":{free_port()}"))
+
+
+@asynccontextmanager
+async def three_sites(tmp_path: Path) -> AsyncIterator[Sites]:
+    names = ["hospital-a", "hospital-b", "hospital-c"]
+    for name in names:
+        founding.init(tmp_path / name, founding.Site(name, name, peer_port=free_port()), Clock())
+    members = [tmp_path / name / "member.json" for name in names]
+    genesis = founding.new_network("three", members, [], q=None, k=None)
+    (tmp_path / "genesis.json").write_bytes(genesis.bytes)
+    sites = Sites(tmp_path, {})
+    async with AsyncExitStack() as stack:
+        for name in names:
+            founding.join(tmp_path / name, tmp_path / "genesis.json")
+            await sites.start(name)
+        stack.push_async_callback(stop_all, sites)
+        yield sites
+
+
+async def stop_all(sites: Sites) -> None:
+    for name in list(sites.running):
+        await sites.stop(name)
+
+
+async def record(node: Node, number: int) -> None:
+    public = SigningKey.from_seed(number.to_bytes(32)).public.hex
+    operation = {"op": "identity.add", "public": public, "roles": ["scientist"]}
+    admin = keystore.load_admin(node.folder.keys)
+    nonce = number.to_bytes(16).hex()
+    leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [operation])
+    async with asyncio.timeout(SECONDS):
+        await node.submit(leaf.encode())
