@@ -8,6 +8,7 @@
 Leaves to others: whether a block is final (replica), what its rows mean (execution).
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
