@@ -4,6 +4,7 @@ Invariants:
 - A block is executed at most once, on its parent's executed state, and only kept as executed when
   the outcome is what its header states.
 - The final tip only moves to a descendant; blocks that do not descend from it are dropped.
+- What follows a block that ends the epoch is empty (M2).
 - `content` of a block: it, or an ancestor that is not final, carries leaves or barriers.
 
 Left to others: which blocks to trust (ballot's rules, certificates), storing what is final.
@@ -12,7 +13,7 @@ Left to others: which blocks to trust (ballot's rules, certificates), storing wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilth_ledger.blocks import Block, Certificate
@@ -37,6 +38,10 @@ class Tip:
     state: Any
     certificate: Certificate | None
     block: Block | None
+
+    def without_certificate(self) -> Tip:
+        """The same as the block that an epoch starts on."""
+        return replace(self, certificate=None)
 
 
 @dataclass(slots=True)
@@ -71,6 +76,7 @@ class BlockTree:
     executor: Executor
     tip: Tip
     limits: Limits
+    epoch: int  # its number
     _candidates: dict[bytes, Candidate] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -81,6 +87,10 @@ class BlockTree:
 
     def get(self, block: bytes) -> Candidate | None:
         return self._candidates.get(block)
+
+    def ends_epoch(self, state: Any) -> bool:
+        """Whether the epoch ends with the block of this state, or below it."""
+        return bool(state.epoch != self.epoch)
 
     def executed(self, block: bytes) -> bool:
         """Whether this block's state is at hand."""
@@ -199,6 +209,8 @@ class BlockTree:
             _expect("leaves", len(candidate.block.leaves), header.leaf_count)
             if header.time_ms <= time_ms:
                 _expect("time", header.time_ms, f"more than {time_ms}")
+            if candidate.block.leaves and self.ends_epoch(state):
+                _expect("body (M2)", "leaves after the end of an epoch", "none")
             after = self.executor.execute(state, candidate.block.leaves, header.time_ms)
             _expect("size", header.size, after.size)
             _expect("root", header.root.hex(), after.root.hex())

@@ -394,6 +394,11 @@ class Block:
         return Block(header, leaves, justification)
 
 
+def epoch_of(block: bytes) -> int:
+    """The epoch that stands in an encoded block; 0 in what is none."""
+    return int.from_bytes(block[2 + HASH_BYTES : 10 + HASH_BYTES])
+
+
 def starts(header: Header, epoch: Epoch) -> bool:
     """Whether a block stands on the one that its epoch starts on, which needs no certificate."""
     stands = (header.parent, header.parent_view, header.height)

@@ -4,6 +4,9 @@ Final blocks are fetched in batches by height, each batch checked backward by ha
 certificate and then executed forward; blocks that are not final yet are fetched one by one by hash.
 Status, sent on every connection and on every retry, tells both sides who lacks what.
 
+A batch of final blocks is of one epoch; its last block comes with the void blocks, if any, through
+which it became final. So whoever was away goes through every epoch's end with proof of it.
+
 Invariants:
 - At most one fetch of final blocks is under way; a batch is bounded in blocks and bytes.
 - An answer never asks for an answer: nothing here can echo.
@@ -17,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tilth_ledger import forks, voting
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote, epoch_of
 from tilth_ledger.core import Core
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
@@ -68,10 +71,10 @@ def status(core: Core, to: int, *, asks: bool) -> Status:
     )
 
 
-def greet(core: Core, party: int) -> None:
+def greet(core: Core, party: int, *, asks: bool = False) -> None:
     """On every connection: where I stand; to a member also my votes that are not settled, and the
     leaves that wait: it may lead, and nobody else may have told it."""
-    core.send((party,), status(core, party, asks=False))
+    core.send((party,), status(core, party, asks=asks and party in core.connected))
     forks.tell(core, party)
     if party in core.connected:
         _repeat_votes(core, (party,))
@@ -83,6 +86,10 @@ def greet(core: Core, party: int) -> None:
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     """Confirm my memory, give what the member lacks, ask for what I lack."""
     if told.epoch != core.epoch.number:
+        if told.epoch > core.epoch.number:
+            sync.claims[member] = told.height
+        elif told.asks:
+            core.send((member,), status(core, member, asks=False))
         return
     for vote in told.yours:
         _compare_with_record(core, vote)
@@ -95,6 +102,14 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
         _ask_for_proof(core, sync, member, told.height)
     if told.asks:
         core.send((member,), status(core, member, asks=False))
+
+
+def hear_other_epoch(core: Core, sync: CatchUp, party: int, epoch: int) -> None:
+    """Votes and blocks of another epoch mean nothing in this one; but one of us is behind."""
+    if epoch < core.epoch.number:
+        core.send((party,), status(core, party, asks=False))
+    elif party in core.connected:
+        sync.claims[party] = max(sync.claims.get(party, 0), core.tree.tip.height + 1)
 
 
 def _ask_for_proof(core: Core, sync: CatchUp, member: int, height: int) -> None:
@@ -125,7 +140,7 @@ def give_block(core: Core, member: int, hashed: bytes) -> None:
 
 
 def give_chain(core: Core, member: int, height: int) -> None:
-    """Final blocks from a height on, up to the last one that has a certificate of its own."""
+    """Final blocks of one epoch from a height on, up to the last one that has a certificate."""
     blocks: list[bytes] = []
     size = 0
     # No number that a peer made up reaches the archive.
@@ -133,13 +148,16 @@ def give_chain(core: Core, member: int, height: int) -> None:
         block = core.archive.block(at)
         if block is None or size >= BATCH_BYTES:
             break
+        if blocks and epoch_of(block) != epoch_of(blocks[0]):
+            break
         blocks.append(block)
         size += len(block)
     for end in range(len(blocks), 0, -1):
         certificate = core.archive.certificate(height + end - 1)
         if certificate is not None:
             final = Certificate.decode(certificate)
-            core.send((member,), Chain(tuple(blocks[:end]), final))
+            void = core.archive.void(height + end - 1)
+            core.send((member,), Chain((*blocks[:end], *void), final))
             return
     core.send((member,), Chain(tuple(blocks), None))
 
@@ -147,7 +165,7 @@ def give_chain(core: Core, member: int, height: int) -> None:
 def ask_chain(core: Core, sync: CatchUp) -> None:
     """Ask one who says that it has them for the final blocks that I lack. One who does not answer,
     or has nothing, is not believed again before it says more."""
-    if sync.asked is not None:
+    if sync.asked is not None or core.lacks_rules:
         return
     height = core.tree.tip.height
     for member in sorted(core.connected, key=lambda m: (m - core.me) % 256):
@@ -183,7 +201,9 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     sync.asked = None
     claim = sync.claims.pop(member, 0)
     tip = core.tree.tip
-    blocks = [Block.decode(data) for data in chain.blocks]
+    # An answer may come from before the epoch ended here: its blocks of then are void.
+    current = [data for data in chain.blocks if epoch_of(data) >= core.epoch.number]
+    blocks = [Block.decode(data) for data in current]
     if blocks and chain.certificate is not None and blocks[-1].header.height <= tip.height:
         _check_links(blocks, [block.hash for block in blocks])
         _check_final(core, chain.certificate, blocks[-1].hash)

@@ -69,7 +69,7 @@ class Core:
 
     epoch: Epoch
     me: int
-    signer: SigningKey
+    signer: SigningKey | None  # None: this node does not hold the key that the epoch lists
     executor: Executor
     archive: Archive
     rules: VoterRules
@@ -98,9 +98,11 @@ class Core:
     barriers: Barriers = field(default_factory=Barriers)
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
+    ended: bool = False  # the epoch, in this step
+    later: list[Record] = field(default_factory=list)  # of epochs that my store does not reach
     journal_bytes: int = 0
     compacted_bytes: int = 0
-    _applied: bool = False
+    applied: bool = False  # since the step before: the store holds the tip
 
     @property
     def follows(self) -> bool:
@@ -120,7 +122,9 @@ class Core:
     def may_vote(self) -> bool:
         """Not before q - 1 others showed what they hold of me, not with a store that lost data,
         and never after my record proved to be incomplete."""
-        if self.follows or self.is_halted or self.forgotten is not None:
+        if self.follows or self.signer is None or self.lacks_rules or self.ended:
+            return False
+        if self.is_halted or self.forgotten is not None:
             return False
         return self.is_confirmed and self.tree.tip.height >= self.promised.height
 
@@ -128,6 +132,11 @@ class Core:
     def is_halted(self) -> bool:
         """Whether nothing is decided here any more."""
         return self.halted is not None or self.forked is not None
+
+    @property
+    def lacks_rules(self) -> bool:
+        """Whether the epoch follows rules that this release does not have."""
+        return not self.executor.knows(self.epoch.rules_version)
 
     @property
     def is_confirmed(self) -> bool:
@@ -138,9 +147,9 @@ class Core:
         self.now, self.clock = now, clock
         self.out = Outbox()
         self.served.clear()
-        if self._applied:
+        if self.applied:
             self.executor.settle(self.tree.tip.state)
-            self._applied = False
+            self.applied = False
         self.pace.elapse(now)
 
     def send(self, to: tuple[int, ...], message: Message) -> None:
@@ -161,6 +170,8 @@ class Core:
 
     def cast(self, kind: Kind, view: int, block: bytes = ZERO_HASH) -> Vote:
         """Sign a vote, record it and count it; it is sent at the end of the step."""
+        if self.signer is None:
+            raise Fatal("a vote was asked of a node that does not hold its vote key")
         vote = Vote.sign(self.epoch, self.signer, self.me, kind, view, block)
         self.ballot.record(vote)
         self.persist(OwnVote(vote))
@@ -194,16 +205,24 @@ class Core:
         self.invalid = {v for v in self.invalid if v >= view}
 
     def finalize(self, path: list[Candidate], certificate: Certificate) -> None:
-        """Make the blocks of a path from the tip final."""
+        """Make the blocks of a path from the tip final, up to one that ends the epoch: what stands
+        above that one is void."""
         self.late += [c for c in self.table.finalizations(self.tree.tip.view) if c != certificate]
+        after = [i for i, each in enumerate(path, 1) if self.tree.ends_epoch(each.state)]
+        path, above = (path[: after[0]], path[after[0] :]) if after else (path, [])
+        void = tuple(each.block for each in above)
         for candidate in path:
-            self.out.finalized.append(Finalized(candidate.block, candidate.state, certificate))
+            proof = void if candidate is path[-1] else ()
+            self.out.finalized.append(
+                Finalized(candidate.block, candidate.state, certificate, proof)
+            )
             self.pool.settle(candidate.ids)
             self.barriers.settle(candidate.block.justification.barriers)
+        self.ended = bool(after)
         self.tree.finalize(path, certificate)
         tip = self.tree.tip
         self.docket.drop(self.is_settled)
-        self._applied = True
+        self.applied = True
         self.ballot.forget(tip.view)
         self.table.forget(tip.view, self.view)
         self.notarized_ms = {v: at for v, at in self.notarized_ms.items() if v > tip.view}
@@ -247,7 +266,11 @@ class Core:
         self.alarm_evidence(evidence)
 
     def alarm_evidence(self, evidence: Evidence) -> None:
-        name = self.epoch.members[evidence.member].organization
+        epoch, _, member, _ = evidence.name
+        present = epoch == self.epoch.number
+        name = (
+            self.epoch.members[member].organization if present else f"member {member} of {epoch=}"
+        )
         message = (
             f"{name} signed two votes of view {evidence.first.view} that exclude each other"
             f" ({evidence.pair}). The pair goes on the ledger; ask {name} whether a restored copy"
@@ -300,7 +323,8 @@ class Core:
     def records(self) -> list[Record]:
         """Everything that the journal must hold: what a compacted one consists of."""
         tip = self.tree.tip
-        records: list[Record] = [self.promised, *(Accused(each) for each in self.docket)]
+        records: list[Record] = [self.promised, *self.later]
+        records += [Accused(each) for each in self.docket]
         records += [each for each in (self.forgotten, self.forked) if each is not None]
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
         records += [OwnVote(vote) for vote in self.ballot.votes.values()]

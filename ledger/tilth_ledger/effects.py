@@ -10,13 +10,15 @@ Left to others: deciding (replica), doing (the node's shell, the simulator).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tilth_ledger.blocks import Block, Certificate, Header
+from tilth_ledger.epochs import Epoch, Membership
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.evidence import Evidence
+from tilth_ledger.keys import PublicKey, SigningKey
 from tilth_ledger.messages import Message
 
 
@@ -86,6 +88,10 @@ class State(Protocol):
         """Digest of all rows."""
 
     @property
+    def epoch(self) -> int:
+        """The epoch in force after the block: a higher one than its own if the block ends it."""
+
+    @property
     def time_ms(self) -> int:
         """Ledger time: that of the block."""
 
@@ -115,6 +121,12 @@ class Executor(Protocol):
     def execute(self, parent: Any, leaves: Sequence[bytes], time_ms: int) -> Any:
         """The state after `leaves`; raises `Refused` or `InvalidInput`."""
 
+    def membership(self, state: Any) -> Membership:
+        """Who votes and who follows after the block of `state`."""
+
+    def knows(self, rules_version: int) -> bool:
+        """Whether this release can execute entries under these rules."""
+
     def settle(self, state: Any) -> None:
         """`state`'s changes are durable: it may stand on the stored rows from now on."""
 
@@ -135,16 +147,29 @@ class Archive(Protocol):
         """The header of the block at a height."""
 
     def certificate(self, height: int) -> bytes | None:
-        """The encoded finality certificate of exactly that block, if one was stored."""
+        """The encoded finality certificate that was stored with that block: of it, or of the last
+        of `void`."""
+
+    def void(self, height: int) -> Sequence[bytes]:
+        """The encoded blocks above the last one of an epoch through which that became final."""
+
+
+Keyring = Callable[[PublicKey], SigningKey | None]
+"""Gives the signing key of a public one, if this node holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finalized:
-    """A block that is final: `certificate` is of it, or of a later block of the same batch."""
+    """A block that is final: `certificate` is of it, or of a later block of the same batch.
+
+    `void`: of the last block of an epoch that became final through empty blocks above it, these;
+    the certificate is of the last of them. They are no part of the ledger, but prove its part.
+    """
 
     block: Block
     state: Any
     certificate: Certificate
+    void: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +183,7 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """Something an operator must know: `kind` is evidence, fork, amnesia, repair,
-    diverged, clock or peer."""
+    diverged, clock, keys, rules or peer."""
 
     kind: str
     message: str
@@ -171,10 +196,13 @@ class Effects:
 
     1. `compact`: replace the journal by exactly these records (they include `persist`); else
        `persist`: append these records. One fdatasync.
-    2. `finalized`: apply the blocks in ONE transaction, with the last one's certificate.
+    2. `finalized`: apply the blocks in ONE transaction, with the last one's certificate and void
+       blocks.
     3. `send`, answers to clients (`finalized`, `refused`), `alarms`.
     4. `timer_ms`: one timer at this monotonic time; None: no timer.
-    5. `halt`: stop the process.
+    5. `epoch`: a new one begins. Parties are numbered by it from the next step on; what came from
+       parties that are none any more is dropped.
+    6. `halt`: stop the process.
     """
 
     compact: tuple[bytes, ...] | None = None
@@ -184,4 +212,5 @@ class Effects:
     refused: tuple[tuple[str, TilthError], ...] = ()
     alarms: tuple[Alarm, ...] = ()
     timer_ms: int | None = None
+    epoch: Epoch | None = None
     halt: Fatal | None = None

@@ -52,7 +52,8 @@ def pool_has_work(core: Core) -> bool:
     if not len(core.pool):
         return False
     found = best_parent(core)
-    return core.pool.has_work(pending_ids(found[0] if found else None))
+    parent = found[0] if found else None
+    return not _is_closed(core, parent) and core.pool.has_work(pending_ids(parent))
 
 
 def tip_due_ms(core: Core) -> int | None:
@@ -83,6 +84,8 @@ def _others_wait(core: Core) -> bool:
         return False
     found = best_parent(core)
     parent = found[0] if found else None
+    if _is_closed(core, parent):
+        return False
     return bool(_evidence(core, parent) or _barriers(core, parent))
 
 
@@ -101,7 +104,7 @@ def _evidence(core: Core, parent: Candidate | None) -> list[bytes]:
 def judge_pool(core: Core) -> None:
     """Drop what does not execute, so that nobody waits for a leader to propose it."""
     found = best_parent(core)
-    if found is not None and len(core.pool):
+    if found is not None and len(core.pool) and not _is_closed(core, found[0]):
         leaves = _body(core, found[0])
         state = found[0].state if found[0] else core.tree.tip.state
         time_ms = max(core.clock, _time_of(core, found[0]) + 1)
@@ -114,9 +117,9 @@ def build(core: Core, parent: Candidate | None, why: Justification) -> tuple[Blo
     state = parent.state if parent is not None else tip.state
     above = parent.block.header if parent is not None else None
     time_ms = max(core.clock, _time_of(core, parent) + 1)
-    deep = _is_deep(parent, core)
-    leaves = [] if deep else _body(core, parent)
-    why = why if deep else replace(why, barriers=_barriers(core, parent))
+    closed = _is_deep(parent, core) or _is_closed(core, parent)
+    leaves = [] if closed else _body(core, parent)
+    why = why if closed else replace(why, barriers=_barriers(core, parent))
     built = core.executor.build(state, leaves, time_ms)
     _take_refused(core, built.refused, parent)
     after = built.state
@@ -174,6 +177,11 @@ def _time_of(core: Core, parent: Candidate | None) -> int:
 def _is_deep(parent: Candidate | None, core: Core) -> bool:
     """Whether so much waits for finality that only empty blocks may follow."""
     return parent is not None and parent.block.header.height - core.tree.tip.height > UNFINAL_BLOCKS
+
+
+def _is_closed(core: Core, parent: Candidate | None) -> bool:
+    """Whether the epoch ends below: the next epoch's members decide on whatever waits."""
+    return parent is not None and core.tree.ends_epoch(parent.state)
 
 
 def tip_is_due(core: Core) -> bool:

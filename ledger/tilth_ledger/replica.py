@@ -1,12 +1,12 @@
 """The replica: one organization's copy of the ledger and its part in deciding it, as a pure state
 machine.
 
-A member votes; an organization that genesis lists without a vote follows (`following`). The replica
-reads no clock, file or socket and draws no random number. The node's shell, the simulator and every
-test drive this same object, in this way:
+A member votes; an organization without a vote follows (`following`), also one that the ledger does
+not list yet. The replica reads no clock, file or socket and draws no random number. The node's
+shell, the simulator and every test drive this same object, in this way:
 
     restored = Restored(state, block, certificate, journal=read_journal(data).bodies)
-    replica = Replica(genesis, organization, vote_key, executor, archive, restored)
+    replica = Replica(genesis, organization, keyring, executor, archive, restored)
     effects = replica.step(now_ms, clock_ms, [Start()])
     ... carry `effects` out, then for every turn of the loop with everything that came in:
     effects = replica.step(now_ms, clock_ms, events)
@@ -25,7 +25,10 @@ Carrying out one `Effects`, in this order; an error in 1 or 2 stops the process,
     answers to clients for `finalized` and `refused`, `alarms` to the operator. A crash between
     messages: retries and Status bring what was not sent.
  4. `timer_ms`: set the one timer to this time (None: clear it); when it comes, step with `Tick()`.
- 5. `halt`: stop the process with this error.
+ 5. `epoch` is not None: an epoch ended with the last block of `finalized`, and the next begins.
+    Number the parties by it from now on, close connections to those that are none any more, and
+    let those that are new connect (`PeerConnected`); for those that stand nothing is said again.
+ 6. `halt`: stop the process with this error.
 Call `step` again only after 1 and 2 of the step before are done. The journal belongs to one replica
 at a time.
 
@@ -46,18 +49,18 @@ Left to others: rules of voting (ballot, voting), repetition (catch_up), what le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from tilth_ledger import catch_up, following, forks, proposing, restart, voting
+from tilth_ledger import catch_up, following, forks, proposing, restart, succession, voting
 from tilth_ledger.ballot import VoterRules
-from tilth_ledger.block_tree import BlockTree
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
-from tilth_ledger.core import Core
 from tilth_ledger.effects import (
     Archive,
     Asked,
     Effects,
     Event,
     Executor,
+    Keyring,
     PeerConnected,
     PeerGone,
     Received,
@@ -68,8 +71,6 @@ from tilth_ledger.effects import (
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.genesis import Genesis
-from tilth_ledger.keys import SigningKey
-from tilth_ledger.limits import Limits
 from tilth_ledger.messages import (
     Accusation,
     Barrier,
@@ -84,10 +85,8 @@ from tilth_ledger.messages import (
     Status,
     Votes,
 )
-from tilth_ledger.pacemaker import Pacemaker
 from tilth_ledger.pool import leaf_id
 from tilth_ledger.restart import Restored
-from tilth_ledger.votes import VoteTable
 
 __all__ = ["Replica", "Restored"]
 
@@ -99,35 +98,18 @@ class Replica:
         self,
         genesis: Genesis,
         organization: str,
-        signer: SigningKey,
+        keyring: Keyring,
         executor: Executor,
         archive: Archive,
         restored: Restored,
         rules: VoterRules | None = None,
     ) -> None:
-        epoch = Epoch.first(genesis)
-        names = [each.organization for each in epoch.everyone()]
-        if organization not in names:
-            raise InvalidInput(
-                "genesis does not list this organization",
-                found=organization,
-                expected=", ".join(names[:20]),
-            )
-        me = names.index(organization)
-        limits = Limits.of_genesis(genesis.limits)
-        tip = restart.tip_of(epoch, restored)
-        self._core = Core(
-            epoch=epoch,
-            me=me,
-            signer=signer,
-            executor=executor,
-            archive=archive,
-            rules=rules or VoterRules(),
-            limits=limits,
-            tree=BlockTree(executor, tip, limits),
-            table=VoteTable(epoch),
-            pace=Pacemaker(me, len(epoch.members), epoch.q, genesis.delta_ms),
+        epoch = restart.epoch_of(genesis, executor, restored)
+        self._standing = succession.Standing(
+            genesis, organization, keyring, executor, archive, rules or VoterRules()
         )
+        self._core = self._standing.core(epoch, restart.tip_of(epoch, restored))
+        self._begins = False
         self._sync = catch_up.CatchUp()
         self._journal = tuple(restored.journal)
 
@@ -152,7 +134,7 @@ class Replica:
 
     @property
     def follows(self) -> bool:
-        """Whether genesis gives this organization no vote."""
+        """Whether this organization has no vote in the present epoch."""
         return self._core.follows
 
     @property
@@ -192,15 +174,35 @@ class Replica:
         # A connection may be quicker than the shell's first turn.
         for event in sorted(events, key=lambda event: not isinstance(event, Start)):
             self._take(event, leaves)
+        self._begin_epoch()
         core.collect_evidence()
         core.pace.note_work(now_ms, work=proposing.has_work(core))
         voting.drive(core)
         core.collect_evidence()
-        self._retry_when_stuck()
+        if not core.ended:
+            self._retry_when_stuck()
         following.push(core)
         proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
         proposing.ask(core, nonces)
-        return core.end(self._timer())
+        effects = core.end(self._timer())
+        return self._succeed(effects) if core.ended and effects.halt is None else effects
+
+    def _succeed(self, effects: Effects) -> Effects:
+        """The epoch ended in this step; what is left of it is in its effects."""
+        self._core = self._standing.successor(self._core)
+        self._sync = catch_up.CatchUp()
+        self._begins = True
+        return replace(effects, epoch=self._core.epoch, timer_ms=self._core.now)
+
+    def _begin_epoch(self) -> None:
+        """In the first step of an epoch: tell all where I stand, ask the members where they do."""
+        core = self._core
+        if not self._begins:
+            return
+        self._begins = False
+        succession.report(core)
+        for party in sorted(core.connected | core.followers):
+            catch_up.greet(core, party, asks=True)
 
     def _take(self, event: Event, leaves: list[bytes]) -> None:
         core = self._core
@@ -208,6 +210,7 @@ class Replica:
             case Start():
                 restart.restore(core, self._journal)
                 self._journal = ()
+                succession.report(core)
             case PeerConnected(party) if self._is_follower(party):
                 following.connect(core, party)
             case PeerConnected(member):
@@ -248,7 +251,10 @@ class Replica:
     def _receive(self, party: int, message: Message) -> None:
         core = self._core
         try:
-            if self._is_follower(party):
+            if (epoch := _other_epoch(message, core.epoch.number)) is not None:
+                core.ignore(party, f"{type(message).__name__}: of another epoch")
+                catch_up.hear_other_epoch(core, self._sync, party, epoch)
+            elif self._is_follower(party):
                 following.hear(core, party, message)
             else:
                 core.pace.heard(party)
@@ -281,9 +287,9 @@ class Replica:
                 for leaf in leaves:
                     if core.pool.add(leaf, local=False) is None:
                         core.ignore(member, "Gossip: known")
-            case Status(epoch=epoch) if epoch != core.epoch.number:
-                core.ignore(member, "Status: of another epoch")
             case Status():
+                if message.epoch != core.epoch.number:
+                    core.ignore(member, "Status: of another epoch")
                 catch_up.hear_status(core, sync, member, message)
             case FetchBlock(block):
                 catch_up.give_block(core, member, block)
@@ -334,6 +340,8 @@ class Replica:
 
     def _retry_when_stuck(self) -> None:
         core, sync = self._core, self._sync
+        if core.lacks_rules:
+            return
         catch_up.look_for_missing(core, sync)
         self._note_reasons()
         due = core.pace.retry_ms
@@ -364,3 +372,19 @@ class Replica:
                 times.append(core.pace.leader_ms(core.epoch.leader(core.view)))
         ahead = [time for time in times if time is not None and time > core.now]
         return min(ahead) if ahead else None
+
+
+def _other_epoch(message: Message, current: int) -> int | None:
+    """The epoch of what a message says, if it is not the current one."""
+    match message:
+        case Votes(votes):
+            epochs = {vote.epoch for vote in votes}
+        case Certificates(certificates):
+            epochs = {certificate.epoch for certificate in certificates}
+        case Proposal(vote, _):
+            epochs = {vote.epoch}
+        case Body(block):
+            epochs = {block.header.epoch}
+        case _:
+            return None
+    return None if current in epochs or not epochs else max(epochs)

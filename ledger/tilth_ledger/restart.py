@@ -5,6 +5,8 @@ Invariants:
   stalls everybody.
 - The view only moves forward: a certificate that ended a view was in the journal before any vote of
   the next one.
+- Records of an epoch that is over are void; those of one that the store does not reach yet are kept
+  until it does.
 - A store that holds less than was promised lost data: no vote until the loss is repaired from
   peers (F8).
 
@@ -19,9 +21,12 @@ from typing import Any
 
 from tilth_ledger import forks
 from tilth_ledger.block_tree import Tip
-from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate
+from tilth_ledger.blocks import NOTARIZE, NULLIFY, Block, Certificate, Header, Vote, vote_bytes
 from tilth_ledger.core import Core
+from tilth_ledger.effects import Executor
 from tilth_ledger.epochs import Epoch
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -33,6 +38,7 @@ from tilth_ledger.journal_records import (
     Record,
     decode_record,
 )
+from tilth_ledger.keys import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +46,24 @@ class Restored:
     """What the shell read from its disk.
 
     `state` is the executor's state of the final tip, or of genesis; `block` and `certificate` are
-    the tip's (None at genesis); `journal` are the bodies that `read_journal` returned.
+    the tip's (None at genesis); `journal` are the bodies that `read_journal` returned. `start` is
+    the header of the block that ended the epoch before (None in the first epoch).
     """
 
     state: Any
     block: Block | None = None
     certificate: Certificate | None = None
     journal: Sequence[bytes] = ()
+    start: Header | None = None
+
+
+def epoch_of(genesis: Genesis, executor: Executor, restored: Restored) -> Epoch:
+    """The epoch in force as the store holds it."""
+    if restored.start is None:
+        return Epoch.first(genesis)
+    membership, start = executor.membership(restored.state), restored.start
+    net = genesis.net_bytes
+    return Epoch.starting(membership, net, start.hash, start.view, start.height)
 
 
 def tip_of(epoch: Epoch, restored: Restored) -> Tip:
@@ -56,7 +73,7 @@ def tip_of(epoch: Epoch, restored: Restored) -> Tip:
             epoch.parent, epoch.parent_view, epoch.parent_height, 0, restored.state, None, None
         )
     header = restored.block.header
-    return Tip(
+    tip = Tip(
         header.hash,
         header.view,
         header.height,
@@ -65,27 +82,62 @@ def tip_of(epoch: Epoch, restored: Restored) -> Tip:
         restored.certificate,
         restored.block,
     )
+    return tip.without_certificate() if tip.hash == epoch.parent else tip
 
 
 def restore(core: Core, bodies: Sequence[bytes]) -> None:
     """Take the journal's records in, in the order in which they were written."""
     core.view = core.tree.tip.view + 1
-    for body in bodies:
-        _take(core, decode_record(body))
     core.journal_bytes = sum(len(body) + 28 for body in bodies)
-    while core.tree.execute_ready():
-        pass
-    core.pace.nullified = sum(
-        core.table.nullification(view) is not None
-        for view in range(core.tree.tip.view + 1, core.view)
-    )
-    core.pace.start(core.now, core.view)
+    resume(core, [decode_record(body) for body in bodies])
     if core.tree.tip.height < core.promised.height:
         core.alarm(
             "repair",
             f"the ledger store holds {core.tree.tip.height} blocks, and {core.promised.height} were"
             " promised: it lost data. This node does not vote until it has them again from others",
         )
+
+
+def resume(core: Core, records: Sequence[Record]) -> None:
+    """Go on with what these records say."""
+    for record in records:
+        epoch = _epoch_of(record, core)
+        if epoch > core.epoch.number:
+            core.later.append(record)
+        elif epoch == core.epoch.number:
+            _take(core, record)
+    while not core.lacks_rules and core.tree.execute_ready():
+        pass
+    core.pace.nullified = sum(
+        core.table.nullification(view) is not None
+        for view in range(core.tree.tip.view + 1, core.view)
+    )
+    core.pace.start(core.now, core.view)
+
+
+def _epoch_of(record: Record, core: Core) -> int:
+    """The epoch that a record belongs to; the current one for what stays."""
+    match record:
+        case OwnVote(vote):
+            return vote.epoch
+        case Held(block):
+            return block.header.epoch
+        case Proven(certificate):
+            return certificate.epoch
+        case Forgotten(vote) if core.signer is not None:
+            # It binds the key that signed it, for as long as this member has that key.
+            return core.epoch.number if _signed(core, core.signer, vote) else vote.epoch
+        case _:
+            return core.epoch.number
+
+
+def _signed(core: Core, signer: SigningKey, vote: Vote) -> bool:
+    text = vote_bytes(core.epoch.net, vote.kind, vote.epoch, vote.view, vote.block)
+    try:
+        signer.public.verify(vote.signature, text)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _take(core: Core, record: Record) -> None:

@@ -32,7 +32,7 @@ MOST_BEHIND_MS = 600_000  # else a leader could record today what expired while 
 
 def drive(core: Core) -> None:
     """Do all that can be done."""
-    while not core.is_halted and any(move(core) for move in MOVES):
+    while not core.is_halted and not core.ended and any(move(core) for move in MOVES):
         pass
 
 
@@ -90,7 +90,7 @@ def is_hopeless(core: Core) -> bool:
 
 
 def _execute(core: Core) -> bool:
-    return core.tree.execute_ready()
+    return not core.lacks_rules and core.tree.execute_ready()
 
 
 def _compare_late(core: Core) -> bool:

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from tilth_ledger.blocks import Block
 from tilth_ledger.cosigning import CosignKeys
 from tilth_ledger.dry_run import check_operations
-from tilth_ledger.epochs import signers_of
+from tilth_ledger.epochs import Epoch, signers_of
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.replica import Replica, Restored
-from tilth_node import founding, keystore
+from tilth_node import founding
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.cosigning import Cosigning
@@ -24,6 +24,7 @@ from tilth_node.feed import Feed
 from tilth_node.folder import Folder
 from tilth_node.http import listener as http
 from tilth_node.http.answers import Answers as Pages
+from tilth_node.membership import Roll
 from tilth_node.node import Node, Part, Port, Ports, Register
 from tilth_node.notices import Notices
 from tilth_node.proving import Prover
@@ -45,21 +46,21 @@ PARTS: tuple[Callable[[Node], Part], ...] = (worker_part.make,)
 def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
-    keys = keystore.load(folder.keys)
     genesis = founding.load_genesis(folder)
-    certificates = Certificates(keys, config.organization, _authorities(genesis), clock)
     store = LedgerStore(folder.database)
+    roll = Roll(genesis, config.organization, folder.keys, store)
+    certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
     feed = Feed(store)
     me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
     peers = Peers(me, certificates, _addresses(config, genesis, store), clock)
     restored = _restored(executor, store, journal)
-    replica = Replica(genesis, config.organization, keys.vote, executor, store, restored)
+    replica = Replica(genesis, config.organization, roll.vote_key, executor, store, restored)
     replication = Replication(
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
     )
-    cosigning = _cosigning(config, folder, genesis, keys, replication, store, peers, clock)
+    cosigning = _cosigning(config, folder, genesis, roll, replication, store, peers, clock)
     _tell_operator(folder, replication, peers)
     prover = Prover(genesis, store, cosigning)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
@@ -92,7 +93,7 @@ def build(config: Config) -> Node:
         config=config,
         folder=folder,
         genesis=genesis,
-        signer=keys.node,
+        signer=lambda: roll.keys.node,
         clock=clock,
         store=store,
         journal=journal,
@@ -104,6 +105,13 @@ def build(config: Config) -> Node:
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> None:
+    """Everything that the ledger may say otherwise from now on."""
+    roll.refresh()
+    cosigning.use(CosignKeys(roll.keys.log, roll.keys.cosign, roll.keys.mldsa))
+    peers.admit(roll.keys, roll.authorities())
 
 
 def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:
@@ -121,13 +129,14 @@ def _cosigning(
     config: Config,
     folder: Folder,
     genesis: Genesis,
-    keys: keystore.Keys,
+    roll: Roll,
     replication: Replication,
     store: LedgerStore,
     peers: Peers,
     clock: Clock,
 ) -> Cosigning:
     """Who cosigns what replication makes final, connected to it."""
+    keys = roll.keys
     cosigning = Cosigning(
         genesis,
         config.organization,
@@ -142,11 +151,8 @@ def _cosigning(
     replication.on_final = lambda final: cosigning.final([each.block.header for each in final])
     replication.on_cosignatures = cosigning.received
     replication.on_link = cosigning.connected
+    replication.on_epoch = partial(_begin_epoch, roll, cosigning, peers)
     return cosigning
-
-
-def _authorities(genesis: Genesis) -> dict[str, bytes]:
-    return {each.organization: each.tls_authority.encode() for each in genesis.everyone()}
 
 
 def _load(executor: Executor, store: LedgerStore) -> State:
@@ -172,7 +178,8 @@ def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> R
             found=f"height {tip.header.height}",
             remedy="Keep the folder; restore its ledger from a copy or another node.",
         )
-    return Restored(state, Block.decode(block), tip.certificate, journal.records)
+    start = store.epoch_start()
+    return Restored(state, Block.decode(block), tip.certificate, journal.records, start)
 
 
 def _addresses(config: Config, genesis: Genesis, store: LedgerStore) -> Callable[[str], str]:
@@ -183,7 +190,7 @@ def _addresses(config: Config, genesis: Genesis, store: LedgerStore) -> Callable
         if organization in config.peers:
             return config.peers[organization]
         row = store.rows.get(f"organization/{organization}") or {}
-        told = row.get("peer_address") or listed[organization]
+        told = row.get("peer_address") or listed.get(organization, "")
         return told if isinstance(told, str) else ""
 
     return address

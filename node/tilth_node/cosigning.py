@@ -90,6 +90,10 @@ class Cosigning:
 
     # -- what others use
 
+    def use(self, keys: CosignKeys) -> None:
+        """An epoch began: these are the keys that the ledger lists for this node now."""
+        self._keys = keys
+
     def complete(self, held: Held) -> bool:
         """Whether k members of its epoch cosigned a head."""
         signers = self.signers_of(held.head.epoch)

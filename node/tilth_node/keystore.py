@@ -3,22 +3,28 @@
 - One member seed gives the vote, cosign (Ed25519 and ML-DSA-44) and log keys by label; the node's
   and the admin's keys have seeds of their own, so that the admin's can be taken off the machine.
 - The TLS authority is a key of another kind: rotating a certificate never touches a vote key.
+- A rotation puts new ones beside the old, into keys/1, keys/2 and so on: nothing is written over,
+  and a node uses, for each purpose, the one that the ledger lists. So it needs no restart at the
+  moment when they begin to count, and none of the old ones is gone if they never do.
 - A file that others can read, or that is not a seed, is refused with what to do.
 """
 
 import stat
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.genesis import MLDSA
-from tilth_ledger.keys import KEY_BYTES, SigningKey
+from tilth_ledger.genesis import MLDSA, Organization
+from tilth_ledger.keys import KEY_BYTES, PublicKey, SigningKey
 from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_node.clock import Clock
 from tilth_node.folder import SECRET, write_file
 
 MEMBER, NODE, ADMIN = "member.seed", "node.seed", "admin.seed"
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.pem"
+SEEDS = {"member": MEMBER, "node": NODE, "admin": ADMIN}
+TLS = "tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +49,97 @@ def create(folder: Path, clock: Clock, authority: tuple[bytes, bytes]) -> None:
     write_file(folder / AUTHORITY, authority[1])
 
 
-def load(folder: Path) -> Keys:
-    """Read the keys that a running node needs; the admin's is not one of them."""
-    member = _seed(folder / MEMBER)
-    return Keys(
-        vote=member.derive("vote"),
-        cosign=member.derive("cosign"),
-        log=member.derive("log"),
-        mldsa=MlDsaSigningKey.from_seed(member.derive_seed(MLDSA)),
-        node=_seed(folder / NODE),
-        authority_key=_secret(folder / AUTHORITY_KEY),
-        authority=_read(folder / AUTHORITY),
-    )
+def rotate(
+    folder: Path, clock: Clock, what: Collection[str], authority: tuple[bytes, bytes]
+) -> Path:
+    """Make new seeds (of "member", "node", "admin") and, for "tls", a new authority, beside those
+    that there are; the folder that holds them."""
+    new = folder / str(len(_rotations(folder)) + 1)
+    new.mkdir(mode=0o700)
+    for name in what:
+        if name == TLS:
+            write_file(new / AUTHORITY_KEY, authority[0], SECRET)
+            write_file(new / AUTHORITY, authority[1])
+        else:
+            seed = clock.random(KEY_BYTES).hex().encode() + b"\n"
+            write_file(new / SEEDS[name], seed, SECRET)
+    # A crash before the last one leaves a rotation that lacks some: the older ones stand in.
+    return new
+
+
+def load(folder: Path, listed: Organization | None = None) -> Keys:
+    """Read the keys that a running node needs: those that the ledger lists for it, the first ones
+    where it lists none of these. The admin's is not one of them."""
+    member, node = _seed(folder / MEMBER), _seed(folder / NODE)
+    authority = folder
+    if listed is not None:
+        members = ((key, key.derive("vote").public) for key in _seeds(folder, MEMBER))
+        member = _listed(members, listed.keys.vote) or member
+        nodes = ((key, key.public) for key in _seeds(folder, NODE))
+        node = _listed(nodes, listed.keys.node) or node
+        stated = listed.tls_authority.encode()
+        held = [place for place in _places(folder, AUTHORITY) if _read(place) == stated]
+        authority = held[0].parent if held else folder
+    return _keys(member, node, authority)
+
+
+def load_newest(folder: Path) -> Keys:
+    """The newest key of each purpose, whether or not the ledger lists it yet."""
+    member, node = next(_seeds(folder, MEMBER)), next(_seeds(folder, NODE))
+    return _keys(member, node, _places(folder, AUTHORITY)[0].parent)
+
+
+def vote_key(folder: Path, public: PublicKey) -> SigningKey | None:
+    """The signing key of a public vote key, if this folder holds it."""
+    keys = (seed.derive("vote") for seed in _seeds(folder, MEMBER))
+    return next((key for key in keys if key.public == public), None)
 
 
 def load_admin(folder: Path) -> SigningKey:
     """The key of the organization's first identity, for commands on the node's machine."""
     return _seed(folder / ADMIN)
+
+
+def load_newest_admin(folder: Path) -> SigningKey:
+    """The newest admin's key; those of before may be revoked."""
+    return next(_seeds(folder, ADMIN))
+
+
+def authorities(folder: Path) -> bytes:
+    """The certificates of all TLS authorities that this node ever had, as PEM."""
+    return b"".join(_read(place) for place in _places(folder, AUTHORITY))
+
+
+def _keys(member: SigningKey, node: SigningKey, authority: Path) -> Keys:
+    return Keys(
+        vote=member.derive("vote"),
+        cosign=member.derive("cosign"),
+        log=member.derive("log"),
+        mldsa=MlDsaSigningKey.from_seed(member.derive_seed(MLDSA)),
+        node=node,
+        authority_key=_secret(authority / AUTHORITY_KEY),
+        authority=_read(authority / AUTHORITY),
+    )
+
+
+def _rotations(folder: Path) -> list[Path]:
+    """The folders of rotations, newest first."""
+    found = [each for each in folder.iterdir() if each.is_dir() and each.name.isdecimal()]
+    return sorted(found, key=lambda each: -int(each.name))
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    """Where keys of this name lie, newest first; the first one always."""
+    newer = [each / name for each in _rotations(folder) if (each / name).exists()]
+    return [*newer, folder / name]
+
+
+def _seeds(folder: Path, name: str) -> Iterator[SigningKey]:
+    return (_seed(place) for place in _places(folder, name))
+
+
+def _listed(keys: Iterator[tuple[SigningKey, PublicKey]], wanted: PublicKey) -> SigningKey | None:
+    return next((key for key, public in keys if public == wanted), None)
 
 
 def _seed(path: Path) -> SigningKey:

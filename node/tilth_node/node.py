@@ -70,7 +70,7 @@ class Node:
     config: Config
     folder: Folder
     genesis: Genesis
-    signer: SigningKey  # the node's identity on the ledger
+    signer: Callable[[], SigningKey]  # the node's identity on the ledger, as it is now
     clock: Clock
     store: LedgerStore
     journal: JournalFile
@@ -80,7 +80,7 @@ class Node:
     cosigning: Cosigning
     ports: Ports
     parts: list[Part] = field(default_factory=list)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _tasks: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def organization(self) -> str:
@@ -122,7 +122,7 @@ class Node:
         if peers is not None:
             server, self.ports.peer_address = peers
             await self._open(server)
-        self._tasks += self.peers.start()
+        self._tasks.append(self.peers.start())
         self._run(self._follow_addresses(), "addresses")
         for part in self.parts:
             await part.start()
@@ -139,9 +139,8 @@ class Node:
         """Serve until `stop` is set. Raises what ended replication or a part."""
         waiting = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait(
-                [waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED
-            )
+            tasks: list[asyncio.Future[Any]] = [waiting, *self._tasks]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:

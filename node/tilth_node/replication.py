@@ -14,7 +14,7 @@ Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tilth_ledger import forks
 from tilth_ledger.effects import (
@@ -30,6 +30,7 @@ from tilth_ledger.effects import (
     Submitted,
     Tick,
 )
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
 from tilth_ledger.execution import AlreadyRecorded, Executor, State
 from tilth_ledger.faults import Faults
@@ -37,6 +38,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Leaf
 from tilth_ledger.messages import Cosignatures, Status, decode_message
 from tilth_ledger.replica import Replica
+from tilth_node import membership
 from tilth_node.clock import Clock
 from tilth_node.feed import Feed
 from tilth_node.logs import logger
@@ -47,6 +49,7 @@ from tilth_node.storage.ledger_store import LedgerStore
 
 BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
+OF_AN_EPOCH = ("keys", "rules", "amnesia")  # alarms that the next one cures, or raises again
 PASSING = frozenset(("peer", "clock"))  # alarms about others that nobody has to act on
 
 
@@ -100,12 +103,11 @@ class Replication:
         self._refused = 0
         self._alarms: dict[str, str] = {}
         self.told: dict[str, int] = {}  # the size that each peer told when it last said
-        self._organizations = [each.organization for each in genesis.everyone()]
         self._executor = executor
         self._state = state  # after the last final block
-        self._parties = {name: party for party, name in enumerate(self._organizations)}
-        alone = len(genesis.members) == 1 and not replica.follows
-        self._grace_seconds = 0 if alone else genesis.delta_ms / 3000
+        self._delta_ms = genesis.delta_ms
+        self._number(replica.epoch)
+        self.on_epoch: Callable[[Epoch], None] = lambda epoch: None
         self._journal = journal
         self._store = store
         self._peers = peers
@@ -180,6 +182,7 @@ class Replication:
         """Hand over one entry; its name if it now waits, else its outcome is known."""
         try:
             name = self._executor.admit(leaf)
+            membership.check(leaf, self._executor, self._store)
             if (row := self._store.rows.get(f"entry/{name}")) is not None:
                 submission.outcomes[place] = self._receipt(name, row["index"])
                 return ()
@@ -248,6 +251,34 @@ class Replication:
             return
         self.on_notice()
 
+    # -- epochs
+
+    def _number(self, epoch: Epoch) -> None:
+        """Parties are numbered as the replica does it in this epoch."""
+        self._organizations = [each.organization for each in epoch.everyone()]
+        self._parties = {name: party for party, name in enumerate(self._organizations)}
+        alone = len(epoch.members) == 1 and not self.replica.follows
+        self._grace_seconds = 0 if alone else self._delta_ms / 3000
+
+    def _begin_epoch(self, epoch: Epoch) -> None:
+        """A new epoch: other members, other numbers, other certificates of TLS."""
+        old = self._organizations
+        self._number(epoch)
+        self._events = [each for event in self._events if (each := self._renumbered(event, old))]
+        for kind in OF_AN_EPOCH:
+            self._alarms.pop(kind, None)
+        self._log.info("epoch", number=epoch.number, members=len(epoch.members), q=epoch.q)
+        self.on_epoch(epoch)
+        for name in self._peers.links:
+            if name in self._parties and name not in old:
+                self._connected(name)
+
+    def _renumbered(self, event: Event, old: Sequence[str]) -> Event | None:
+        if not isinstance(event, Received | PeerConnected | PeerGone):
+            return event
+        party = self._parties.get(old[event.member])
+        return None if party is None else replace(event, member=party)
+
     # -- events
 
     def _put(self, event: Event) -> None:
@@ -255,7 +286,9 @@ class Replication:
         self._work.set()
 
     def _received(self, organization: str, messages: Sequence[bytes]) -> None:
-        party = self._parties[organization]
+        party = self._parties.get(organization)
+        if party is None:
+            return  # this node lags behind the epoch that lists the sender, or it was removed
         for data in messages:
             try:
                 message = decode_message(data)
@@ -275,11 +308,13 @@ class Replication:
 
     def _connected(self, organization: str) -> None:
         self.raise_alarm(f"instance {organization}", "")
-        self._put(PeerConnected(self._parties[organization]))
+        if (party := self._parties.get(organization)) is not None:
+            self._put(PeerConnected(party))
         self.on_link(organization)
 
     def _gone(self, organization: str) -> None:
-        self._put(PeerGone(self._parties[organization]))
+        if (party := self._parties.get(organization)) is not None:
+            self._put(PeerGone(party))
 
     # -- effects
 
@@ -300,13 +335,16 @@ class Replication:
         # A crash here leaves votes that nobody has seen: the restart counts and sends them.
         if effects.finalized:
             blocks = [(each.block, each.state) for each in effects.finalized]
-            self._store.apply(blocks, effects.finalized[-1].certificate)
-            self._state = effects.finalized[-1].state
+            last = effects.finalized[-1]
+            self._store.apply(blocks, last.certificate, last.void)
+            self._state = last.state
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
         self._send(effects.send)
         self._answer(effects)
         self._set_timer(effects.timer_ms)
+        if effects.epoch is not None:
+            self._begin_epoch(effects.epoch)
         if effects.halt is not None:
             raise effects.halt
 

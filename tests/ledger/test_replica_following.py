@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from number_ledger import NumberExecutor, write_leaf
+from number_ledger import write_leaf
 from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
 from tilth_ledger.effects import PeerConnected, Received
-from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.errors import Refused
 from tilth_ledger.messages import (
     Body,
     Certificates,
@@ -24,7 +24,6 @@ from tilth_ledger.messages import (
     Votes,
 )
 from tilth_ledger.pool import Pool
-from tilth_ledger.replica import Replica, Restored
 
 FOLLOWER = 3
 
@@ -239,14 +238,10 @@ def test_a_follower_that_is_shown_another_final_chain_goes_no_further() -> None:
     assert [alarm.kind for alarm in stage.alarms[1]] == ["fork", "evidence"]
 
 
-def test_an_organization_that_genesis_does_not_list_has_no_replica(stage: Stage) -> None:
-    disk = stage.disks[0]
-    with pytest.raises(InvalidInput, match="does not list"):
-        Replica(
-            stage.genesis,
-            "stranger",
-            stage.consortium.keys[0],
-            NumberExecutor(),
-            disk.archive,
-            Restored(disk.archive.state),
-        )
+def test_an_organization_that_the_ledger_does_not_list_only_follows(stage: Stage) -> None:
+    stage.join(9)
+    assert stage.replicas[9].follows
+    assert not stage.replicas[9].votes
+    stage.submit(0, "a")
+    stage.settle()
+    assert stage.heights()[9] == 0  # nobody talks to it

@@ -149,7 +149,7 @@ HOSTILE_MESSAGES: dict[str, tuple[Make, str]] = {
     ),
     "vote of another member": (lambda s: vote(s, member=1), "Votes: vote is not its sender's"),
     "vote of no member": (lambda s: vote(s, member=77), "Votes: vote is not its sender's"),
-    "vote of another epoch": (lambda s: vote(s, epoch=1), "Votes: vote is not its sender's"),
+    "vote of another epoch": (lambda s: vote(s, epoch=1), "Votes: of another epoch"),
     "vote of a foreign ledger": (foreign_vote, "Votes: signature does not verify"),
     "vote of a far view": (lambda s: vote(s, view=1 << 60), "Votes: of a later view"),
     "proposal of who does not lead": (
@@ -186,7 +186,7 @@ HOSTILE_MESSAGES: dict[str, tuple[Make, str]] = {
     ),
     "certificate of another epoch": (
         lambda s: certificate(s, epoch=1),
-        "Certificates: vote is of another epoch",
+        "Certificates: of another epoch",
     ),
     "certificate of other members": (
         lambda s: certificate(s, width=5),
@@ -225,10 +225,10 @@ HOSTILE_MESSAGES: dict[str, tuple[Make, str]] = {
         lambda s: accusation(s, 1, signature=bytes(64)),
         "Accusation: signature does not verify",
     ),
-    "evidence against no member": (stranger, "Accusation: vote is of no member"),
+    "evidence against no member": (stranger, "Accusation: evidence is against no member"),
     "evidence of another epoch": (
         lambda s: accusation(s, 1, epoch=5),
-        "Accusation: vote is of another epoch",
+        "Accusation: evidence is against no member",
     ),
 }
 

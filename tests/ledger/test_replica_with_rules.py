@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from number_ledger import consortium
+from number_ledger import consortium, holding
 
 from tilth_ledger.blocks import Block
 from tilth_ledger.effects import (
@@ -72,7 +72,9 @@ class Trio:
         for index, key in enumerate(made.keys):
             store = Store(self.genesis)
             restored = Restored(store.state)
-            replica = Replica(self.genesis, f"m{index}", key, store.executor, store, restored)
+            replica = Replica(
+                self.genesis, f"m{index}", holding(key), store.executor, store, restored
+            )
             self.members.append(Member(store, replica, []))
         self._wire: deque[tuple[int, int, bytes]] = deque()
         for index in range(3):

@@ -80,9 +80,9 @@ class Checker:
                 if member in self.honest and message.height >= len(self.hashes):
                     raise Violation(f"member {member} claims height {message.height}")
 
-    def durable(self, member: int, effects: Effects) -> None:
+    def durable(self, member: int, effects: Effects, epoch: Epoch) -> None:
         """A node writes its journal."""
-        if not self._is_honest_follower(member):
+        if member not in self.honest or epoch.member_index(f"m{member}") is not None:
             return
         for body in effects.compact or effects.persist:
             if not isinstance(decode_record(body), Accused | Promised):

@@ -16,6 +16,7 @@ from liar import Liar
 from number_ledger import MemoryArchive
 
 from tilth_ledger.effects import Event, PeerConnected, PeerGone, Received, Send
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.messages import Status, decode_message
 from tilth_ledger.replica import Replica
 
@@ -62,7 +63,7 @@ class Network:
             return
         if incarnation is not None and a.incarnation != incarnation:
             return
-        if {a.member, b.member} == self._severed:
+        if {a.member, b.member} == self._severed or not self._know(a, b):
             return
         self.disconnect(a, b)
         pair = _pair(a, b)
@@ -84,14 +85,32 @@ class Network:
         """Whether any instance of a member is connected."""
         return any(self._links.get(_pair(node, o), 0) > 0 for o in self._world.instances[member])
 
-    def send(self, node: Node, send: Send) -> None:
+    def meet(self, node: Node) -> None:
+        """A node entered an epoch: links to those that it lists and that list it, no others."""
+        for other in self._world.nodes:
+            if other.member == node.member or other.replica is None:
+                continue
+            linked = self._links.get(_pair(node, other), 0) > 0
+            if linked and not self._know(node, other):
+                self._world.at(0, self.disconnect, node, other)
+            elif not linked:
+                self._world.at(self._delay(), self.connect, node, other)
+
+    def _know(self, a: Node, b: Node) -> bool:
+        """Whether each lists the other in its epoch."""
+        return all(
+            at.replica is None or party_of(at.replica.epoch, to.member) is not None
+            for at, to in ((a, b), (b, a))
+        )
+
+    def send(self, node: Node, send: Send, epoch: Epoch) -> None:
         message = send.message
         self._world.checker.released(node.member, message)
         if self._faults.wire:
             decoded = decode_message(message.encode())
             if decoded != message:
                 raise Violation(f"{message} decodes to something else")
-        for member in send.to:
+        for member in (number_of(epoch, party) for party in send.to):
             for target in self._world.instances[member]:
                 self._post(node, target, message)
 
@@ -173,6 +192,27 @@ class Network:
 
 def _pair(a: Node, b: Node) -> tuple[int, int]:
     return (min(a.number, b.number), max(a.number, b.number))
+
+
+def party_of(epoch: Epoch, member: int) -> int | None:
+    """The place of `m<member>` in an epoch's numbering."""
+    for party, each in enumerate(epoch.everyone()):
+        if each.organization == f"m{member}":
+            return party
+    return None
+
+
+def number_of(epoch: Epoch, party: int) -> int:
+    """The number in an organization's name, which never changes."""
+    return int(epoch.everyone()[party].organization[1:])
+
+
+def renumbered(epoch: Epoch, event: Event) -> Event | None:
+    """The event as a replica takes it; None if it is of nobody that it knows."""
+    if not isinstance(event, Received | PeerConnected | PeerGone):
+        return event
+    party = party_of(epoch, event.member)
+    return None if party is None else replace(event, member=party)
 
 
 def _without_votes(message: Status) -> Status:

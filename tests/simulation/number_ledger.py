@@ -2,6 +2,8 @@
 
 A leaf is an unsigned entry whose payload is a text of words: `claim:x` is refused when x is taken,
 `needs:y` until y is taken, `bad` always. Every payload takes its own first word.
+`epoch:add=m3`, `epoch:remove=m1`, `epoch:rotate=m1`, `epoch:q=3`, `epoch:rules=2` ends the epoch;
+`;q=3` behind it states the next one's q (else the smallest).
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from typing import Any
 
-from tilth_ledger.blocks import Block, Header
-from tilth_ledger.epochs import Epoch
+from tilth_ledger.blocks import Block, Certificate, Header, vote_bytes
+from tilth_ledger.effects import Effects, Keyring
+from tilth_ledger.epochs import Epoch, Membership
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.evidence import Evidence, Name
-from tilth_ledger.genesis import Genesis, member_file, parse_member_file
+from tilth_ledger.genesis import Genesis, Organization, member_file, parse_member_file
 from tilth_ledger.keys import BadSignature, SigningKey
 from tilth_ledger.leaf import ENTRY, EVIDENCE, Leaf, leaf_type
 from tilth_ledger.merkle import EMPTY_ROOT
+from tilth_ledger.restart import Restored
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
@@ -33,6 +38,11 @@ class Numbers:
     time_ms: int = 0
     taken: frozenset[str] = frozenset()
     evidence: frozenset[Name] = frozenset()
+    memberships: tuple[Membership, ...] = ()  # of the epochs after genesis'
+
+    @property
+    def epoch(self) -> int:
+        return len(self.memberships)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +63,22 @@ def _words(leaf: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 class NumberExecutor:
-    """Builds and executes; pure. Without a genesis it takes no evidence."""
+    """Builds and executes; pure. Without a genesis it takes no evidence and ends no epoch."""
 
-    def __init__(self, genesis: Genesis | None = None) -> None:
+    def __init__(self, genesis: Genesis | None = None, rules: Sequence[int] = (1,)) -> None:
         self.genesis = genesis
         self.settled = 0
+        self._rules = rules
+
+    def membership(self, state: Numbers) -> Membership:
+        return self._memberships(state)[-1]
+
+    def _memberships(self, state: Numbers) -> tuple[Membership, ...]:
+        assert self.genesis is not None
+        return (Membership.of_genesis(self.genesis), *state.memberships)
+
+    def knows(self, rules_version: int) -> bool:
+        return rules_version in self._rules
 
     def genesis_state(self) -> Numbers:
         return Numbers()
@@ -68,8 +89,12 @@ class NumberExecutor:
     def check_evidence(self, state: Numbers, evidence: Evidence) -> None:
         if self.genesis is None:
             raise InvalidInput("no evidence here")
-        evidence.first.verify(Epoch.first(self.genesis))
-        evidence.second.verify(Epoch.first(self.genesis))
+        memberships, (epoch, view, member, _) = self._memberships(state), evidence.name
+        if epoch >= len(memberships) or member >= len(memberships[epoch].members):
+            raise InvalidInput("evidence is against no member")
+        key, net = memberships[epoch].voters[member], self.genesis.net_bytes
+        for vote in (evidence.first, evidence.second):
+            key.verify(vote.signature, vote_bytes(net, vote.kind, epoch, view, vote.block))
 
     def holds(self, state: Numbers, evidence: Evidence) -> bool:
         return evidence.name in state.evidence
@@ -79,22 +104,38 @@ class NumberExecutor:
         told: set[Name] = set()
         body: list[bytes] = []
         refused: list[tuple[str, TilthError]] = []
+        memberships = parent.memberships
         for leaf in leaves:
             try:
                 self._take(parent, taken, told, leaf)
+                memberships = self._next(parent, leaf)
             except (Refused, InvalidInput) as error:
                 refused.append((Leaf.decode(leaf).id, error))
             else:
                 body.append(leaf)
-        after = self._after(parent, taken, told, body, time_ms)
+                if memberships is not parent.memberships:
+                    break
+        after = self._after(parent, taken, told, body, time_ms, memberships)
         return NumbersBuilt(tuple(body), after, tuple(refused))
 
     def execute(self, parent: Numbers, leaves: Sequence[bytes], time_ms: int) -> Numbers:
         taken: set[str] = set()
         told: set[Name] = set()
+        memberships = parent.memberships
         for leaf in leaves:
+            if memberships is not parent.memberships:
+                raise Refused("M2", "a leaf follows the end of an epoch")
             self._take(parent, taken, told, leaf)
-        return self._after(parent, taken, told, leaves, time_ms)
+            memberships = self._next(parent, leaf)
+        return self._after(parent, taken, told, leaves, time_ms, memberships)
+
+    def _next(self, parent: Numbers, leaf: bytes) -> tuple[Membership, ...]:
+        """The memberships after a leaf; the parent's, the very object, if it changes nothing."""
+        words = () if leaf_type(leaf) == EVIDENCE else _words(leaf)[1]
+        change = next((word for word in words if word.startswith("epoch:")), "")
+        if not change:
+            return parent.memberships
+        return (*parent.memberships, changed(self.membership(parent), change))
 
     def _take(self, parent: Numbers, taken: set[str], told: set[Name], leaf: bytes) -> None:
         if leaf_type(leaf) != EVIDENCE:
@@ -124,7 +165,12 @@ class NumberExecutor:
 
     @staticmethod
     def _after(
-        parent: Numbers, taken: set[str], told: set[Name], leaves: Sequence[bytes], time_ms: int
+        parent: Numbers,
+        taken: set[str],
+        told: set[Name],
+        leaves: Sequence[bytes],
+        time_ms: int,
+        memberships: tuple[Membership, ...],
     ) -> Numbers:
         if not leaves:
             return replace(parent, time_ms=time_ms)
@@ -137,7 +183,89 @@ class NumberExecutor:
             digest = sha256(digest + repr(name).encode()).digest()
         size = parent.size + len(leaves)
         evidence = parent.evidence | told
-        return Numbers(size, root, digest, time_ms, parent.taken | taken, evidence)
+        held = parent.taken | taken
+        return Numbers(size, root, digest, time_ms, held, evidence, memberships)
+
+
+@lru_cache(maxsize=4096)
+def changed(now: Membership, change: str) -> Membership:
+    """The membership after `epoch:<what>=<of>[;q=<q>]`."""
+    what, _, rest = change.removeprefix("epoch:").partition("=")
+    of, _, q = rest.partition(";q=")
+    named = {each.organization: each for each in now.everyone()}
+    members, version = list(now.members), now.rules_version
+    if what == "add":
+        party = named.get(of) or organization(int(of[1:]), 0, cheap=_is_cheap(now))
+        members = [*members, replace(party, votes=True)] if party not in now.members else []
+    elif what == "remove" and named.get(of) in members:
+        members.remove(named[of])
+    elif what == "rotate" and of in named:
+        old = named[of]
+        new = organization(int(of[1:]), _generation(old) + 1, cheap=_is_cheap(now))
+        members = [new if each is old else each for each in members]
+    elif what == "q":
+        q = of
+    elif what == "rules":
+        version = int(of)
+    else:
+        members = []
+    n, least = len(members), len(members) // 2 + 1
+    chosen = int(q or least)
+    others = {**named, **{each.organization: each for each in members}}
+    voting = {each.organization for each in members}
+    gone = {of} if what == "remove" else set()
+    rest_of = tuple(each for name, each in others.items() if name not in voting | gone)
+    if not n or not least <= chosen <= n:
+        raise Refused("M3", "no such change", found=change)
+    return Membership(now.number + 1, tuple(members), rest_of, chosen, n, version)
+
+
+@lru_cache(maxsize=1024)
+def organization(index: int, generation: int, *, cheap: bool) -> Organization:
+    """Member `m<index>` with its keys after so many rotations."""
+    _, party = _keys(index, generation)
+    if not cheap:
+        return party
+    return replace(party, keys=replace(party.keys, vote=vote_key(index, generation, cheap=True)))
+
+
+def vote_key(index: int, generation: int, *, cheap: bool) -> SigningKey | CheapKey:
+    if not cheap:
+        return _keys(index, generation)[0]["vote"]
+    suffix = b" %d" % generation if generation else b""
+    return CheapKey(b"secret %d" % index + suffix)
+
+
+@lru_cache(maxsize=1024)
+def _keys(index: int, generation: int) -> tuple[dict[str, SigningKey], Organization]:
+    label = b"simulated %d" % index + (b" %d" % generation if generation else b"")
+    seed = SigningKey.from_seed(sha256(label).digest())
+    purposes = {p: seed.derive(p) for p in ("vote", "cosign", "log", "node", "admin")}
+    name = f"Member {index}" + "'" * generation
+    return purposes, parse_member_file(member_file(f"m{index}", name, purposes, PEM))
+
+
+def _generation(party: Organization) -> int:
+    return party.name.count("'")
+
+
+def _is_cheap(now: Membership) -> bool:
+    return isinstance(now.members[0].keys.vote, CheapKey)
+
+
+def holding(*keys: SigningKey) -> Keyring:
+    """The keyring of a node that holds exactly these keys."""
+    return lambda public: next((key for key in keys if key.public == public), None)
+
+
+class Keys:
+    """A node's keyring: all keys that a member ever had, or the first ones alone."""
+
+    def __init__(self, index: int, *, cheap: bool, generations: int = 8) -> None:
+        self._held = [vote_key(index, g, cheap=cheap) for g in range(generations)]
+
+    def __call__(self, public: Any) -> Any:
+        return next((key for key in self._held if key.public == public), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,21 +303,23 @@ def consortium(
     """A genesis of n members, `m0` to `m<n-1>`, then followers; and the vote keys of all."""
     members, keys = [], []
     for index in range(n + followers):
-        seed = SigningKey.from_seed(sha256(b"simulated %d" % index).digest())
-        purposes = {p: seed.derive(p) for p in ("vote", "cosign", "log", "node", "admin")}
-        data = member_file(f"m{index}", f"Member {index}", purposes, PEM)
-        members.append(parse_member_file(data))
+        purposes, party = _keys(index, 0)
+        members.append(party)
         keys.append(purposes["vote"])
     genesis = Genesis.write(
         "simulated", members[:n], members[n:], limits={}, q=q, delta_ms=delta_ms
     )
     if cheap:
         keys = [CheapKey(b"secret %d" % index) for index in range(n + followers)]
+
+        def cheaply(index: int, party: Organization) -> Organization:
+            return replace(party, keys=replace(party.keys, vote=keys[index]))
+
         genesis = replace(
             genesis,
-            members=tuple(
-                replace(member, keys=replace(member.keys, vote=key))
-                for member, key in zip(genesis.members, keys[:n], strict=True)
+            members=tuple(cheaply(i, party) for i, party in enumerate(genesis.members)),
+            organizations=tuple(
+                cheaply(i, party) for i, party in enumerate(genesis.organizations, n)
             ),
         )
     return Consortium(genesis, tuple(keys))
@@ -201,6 +331,7 @@ class MemoryArchive:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.certificates: dict[int, bytes] = {}
+        self.voids: dict[int, tuple[Block, ...]] = {}
         self.state: Numbers = Numbers()
 
     def block(self, height: int) -> bytes | None:
@@ -215,6 +346,32 @@ class MemoryArchive:
 
     def certificate(self, height: int) -> bytes | None:
         return self.certificates.get(height)
+
+    def void(self, height: int) -> list[bytes]:
+        return [block.encode() for block in self.voids.get(height, ())]
+
+    def apply(self, effects: Effects) -> None:
+        """Keep what a step made final."""
+        for final in effects.finalized:
+            self.blocks.append(final.block)
+            self.state = final.state
+        if effects.finalized:
+            last = effects.finalized[-1]
+            self.certificates[len(self.blocks)] = last.certificate.encode()
+            self.voids[len(self.blocks)] = last.void
+
+    def restored(self, journal: Sequence[bytes]) -> Restored:
+        """What a node finds here, and in its journal, when it starts."""
+        height = len(self.blocks)
+        stored = self.certificate(height)
+        ends = (b.header for b in reversed(self.blocks) if b.header.epoch < self.state.epoch)
+        return Restored(
+            self.state,
+            self.blocks[-1] if height else None,
+            Certificate.decode(stored) if stored else None,
+            journal,
+            next(ends, None),
+        )
 
 
 __all__ = ["CheapKey", "Consortium", "InvalidInput", "MemoryArchive", "NumberExecutor"]

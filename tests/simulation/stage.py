@@ -7,15 +7,19 @@ stage.pass_ms(1_000)          # let time go by, firing timers and delivering
 stage.cut(0, 1); stage.mend() # no messages between 0 and 1; all again, with new connections
 stage.crash(2); stage.restart(2)
 stage.play(3, to=0, message=...)  # member 3 is not run (`away`): the test speaks for it
+stage.join(4)                 # a node of an organization that genesis does not list
+
+Members are numbered for ever, as in their names `m0`, `m1`; a replica numbers parties by its epoch.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from number_ledger import MemoryArchive, NumberExecutor, Numbers, consortium, write_leaf
+from links import number_of, party_of, renumbered
+from number_ledger import Keys, MemoryArchive, NumberExecutor, Numbers, consortium, write_leaf
 
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.blocks import Block, Certificate, Header, Justification, Kind, Vote
@@ -23,6 +27,7 @@ from tilth_ledger.effects import (
     Alarm,
     Effects,
     Event,
+    Keyring,
     PeerConnected,
     PeerGone,
     Received,
@@ -33,7 +38,7 @@ from tilth_ledger.effects import (
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.journal_records import frame, read_journal
 from tilth_ledger.messages import Message, Proposal, Status, Votes
-from tilth_ledger.replica import Replica, Restored
+from tilth_ledger.replica import Replica
 
 WALL_MS = 1_700_000_000_000
 
@@ -72,6 +77,10 @@ class Stage:
         self.halted: dict[int, Fatal] = {}
         self.effects: list[tuple[int, Effects]] = []
         self.away = set(away)
+        self.keyrings: dict[int, Keyring] = {}
+        self.known_rules: dict[int, tuple[int, ...]] = {}
+        self._met: set[frozenset[int]] = set()
+        self.passes: Callable[[Message], Message] = lambda message: message  # what arrives of one
         self._timers: dict[int, int | None] = {}
         self._wire: deque[tuple[int, int, Message]] = deque()
         self._cut: set[tuple[int, int]] = set()
@@ -99,7 +108,8 @@ class Stage:
 
     def deliver_one(self) -> None:
         """Deliver the oldest message."""
-        sender, to, message = self._wire.popleft()
+        sender, to, told = self._wire.popleft()
+        message = self.passes(told)
         if to in self.replicas and (sender, to) not in self._cut:
             self.step(to, [Received(sender, message)])
 
@@ -165,22 +175,18 @@ class Stage:
 
     def step(self, member: int, events: Sequence[Event]) -> Effects:
         """One step of one replica, carried out."""
-        effects = self.replicas[member].step(self.now, WALL_MS + self.now, events)
+        epoch = self.replicas[member].epoch
+        own = [each for each in (renumbered(epoch, event) for event in events) if each]
+        effects = self.replicas[member].step(self.now, WALL_MS + self.now, own)
         disk = self.disks[member]
         if effects.compact is not None:
             disk.journal, disk.sequence = frame(effects.compact, 0), len(effects.compact)
         else:
             disk.journal += frame(effects.persist, disk.sequence)
             disk.sequence += len(effects.persist)
-        archive = disk.archive
-        for final in effects.finalized:
-            archive.blocks.append(final.block)
-            archive.state = final.state
-        if effects.finalized:
-            last = effects.finalized[-1].certificate
-            archive.certificates[len(archive.blocks)] = last.encode()
+        disk.archive.apply(effects)
         for send in effects.send:
-            for to in send.to:
+            for to in (number_of(epoch, party) for party in send.to):
                 self.sent.append((member, to, send.message))
                 self._wire.append((member, to, send.message))
         self.alarms[member] += effects.alarms
@@ -189,7 +195,33 @@ class Stage:
             self.halted[member] = effects.halt
         self.effects.append((member, effects))
         self._timers[member] = effects.timer_ms
+        if effects.epoch is not None:
+            self._meet(member)
         return effects
+
+    def join(self, member: int) -> None:
+        """Run a node of `m<member>`, which genesis does not list."""
+        while len(self.disks) <= member:
+            number = len(self.disks)
+            self.disks.append(Disk())
+            self.alarms[number], self.refused[number] = [], []
+        self._start(member)
+        self._meet(member)
+
+    def _meet(self, member: int) -> None:
+        """Links to those that list this member and that it lists; none to others."""
+        for other in self._others(member):
+            pair, known = frozenset((member, other)), self._know(member, other)
+            for at, to in ((member, other), (other, member)):
+                if at in self.replicas and known != (pair in self._met):
+                    self.step(at, [PeerConnected(to) if known else PeerGone(to)])
+            (self._met.add if known else self._met.discard)(pair)
+
+    def _know(self, a: int, b: int) -> bool:
+        return all(
+            at not in self.replicas or party_of(self.replicas[at].epoch, to) is not None
+            for at, to in ((a, b), (b, a))
+        )
 
     # What is so.
 
@@ -241,7 +273,8 @@ class Stage:
         """A block that executes, on a parent whose state is given, and its own state."""
         below = state or Numbers()
         moment = time_ms if time_ms is not None else max(WALL_MS + self.now, below.time_ms + 1)
-        built = NumberExecutor(self.genesis).build(below, [write_leaf(t) for t in texts], moment)
+        executor = NumberExecutor(self.genesis)
+        built = executor.build(below, [write_leaf(t) for t in texts], moment)
         why = Justification(certificate, tuple(skips))
         header = Header(
             net=self.genesis.net_bytes,
@@ -271,27 +304,21 @@ class Stage:
         disk = self.disks[member]
         found = read_journal(disk.journal)
         disk.journal, disk.sequence = disk.journal[: found.good_bytes], found.sequence
-        height = len(disk.archive.blocks)
-        stored = disk.archive.certificate(height)
-        restored = Restored(
-            disk.archive.state,
-            disk.archive.blocks[-1] if height else None,
-            Certificate.decode(stored) if stored else None,
-            found.bodies,
-        )
         return Replica(
             self.genesis,
             f"m{member}",
-            self.consortium.keys[member],
-            NumberExecutor(self.genesis),
+            self.keyrings.get(member) or Keys(member, cheap=True),
+            NumberExecutor(self.genesis, self.known_rules.get(member, (1,))),
             disk.archive,
-            restored,
+            disk.archive.restored(found.bodies),
             self.rules,
         )
 
     def _connect_all(self, member: int) -> None:
         for other in self._others(member):
-            self.step(member, [PeerConnected(other)])
+            if self._know(member, other):
+                self._met.add(frozenset((member, other)))
+                self.step(member, [PeerConnected(other)])
 
     def _greet_from_away(self, member: int) -> None:
         """Members that the test plays say that they hold no vote of this one."""

@@ -18,9 +18,10 @@ from checker import Checker, Violation, cannot_be, name_of
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
-from links import Network, Node
+from links import Network, Node, renumbered
 from number_ledger import (
     Consortium,
+    Keys,
     NumberExecutor,
     Numbers,
     consortium,
@@ -29,7 +30,7 @@ from number_ledger import (
 
 from tilth_ledger import core as core_module
 from tilth_ledger.ballot import VoterRules
-from tilth_ledger.blocks import Block, Certificate
+from tilth_ledger.blocks import Block
 from tilth_ledger.effects import (
     Asked,
     Effects,
@@ -38,9 +39,10 @@ from tilth_ledger.effects import (
     Submitted,
     Tick,
 )
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.journal_records import frame, read_journal
 from tilth_ledger.pool import leaf_id
-from tilth_ledger.replica import Replica, Restored
+from tilth_ledger.replica import Replica
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
 READS = 10
@@ -161,24 +163,16 @@ class World:
         node.journal = node.journal[: found.good_bytes]
         node.sequence = found.sequence
         archive = node.archive
-        height = len(archive.blocks)
-        certificate = archive.certificate(height)
         if node.member in self.checker.honest:
             self.checker.same_chain(node.member, archive.blocks)
-        restored = Restored(
-            archive.state,
-            archive.blocks[-1] if height else None,
-            Certificate.decode(certificate) if certificate else None,
-            found.bodies,
-        )
-        keys, genesis = self.consortium.keys, self.consortium.genesis
+        genesis = self.consortium.genesis
         return Replica(
             genesis,
-            genesis.everyone()[node.member].organization,
-            keys[node.member],
-            NumberExecutor(self.consortium.genesis),
+            f"m{node.member}",
+            Keys(node.member, cheap=self.faults.cheap_keys),
+            NumberExecutor(genesis),
             archive,
-            restored,
+            archive.restored(found.bodies),
             self.rules() if self.rules else None,
         )
 
@@ -197,13 +191,15 @@ class World:
         self.steps += 1
         mono = self.now + node.offset_ms
         wall = WALL_MS + self.now + node.skew_ms
-        effects = replica.step(mono, wall, events)
+        epoch = replica.epoch
+        own = [each for each in (renumbered(epoch, event) for event in events) if each]
+        effects = replica.step(mono, wall, own)
         self._note(node, events, effects)
         if effects.halt is not None:
             raise Violation(f"node {node.number} halts: {effects.halt}")
         for alarm in effects.alarms:
             self._check_alarm(node, alarm)
-        self._carry_out(node, effects)
+        self._carry_out(node, effects, epoch)
         if node.replica is not None and node.member in self.checker.honest:
             held, view = node.replica.held, node.replica.view
             self.checker.memory(node.member, held, view, node.replica.height)
@@ -219,9 +215,9 @@ class World:
         if node.member in self.checker.honest:
             raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
 
-    def _carry_out(self, node: Node, effects: Effects) -> None:
+    def _carry_out(self, node: Node, effects: Effects, epoch: Epoch) -> None:
         """In the order of effects, with a crash somewhere in between if the dice say so."""
-        self.checker.durable(node.member, effects)
+        self.checker.durable(node.member, effects, epoch)
         doing = bool(effects.persist or effects.finalized or effects.send)
         crash = not self.healed and doing and self.random.random() < self.faults.crash
         point = self.random.randint(0, 4) if crash else 9
@@ -246,7 +242,7 @@ class World:
         if point == 4:
             sends = sends[: self.random.randint(0, len(sends))]
         for send in sends:
-            self.network.send(node, send)
+            self.network.send(node, send, epoch)
         if point == 4:
             return self._crash(node)
         if effects.timer_ms is not None:
@@ -255,6 +251,8 @@ class World:
             self.at(wait, self._tick, node, node.timer)
         else:
             node.timer += 1
+        if effects.epoch is not None:
+            self.network.meet(node)
         return None
 
     def _torn(self, written: bytes) -> bytes:
@@ -267,11 +265,7 @@ class World:
         first = len(node.archive.blocks) + 1
         if node.member in self.checker.honest:
             self.checker.finalized(node.member, effects, first)
-        for final in effects.finalized:
-            node.archive.blocks.append(final.block)
-        last = effects.finalized[-1]
-        node.archive.state = last.state
-        node.archive.certificates[len(node.archive.blocks)] = last.certificate.encode()
+        node.archive.apply(effects)
         if node.member in self.checker.honest:
             self._answer_readers(node, [final.block for final in effects.finalized])
             for offset, final in enumerate(effects.finalized):

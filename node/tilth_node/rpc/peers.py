@@ -3,6 +3,8 @@
 - Either side dials: a node that accepts no connection takes full part through those it opened.
 - At most one link to an organization stands. Of two that cross, the one dialled by the organization
   with the smaller name stays: both sides decide alike, without a word.
+- Whom the ledger lists may connect, from the moment on when it does; whom it lists no more is cut
+  off (`admit`).
 - The certificate decides which organization speaks: the hello must name the same.
 - One instance of a member: while the first still answers, a second is refused in words.
 - Without a link a node is dialled again with growing pauses; nothing else is done on a timer here.
@@ -30,6 +32,7 @@ from tilth_ledger.errors import (
 from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.config import address as split_address
+from tilth_node.keystore import Keys
 from tilth_node.logs import logger
 from tilth_node.rpc.asks import Handler
 from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
@@ -75,12 +78,14 @@ class Peers(pb_grpc.PeerServicer):
         self._clock = clock
         self._log = logger("peers")
         self._links: dict[str, Link] = {}
-        self.others = [name for name in certificates.authorities if name != me.organization]
-        self._free = {name: asyncio.Event() for name in self.others}
-        self._up = {name: asyncio.Event() for name in self.others}
-        self._retry = {name: asyncio.Event() for name in self.others}
+        self._free: dict[str, asyncio.Event] = {}
+        self._up: dict[str, asyncio.Event] = {}
+        self._retry: dict[str, asyncio.Event] = {}
+        for name in self.others:
+            self._expect(name)
         self._handlers: dict[str, Handler] = {PING: _pong}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
         self._dials = 0
         self.on_messages: OnMessages = lambda organization, messages: None
         self.on_up: Callable[[str], None] = lambda organization: None
@@ -94,18 +99,61 @@ class Peers(pb_grpc.PeerServicer):
         """The standing link of each connected organization."""
         return self._links
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Begin to dial; the tasks that do end only by an error or by `stop`."""
+    @property
+    def others(self) -> list[str]:
+        """The organizations that a link may stand to."""
+        return [name for name in self._certificates.authorities if name != self.me.organization]
+
+    def start(self) -> "asyncio.Future[None]":
+        """Begin to dial; what is returned ends only by an error or by `stop`."""
+        self._failed = asyncio.get_running_loop().create_future()
         for name in self.others:
-            self._free[name].set()
-            self._tasks.append(asyncio.create_task(self._keep(name), name=f"dial {name}"))
-        return self._tasks
+            self._begin(name)
+        return self._failed
+
+    def admit(self, keys: Keys, authorities: Mapping[str, bytes]) -> None:
+        """The ledger lists these organizations from now on, each with its TLS authority; and these
+        are the keys that it lists for this one."""
+        before = set(self.others)
+        self._certificates.use(keys, authorities)
+        for name in before - set(self.others):
+            if (task := self._dialling.pop(name, None)) is not None:
+                task.cancel()
+            if (link := self._links.get(name)) is not None:
+                self._drop(link)
+        for name in self.others:
+            if name not in before:
+                self._expect(name)
+                if self._failed is not None:
+                    self._begin(name)
+        self.readdress()
+
+    def _expect(self, name: str) -> None:
+        self._free[name] = asyncio.Event()
+        self._up.setdefault(name, asyncio.Event())
+        self._retry[name] = asyncio.Event()
+
+    def _begin(self, name: str) -> None:
+        self._free[name].set()
+        self._dialling[name] = task = asyncio.create_task(self._keep(name), name=f"dial {name}")
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Only a fault of this program ends a dialling that nobody cancelled."""
+        failed = self._failed
+        if task.cancelled() or failed is None or failed.done():
+            return
+        if (error := task.exception()) is not None:
+            failed.set_exception(error)
 
     async def stop(self) -> None:
         """Stop dialling and close all links."""
-        for task in self._tasks:
+        tasks = list(self._dialling.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failed is not None:
+            self._failed.cancel()
         for link in list(self._links.values()):
             link.close()
 

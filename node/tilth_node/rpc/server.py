@@ -57,6 +57,13 @@ class Certificates:
         self._clock = clock
         self._identity = self._issue()
 
+    def use(self, keys: Keys, authorities: Mapping[str, bytes]) -> None:
+        """From now on show a certificate under these keys' authority, and accept these others'."""
+        self.authorities = authorities
+        if keys.authority != self._keys.authority:
+            self._keys = keys
+            self._identity = self._issue()
+
     def current(self) -> tls.Identity:
         """The certificate to show now; called from gRPC's threads as well."""
         identity = self._identity

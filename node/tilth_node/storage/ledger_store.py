@@ -2,6 +2,8 @@
 
 - `apply` is one transaction (F4): leaves, tree nodes, rows, blocks and the finality certificate
   become durable together, before any receipt, event or read shows them.
+- The last block of an epoch may have become final through empty blocks above it: these are no part
+  of the ledger, and kept in `void` as its proof; the certificate is then of the last of them.
 - Blocks hold no second copy of their leaves: their bytes are put together when a peer asks.
 - A write that fails raises StorageFailed, and the process must stop (F7).
 
@@ -10,13 +12,20 @@ Leaves to others: whether a block is final (replica), what its rows mean (execut
 
 import json
 import sqlite3
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tilth_ledger.blocks import Block, Certificate, Header, Justification
+from tilth_ledger.blocks import (
+    Block,
+    Certificate,
+    Header,
+    Justification,
+)
+from tilth_ledger.epochs import newest
 from tilth_ledger.errors import Fatal
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
@@ -40,7 +49,8 @@ CREATE TABLE blocks (
   size INTEGER NOT NULL,
   header BLOB NOT NULL,
   justification BLOB NOT NULL,
-  certificate BLOB
+  certificate BLOB,
+  void BLOB
 );
 CREATE INDEX blocks_by_size ON blocks (size);
 CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL)
@@ -153,8 +163,14 @@ class LedgerStore:
         self._reader = self._database.reader
         self.rows = StoredRows(self._reader)
 
-    def apply(self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate) -> None:
-        """Make final blocks durable, in order; `certificate` finalizes the last one."""
+    def apply(
+        self,
+        blocks: Iterable[tuple[Block, Changes]],
+        certificate: Certificate,
+        void: Sequence[Block] = (),
+    ) -> None:
+        """Make final blocks durable, in order; `certificate` finalizes the last one, or the last of
+        the `void` ones above it."""
         rows: dict[str, bytes | None] = {}
         try:
             with self._database.transaction() as connection:
@@ -166,7 +182,7 @@ class LedgerStore:
                     last = block, changes
                 _put_rows(connection, rows)
                 if last is not None:
-                    _insert_tip(connection, last, certificate)
+                    _insert_tip(connection, last, certificate, void)
                     _insert_touched(connection, last[0].header.size, rows)
         except sqlite3.Error as error:
             raise StorageFailed(
@@ -286,6 +302,22 @@ class LedgerStore:
         found = self._one("SELECT certificate FROM blocks WHERE height = ?", (height,))
         return None if found is None or found[0] is None else bytes(found[0])
 
+    def void(self, height: int) -> tuple[bytes, ...]:
+        """The encoded blocks through which the last block of an epoch became final."""
+        found = self._one("SELECT void FROM blocks WHERE height = ?", (height,))
+        return () if found is None or found[0] is None else read_blocks(bytes(found[0]))
+
+    def epoch_start(self) -> Header | None:
+        """The header of the block on which the epoch in force starts; None in the first one."""
+        _, epoch = newest(self.rows)
+        if "index" not in epoch:
+            return None
+        query = "SELECT header FROM blocks WHERE size > ? ORDER BY height LIMIT 1"
+        found = self._one(query, (epoch["index"],))
+        if found is None:
+            raise Fatal("no block of the ledger holds the leaf that began the epoch")
+        return Header.decode(found[0])
+
     def close(self) -> None:
         self._database.close()
 
@@ -321,12 +353,16 @@ def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
 
 
 def _insert_tip(
-    connection: sqlite3.Connection, last: tuple[Block, Changes], certificate: Certificate
+    connection: sqlite3.Connection,
+    last: tuple[Block, Changes],
+    certificate: Certificate,
+    void: Sequence[Block],
 ) -> None:
     block, changes = last
+    above = write_blocks([each.encode() for each in void]) if void else None
     connection.execute(
-        "UPDATE blocks SET certificate = ? WHERE height = ?",
-        (certificate.encode(), block.header.height),
+        "UPDATE blocks SET certificate = ?, void = ? WHERE height = ?",
+        (certificate.encode(), above, block.header.height),
     )
     _put_accumulator(connection, changes.accumulator)
 
@@ -358,3 +394,16 @@ def _put_accumulator(connection: sqlite3.Connection, state: bytes) -> None:
         " ON CONFLICT (id) DO UPDATE SET state = excluded.state",
         (state,),
     )
+
+
+def write_blocks(blocks: Sequence[bytes]) -> bytes:
+    """Encoded blocks as one: length u32 and bytes of each."""
+    return b"".join(struct.pack(">I", len(block)) + block for block in blocks)
+
+
+def read_blocks(data: bytes) -> tuple[bytes, ...]:
+    """What `write_blocks` wrote; raises `InvalidInput`."""
+    reader, blocks = Reader(data, "blocks"), []
+    while reader.left:
+        blocks.append(reader.take(reader.number(4)))
+    return tuple(blocks)

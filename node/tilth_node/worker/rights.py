@@ -23,7 +23,7 @@ def judge(site: Site, task: Row) -> None:
         time_ms=site.clock.wall_ms(),
         index=0,
         entry="",
-        author=site.signer.key_id,
+        author=site.signer().key_id,
         organization=site.organization,
         roles=frozenset(("node",)),
     )

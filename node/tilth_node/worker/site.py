@@ -31,7 +31,7 @@ class Site:
     organization: str
     net: str
     limits: Limits
-    signer: SigningKey
+    signer: Callable[[], SigningKey]  # the key that the ledger lists for this node now
     rows: Rows
     submit: Callable[[bytes], Awaitable[object]]
     clock: Clock
@@ -48,5 +48,5 @@ class Site:
     def sign(self, operation: Mapping[str, Any]) -> bytes:
         """A signed entry that holds one operation, as the bytes to submit."""
         nonce = self.clock.random(NONCE_BYTES).hex()
-        leaf = write_entry(self.net, self.organization, self.signer, nonce, (dict(operation),))
+        leaf = write_entry(self.net, self.organization, self.signer(), nonce, (dict(operation),))
         return leaf.encode()

@@ -1,0 +1,113 @@
+"""What a running node takes from the ledger about who takes part: with whom it connects, under
+which TLS authorities, and with which keys of its own.
+
+- The rows of the final state count, from the moment on when they are final: nothing is configured
+  again, and nothing needs a restart.
+- What only a node can check of a change is checked where it is handed in: that a newcomer's tree is
+  this one (M5), and that this release has the rules that are to come (M6).
+
+Leaves to others: what a change does (tilth_ledger.rules_members), connections (peers).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.execution import Executor
+from tilth_ledger.genesis import Genesis, Organization
+from tilth_ledger.keys import PublicKey, SigningKey
+from tilth_ledger.leaf import Entry, Leaf
+from tilth_ledger.merkle import Frontier
+from tilth_node import keystore
+from tilth_node.storage.ledger_store import LedgerStore
+
+
+class Roll:
+    """Who takes part, as this node's copy of the ledger says."""
+
+    def __init__(self, genesis: Genesis, organization: str, keys: Path, store: LedgerStore) -> None:
+        self._genesis = genesis
+        self._organization = organization
+        self._folder = keys
+        self._store = store
+        self.keys = self._own_keys()
+
+    def refresh(self) -> None:
+        """An epoch began: this node's own keys may be others now."""
+        self.keys = self._own_keys()
+
+    def vote_key(self, public: PublicKey) -> SigningKey | None:
+        """The signing key of a public vote key, if this node holds it; a rotation adds to them."""
+        return keystore.vote_key(self._folder, public)
+
+    def authorities(self) -> dict[str, bytes]:
+        """The TLS authority of every organization that takes part."""
+        return {each.organization: each.tls_authority.encode() for each in self._present()}
+
+    def _present(self) -> Iterator[Organization]:
+        if not self._store.seeded:
+            yield from self._genesis.everyone()
+            return
+        for _, row in self._store.rows.scan("organization/"):
+            if not row.get("removed"):
+                yield Organization.from_row(row)
+
+    def _own_keys(self) -> keystore.Keys:
+        mine = (each for each in self._present() if each.organization == self._organization)
+        return keystore.load(self._folder, next(mine, None))
+
+
+def check(leaf: bytes, executor: Executor, store: LedgerStore) -> None:
+    """Raise `Refused` for a proposal or approval that the ledger takes, but this node must not."""
+    decoded = Leaf.decode(leaf)
+    if b'"member.' not in decoded.payload:
+        return
+    entry = Entry.parse(decoded, executor.limits.entry_operations)
+    for operation in entry.operations:
+        change = _change(operation, store)
+        _check_rules(change, executor)
+        if (copy := change.get("copy")) is not None:
+            _check_copy(copy, store)
+
+
+def _change(operation: Mapping[str, Any], store: LedgerStore) -> Mapping[str, Any]:
+    """The change that an operation proposes or approves; empty for any other."""
+    if operation["op"] == "member.propose":
+        return dict(operation["change"])
+    if operation["op"] == "member.approve":
+        proposal = store.rows.get(f"proposal/{operation['proposal']}") or {}
+        return dict(proposal.get("change", {}))
+    return {}
+
+
+def _check_rules(change: Mapping[str, Any], executor: Executor) -> None:
+    version = change.get("rules_version")
+    if isinstance(version, int) and not executor.knows(version):
+        raise Refused(
+            "M6",
+            "this node lacks the rules that the change would put in force",
+            found=f"rules_version {version}",
+            expected="a version that this release has",
+            remedy="Install the new release on this node first.",
+        )
+
+
+def _check_copy(copy: Mapping[str, Any], store: LedgerStore) -> None:
+    size = copy["size"]
+    if size > store.size:
+        raise InvalidInput(
+            "the copy is larger than this node's ledger",
+            found=f"{size} entries",
+            expected=f"at most {store.size}",
+            remedy="Hand the proposal to a node that is up to date.",
+        )
+    root = Frontier.read(size, store.node).root().hex()
+    if root != copy["root"]:
+        raise Refused(
+            "M5",
+            "the newcomer's copy is not of this ledger",
+            found=f"root {copy['root'][:16]} at size {size}",
+            expected=root[:16],
+            remedy="Its node must follow this ledger, and state what it holds: `tilth node copy`.",
+        )
