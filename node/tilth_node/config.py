@@ -41,6 +41,7 @@ class Config:
     engine_base: str = "tilth-task"  # the image that environments are built on
     engine_wheels: str = ""  # a folder of wheels for builds
     engine_build_network: str = "none"  # what builds may reach
+    engine_build_seconds: int = 3_600  # that one may take
     engine_images_from: tuple[str, ...] = ()  # organizations whose images are taken, best first
     log_level: str = "INFO"
     log_lines: str = "text"
@@ -65,6 +66,7 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
         "base": ("engine_base", "text"),
         "wheels": ("engine_wheels", "text or empty"),
         "build_network": ("engine_build_network", "network"),
+        "build_seconds": ("engine_build_seconds", "count"),
         "images_from": ("engine_images_from", "organizations"),
     },
     "log": {"level": ("log_level", "level"), "lines": ("log_lines", "json or text")},

@@ -1,8 +1,10 @@
 """Environments as images on a real engine: built once, refused when they changed."""
 
+import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,6 +95,28 @@ async def test_a_build_reaches_the_network_only_where_the_operator_allows_it(
         await allowed.offer(wanted)
         await allowed.close()
         engine.forget(f"tilth-environment:{'d' * 32}")
+
+
+@pytest.mark.parametrize("words", ["sleep 60", "while :; do echo more; done"])
+async def test_a_build_that_never_ends_is_ended_and_holds_up_no_other(
+    engine: Engine, tmp_path: Path, words: str
+) -> None:
+    docker = runtime(engine, tmp_path, seconds=1)
+    endless = Environment("1" * 64, files={"Dockerfile": f"FROM tilth-task\nRUN {words}".encode()})
+    plain = Environment("b" * 64, files={"Dockerfile": b"FROM tilth-task\n"})
+    building = asyncio.create_task(docker.offer(endless))
+    await docker.offer(plain)
+    with pytest.raises(EnvironmentMissing, match=r"(?s)too long.*at most 1 s.*build_seconds"):
+        await building
+    await docker.close()
+    all_end(engine)
+
+
+def all_end(engine: Engine) -> None:
+    """Return when no container runs: an engine ends a build that nobody follows."""
+    for name in engine.docker("ps", "-q").split():
+        wait = ["docker", "wait", name]
+        subprocess.run(wait, env=engine.environment, capture_output=True, check=False, timeout=30)
 
 
 async def test_a_dockerfile_on_an_image_that_is_not_here_is_not_pulled(docker: Docker) -> None:

@@ -14,6 +14,7 @@ Left to others: what a Dockerfile would fetch by itself (`dockerfile`), which im
 import io
 import re
 import tarfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,15 @@ class BuildSettings:
     base: str = "tilth-task"
     network: str = "none"  # of a build: none, default or host
     wheels: Path | None = None
+    seconds: int = 3_600  # that a build may take
     images_from: tuple[str, ...] = ()  # organizations whose images are taken, best first
 
 
 def build(environment: Environment, settings: BuildSettings, api: "APIClient") -> str:
     """Build an environment's image; its id. Raises EnvironmentMissing or EngineFault."""
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
     tag = tag_of(environment.digest)
     base = _base(environment, settings, api)
     own = _own_dockerfile(environment)
@@ -53,6 +58,7 @@ def build(environment: Environment, settings: BuildSettings, api: "APIClient") -
         for each in dockerfile.images(own, base, network=network != "none"):
             _check_base(each, inspect(api, each), own=each == settings.base)
     log = BoundedLog(_LOG_BYTES)
+    deadline, problem = time.monotonic() + settings.seconds, ""
     events = api.build(
         fileobj=io.BytesIO(context(environment, base, settings)),
         custom_context=True,
@@ -64,13 +70,42 @@ def build(environment: Environment, settings: BuildSettings, api: "APIClient") -
         rm=True,
         forcerm=True,
         decode=True,
+        timeout=settings.seconds,  # of silence
     )
-    if problem := follow(events, log):
+    try:
+        problem = follow(_in_time(events, deadline), log)
+    except (HTTPError, RequestException):
+        if time.monotonic() < deadline:
+            raise  # the engine is gone
+    events.close()
+    if time.monotonic() > deadline:
+        del events  # and the connection with it: an engine ends a build that nobody follows
+        raise _too_slow(environment, settings, log.text())
+    if problem:
         raise _cannot_build(environment, problem, settings, log.text())
     built = inspect(api, tag)
     if built is None:
         raise EngineFault("an image is gone right after it was built", found=tag)
     return str(built["Id"])
+
+
+def _in_time(events: Iterator[dict[str, Any]], deadline: float) -> Iterator[dict[str, Any]]:
+    """The events until the deadline."""
+    for event in events:
+        yield event
+        if time.monotonic() > deadline:
+            return
+
+
+def _too_slow(environment: Environment, settings: BuildSettings, log: bytes) -> EnvironmentMissing:
+    return EnvironmentMissing(
+        "the image of an environment takes too long to build",
+        found=log.decode(errors="replace").strip()[-_LAST_WORDS:],
+        expected=f"a build of at most {settings.seconds} s",
+        remedy="build less of it, or bring the image: tilth node image import; the operator's "
+        "bound is engine.build_seconds in node.toml",
+        log=log,
+    )
 
 
 def _base(environment: Environment, settings: BuildSettings, api: "APIClient") -> str:

@@ -16,6 +16,7 @@ Left to others: building (`building`), the file that travels (`imagefile`).
 import asyncio
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -61,12 +62,13 @@ class Images:
         self._record, self._approved = folder / RECORD, folder / approved.FILE
         self._fetch = fetch
         self._known: dict[str, str] = {}
-        self._lock = asyncio.Lock()
+        # One for each environment: a build that takes its time holds up no other.
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def ensure(self, environment: Environment) -> str:
         """The id of the environment's image. Raises EnvironmentMissing or NodeFault."""
         environment = environment if environment.digest else OWN
-        async with self._lock:
+        async with self._locks[environment.digest]:
             word = self._word(environment.digest)
             known = self._known.get(environment.digest)
             if known is None or (word and known != f"sha256:{word}"):

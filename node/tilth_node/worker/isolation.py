@@ -48,7 +48,8 @@ def build_settings(config: Config) -> BuildSettings:
     """What node.toml says about the images of environments."""
     wheels = Path(config.engine_wheels) if config.engine_wheels else None
     network, images_from = config.engine_build_network, config.engine_images_from
-    return BuildSettings(config.engine_base, network, wheels, images_from)
+    seconds = config.engine_build_seconds
+    return BuildSettings(config.engine_base, network, wheels, seconds, images_from)
 
 
 def _docker(config: Config, *, passing: bool, fetch: Fetch | None) -> Docker:
