@@ -67,7 +67,7 @@ async def test_a_base_image_that_is_not_here_is_named_with_its_remedy(
     with pytest.raises(NodeFault, match=r"docker pull no-such-image:1"):
         await docker.offer(Environment("a" * 64, ("numpy",)))
     with pytest.raises(EnvironmentMissing, match="is not on this engine"):
-        await docker.offer(Environment("b" * 64, base="theirs:2"))
+        await docker.offer(Environment("ba" * 32, base="theirs:2"))
     await docker.close()
 
 
@@ -103,7 +103,7 @@ async def test_a_build_that_never_ends_is_ended_and_holds_up_no_other(
 ) -> None:
     docker = runtime(engine, tmp_path, seconds=1)
     endless = Environment("1" * 64, files={"Dockerfile": f"FROM tilth-task\nRUN {words}".encode()})
-    plain = Environment("b" * 64, files={"Dockerfile": b"FROM tilth-task\n"})
+    plain = Environment("ab" * 32, files={"Dockerfile": b"FROM tilth-task\n"})
     building = asyncio.create_task(docker.offer(endless))
     await docker.offer(plain)
     with pytest.raises(EnvironmentMissing, match=r"(?s)too long.*at most 1 s.*build_seconds"):
