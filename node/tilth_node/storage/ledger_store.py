@@ -307,6 +307,19 @@ class LedgerStore:
         found = self._one("SELECT void FROM blocks WHERE height = ?", (height,))
         return () if found is None or found[0] is None else read_blocks(bytes(found[0]))
 
+    def final_with(self, index: int) -> tuple[Header, Certificate]:
+        """The header, of the tree after the block of a leaf that ended an epoch, that its finality
+        certificate is of; and that certificate."""
+        query = (
+            "SELECT header, certificate, void FROM blocks WHERE size > ? ORDER BY height LIMIT 1"
+        )
+        found = self._one(query, (index,))
+        if found is None or found[1] is None:
+            raise Fatal("no certificate of the ledger makes this leaf final", found=f"{index}")
+        void = () if found[2] is None else read_blocks(bytes(found[2]))
+        header = Block.decode(void[-1]).header if void else Header.decode(found[0])
+        return header, Certificate.decode(found[1])
+
     def epoch_start(self) -> Header | None:
         """The header of the block on which the epoch in force starts; None in the first one."""
         _, epoch = newest(self.rows)
