@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.barriers import Barriers
 from tilth_ledger.block_tree import BlockTree, Candidate
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
+from tilth_ledger.blocks import NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
 from tilth_ledger.docket import Docket
 from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.faults import Faults
+from tilth_ledger.forwarding import Owed
 from tilth_ledger.journal_records import (
     Accused,
     Forgotten,
@@ -41,7 +42,7 @@ from tilth_ledger.journal_records import (
 )
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.limits import Limits
-from tilth_ledger.messages import MAX_EVIDENCE, Accusation, Certificates, Message, Votes
+from tilth_ledger.messages import MAX_EVIDENCE, Accusation, Message, Votes
 from tilth_ledger.pacemaker import Pacemaker
 from tilth_ledger.pool import Pool
 from tilth_ledger.votes import VoteTable
@@ -96,6 +97,7 @@ class Core:
     forked: Forked | None = None
     docket: Docket = field(default_factory=Docket)
     barriers: Barriers = field(default_factory=Barriers)
+    owed: Owed = field(default_factory=Owed)  # to members, of certificates
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
     halted: Fatal | None = None
     ended: bool = False  # the epoch, in this step
@@ -332,22 +334,12 @@ class Core:
         return records
 
     def _post(self) -> None:
-        """One message per kind for all that the step said to everybody. A certificate that I formed
-        goes also to those who voted so: they may have no link to the others who did."""
-        for member in self.others if self.out.certificates else ():
-            news = [c for c in self.out.certificates if not self._knows(member, c)]
-            if news:
-                self.send((member,), Certificates(tuple(news)))
+        """One message per kind for all that the step said to everybody."""
         if self.out.votes:
             self.send(self.others, Votes(tuple(self.out.votes)))
         for start in range(0, len(self.out.evidence), MAX_EVIDENCE):
             part = self.out.evidence[start : start + MAX_EVIDENCE]
             self.send(self.others, Accusation(tuple(part)))
-
-    def _knows(self, member: int, certificate: Certificate) -> bool:
-        """Whether a member must have this certificate: it finalized what it says is notarized."""
-        finalized = self.table.voted(certificate.view, FINALIZE, member)
-        return certificate.kind is NOTARIZE and finalized is not None
 
     def _journal(self) -> tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]:
         """What to replace the journal by, and what to append to it."""

@@ -51,7 +51,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tilth_ledger import catch_up, following, forks, proposing, restart, succession, voting
+from tilth_ledger import (
+    catch_up,
+    following,
+    forks,
+    forwarding,
+    proposing,
+    restart,
+    succession,
+    voting,
+)
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Vote
 from tilth_ledger.effects import (
@@ -184,6 +193,7 @@ class Replica:
         following.push(core)
         proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
         proposing.ask(core, nonces)
+        forwarding.forward(core)
         effects = core.end(self._timer())
         return self._succeed(effects) if core.ended and effects.halt is None else effects
 
@@ -363,7 +373,7 @@ class Replica:
     def _timer(self) -> int | None:
         """The next time at which something changes without a message."""
         core = self._core
-        times = [core.pace.retry_ms, proposing.tip_due_ms(core)]
+        times = [core.pace.retry_ms, proposing.tip_due_ms(core), core.owed.due_ms]
         if core.may_vote and core.ballot.vote(core.view, NULLIFY) is None:
             times.append(core.pace.advance_ms())
             if voting.is_hopeless(core):
