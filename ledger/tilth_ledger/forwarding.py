@@ -52,7 +52,7 @@ def forward(core: Core) -> None:
     final, news = _newest_final(core), [c for c in core.out.certificates if c.kind is not FINALIZE]
     if not news and final is None and not owed.newest:
         return
-    due = bool(core.ended) or (owed.due_ms is not None and core.now >= owed.due_ms)
+    due = core.ended or (owed.due_ms is not None and core.now >= owed.due_ms)
     for member in core.others:
         _tell(core, member, news, owed.take(member, final), due=due)
     if not owed.newest:
