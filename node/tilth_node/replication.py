@@ -218,6 +218,11 @@ class Replication:
                 return
 
     @property
+    def time_ms(self) -> int:
+        """Ledger time: that of the last final block. No wrong clock of this machine moves it."""
+        return self._state.time_ms
+
+    @property
     def pending(self) -> int:
         """How many entries clients of this node wait for."""
         return len(self._waiting)

@@ -31,7 +31,13 @@ class Identity:
 
     key: bytes = field(repr=False)  # PEM
     certificate: bytes  # PEM
+    issued: datetime.datetime
     renew_after: datetime.datetime
+
+    def serves(self, now: datetime.datetime) -> bool:
+        """Whether to go on showing it; not when it was issued in what is now the future: a clock
+        that was wrong has been set right, and peers would not believe it yet."""
+        return self.issued <= now < self.renew_after
 
 
 def server_name(organization: str) -> str:
@@ -72,7 +78,7 @@ def issue(
         .sign(issuer_key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
-    return Identity(_key_pem(key), pem, now + LIFE / 2)
+    return Identity(_key_pem(key), pem, now, now + LIFE / 2)
 
 
 def organization_of(leaf: bytes, authorities: Mapping[str, bytes]) -> str:

@@ -54,6 +54,17 @@ class Large(Mean):
         return {"centers": np.random.default_rng(0).random(8 << 20)}
 
 
+class Heavy(Mean):
+    """A training that takes a large model and leaves another, and a log of a megabyte."""
+
+    def start(self, task):
+        return {"centers": np.random.default_rng(0).random(2 << 20)}
+
+    def train(self, data, model, task):
+        os.write(1, os.urandom(8).hex().encode() + b"x" * (1 << 20))  # no two logs are alike
+        return {"centers": model["centers"] + 1}
+
+
 class Visits(Mean):
     """Counts in the local folder how often it was at a site."""
 
@@ -71,6 +82,15 @@ class Noisy(Mean):
     def train(self, data, model, task):
         found = super().train(data, model, task)
         return {"centers": found["centers"] + np.random.default_rng(task.seed).normal(0, 0.01)}
+
+
+class Lingers(Mean):
+    """A training that stays a while after its model is written."""
+
+    def save(self, model, folder):
+        super().save(model, folder)
+        if '"step":"train"' in Path("/task/task.json").read_text():
+            time.sleep(1.5)
 
 
 class NeverRun(Mean):

@@ -168,11 +168,16 @@ class Network:
         """Ask a node to stop; its exit code."""
         return self._end(i, signal.SIGTERM)
 
-    def _end(self, i: int, how: signal.Signals) -> int:
+    def ended(self, i: int) -> int:
+        """Wait until a node has ended by itself; its exit code."""
+        return self._end(i, None)
+
+    def _end(self, i: int, how: signal.Signals | None) -> int:
         site = self.sites[i]
         process, site.process = site.process, None
         assert process is not None, f"{site.organization} does not run"
-        process.send_signal(how)
+        if how is not None:
+            process.send_signal(how)
         code = process.wait(READY_SECONDS)
         if process.stdout is not None:
             process.stdout.close()

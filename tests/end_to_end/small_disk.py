@@ -19,20 +19,22 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self, *, leave: int = 0) -> None:
-        """Write until only `leave` bytes are free."""
-        status = os.statvfs(self.folder)
-        free = status.f_bavail * status.f_frsize
+        """Write until only about `leave` bytes are free."""
         file = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.posix_fallocate(file, 0, max(1, free - leave - (1 << 20)))
+            os.posix_fallocate(file, 0, max(1, self._free() - leave - (1 << 20)))
             os.lseek(file, 0, os.SEEK_END)
-            while not leave and os.write(file, bytes(4_096)):
-                pass
+            while self._free() > leave or not leave:
+                os.write(file, bytes(4_096))
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
         finally:
             os.close(file)
+
+    def _free(self) -> int:
+        status = os.statvfs(self.folder)
+        return status.f_bavail * status.f_frsize
 
     def empty(self) -> None:
         """Give the space back."""

@@ -98,6 +98,10 @@ def test_the_job_completes_although_one_node_is_cut_off_and_one_is_killed(
     boards = {json.dumps(board, sort_keys=True) for board in result["boards"].values()}
     assert len(boards) == 1
     assert engine.docker("inspect", "-f", "{{.State.Pid}}", killed) not in ("0", pid)
+    for name in result["boards"]:
+        audit = ("tilth", "audit", "/data", "--json")
+        report = json.loads(engine.docker("exec", container(engine, name), *audit))
+        assert report["findings"] == []
 
 
 def test_both_generations_of_compose_take_the_file(engine: Engine, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Steps in real containers: what they see, how they end, what is left of them."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ from container_steps import begin, run, runtime, spec
 from engine import Engine
 
 from tilth_node.runtimes import Environment, NodeFault, Reason, selftest
-from tilth_node.runtimes.docker import Docker
+from tilth_node.runtimes.docker import Docker, EngineSettings
+from tilth_node.storage.desk import open_desk
+from tilth_node.storage.runs import Run
+from tilth_node.worker.leftovers import Leftovers
 
 pytestmark = pytest.mark.docker
 
@@ -137,6 +142,50 @@ async def test_the_next_life_of_a_node_collects_what_ran_on(engine: Engine, tmp_
     await second.close()
 
 
+async def test_a_step_is_adopted_once_and_only_as_what_would_be_started_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    first, second = runtime(engine, tmp_path), runtime(engine, tmp_path)
+    desk = open_desk(tmp_path / "worker.db")
+    sleep = "__import__('time').sleep(1)"
+    same, other, retried = (spec(tmp_path, sleep, name) for name in ("same", "other", "retried"))
+    for name, started in (("same", same), ("other", other), ("retried", retried)):
+        handle = await begin(first, started)
+        desk.runs.put(Run(name, 1, "init", handle.to_json()))
+    found = Leftovers(second, desk.runs)
+    await found.find(lambda run: True)
+    altered = replace(other, step=replace(other.step, task_json={"seed": 1}))
+    assert await found.adopt("other", 1, altered) is None
+    assert await found.adopt("retried", 2, retried) is None
+    adopted = await found.adopt("same", 1, same)
+    assert adopted is not None
+    mine = ("ps", "-a", "--format", "{{.Names}}", "--filter", "label=org.tilth.kind=step")
+    assert engine.docker(*mine).split() == [adopted.id]
+    assert (await second.collect(adopted)).exit == 0
+    assert await found.adopt("same", 1, same) is None
+    await second.close()
+    desk.close()
+
+
+async def test_a_step_behind_other_walls_than_now_or_of_no_more_use_is_ended(
+    engine: Engine, tmp_path: Path
+) -> None:
+    first = runtime(engine, tmp_path)
+    desk = open_desk(tmp_path / "worker.db")
+    handle = await begin(first, spec(tmp_path, "__import__('time').sleep(600)"))
+    second = Docker("tilth-test", EngineSettings(engine.address, cpus=0.5), tmp_path / "engine")
+    assert await second.attach(handle.to_json()) is None
+    assert containers(engine, "org.tilth.kind=step") == []
+    handle = await begin(first, spec(tmp_path, "__import__('time').sleep(600)", "again"))
+    desk.runs.put(Run("canceled", 1, "init", handle.to_json()))
+    await Leftovers(first, desk.runs).find(lambda run: False)
+    assert containers(engine, "org.tilth.kind=step") == []
+    assert desk.runs.all() == []
+    for each in (first, second):
+        await each.close()
+    desk.close()
+
+
 async def test_what_a_crash_left_is_removed_and_other_nodes_steps_are_not(
     engine: Engine, tmp_path: Path
 ) -> None:
@@ -224,3 +273,25 @@ async def test_a_shared_volume_that_somebody_removed_is_filled_again_and_never_e
     with pytest.raises(NodeFault, match="a shared volume is gone"):
         await docker.stage(wanted)
     assert (await run(docker, wanted)).log == b"whole\n"
+
+
+async def test_a_volume_that_a_crash_left_alone_is_found_and_removed_and_others_stay(
+    engine: Engine, tmp_path: Path
+) -> None:
+    gone, kept = spec(tmp_path, "print('gone')", "gone"), spec(tmp_path, "print('kept')", "kept")
+    first = runtime(engine, tmp_path)
+    sealed = []
+    for each in (gone, kept):
+        await run(first, each)
+        source = f"label=org.tilth.source={each.mounts[0].source}"
+        sealed.append(engine.docker("ps", "-a", "--filter", source, "--format", "{{.Names}}"))
+    await first.close()
+    # As a crash between the removal of a container and of its volume leaves it.
+    engine.docker("rm", "-f", sealed[0])
+    shutil.rmtree(gone.mounts[0].source)
+    second = runtime(engine, tmp_path)
+    await run(second, spec(tmp_path, "pass", "next"))
+    await second.close()
+    volumes = engine.docker("volume", "ls", "-q").split()
+    assert sealed[0].removesuffix("-sealed") not in volumes
+    assert sealed[1].removesuffix("-sealed") in volumes

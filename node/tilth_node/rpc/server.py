@@ -67,7 +67,7 @@ class Certificates:
     def current(self) -> tls.Identity:
         """The certificate to show now; called from gRPC's threads as well."""
         identity = self._identity
-        if self._clock.utc() >= identity.renew_after:
+        if not identity.serves(self._clock.utc()):
             identity = self._identity = self._issue()
         return identity
 

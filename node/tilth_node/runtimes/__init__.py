@@ -4,6 +4,7 @@
     await runtime.start(handle)
     result = await runtime.collect(handle)  # waits for the end
     after a crash: await runtime.attach(journaled text) -> a Handle, or None: nothing of it is left
+                   collect it if its `made_from` is `spec.made_from`, else cancel it
 
 Invariants
 - A step sees its folders, its limits and nothing else; what that means is the runtime's *grade*.
@@ -16,6 +17,7 @@ Left to others: filling folders, journaling handles, receipts (worker); task -> 
 (`tilth_ledger.steps`).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -105,14 +107,34 @@ class StepSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)  # path below /task -> content
     environment: Environment = field(default_factory=Environment)
 
+    @property
+    def made_from(self) -> str:
+        """A digest of all that decides what the step does and where its outputs go. Files on disk
+        count by place, inode and times: what was written anew is another file."""
+        step = asdict(self.step)
+        files = {path: _identity(content) for path, content in sorted(self.files.items())}
+        mounts = [[_identity(mount.source), mount.target] for mount in self.mounts]
+        facts = [step, str(self.collect), mounts, files, self.environment.digest]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(content: bytes | Path) -> list[object]:
+    if isinstance(content, bytes):
+        return [hashlib.sha256(content).hexdigest()]
+    status = content.stat()
+    return [str(content), status.st_ino, status.st_size, status.st_mtime_ns]
+
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """What finds a started step again after this process died. Durable: journal it before start."""
+    """What finds a started step again after this process died. Durable: journal it before start.
+
+    `made_from` is that of the spec it was staged from; "" is like no spec."""
 
     id: str
     runtime: str
     facts: Mapping[str, Any]
+    made_from: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -147,6 +169,7 @@ class StepResult:
     grade: str
     runtime: str
     image: str = ""  # id of the image that it ran in
+    killed: bool = False  # by SIGKILL, and as far as can be known not for memory or time
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +202,9 @@ class Runtime(Protocol):
         """Let it run."""
 
     async def attach(self, journaled: str) -> Handle | None:
-        """Find a step of an earlier life of this process; None: it is gone, run it again."""
+        """Find a step of an earlier life of this process; None: it is gone, run it again.
+
+        What is found is kept until it is collected or canceled."""
 
     async def cancel(self, handle: Handle) -> None:
         """End it now, with everything that it started."""

@@ -17,9 +17,10 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,7 @@ from tilth_node.runtimes import (
     StepResult,
     StepSpec,
     Usage,
+    hardening,
     parcels,
     verdict,
 )
@@ -50,7 +52,16 @@ from tilth_node.runtimes.hardening import (
 )
 from tilth_node.runtimes.images import Fetch, Images
 from tilth_node.runtimes.room import check_room
-from tilth_node.runtimes.volumes import KIND, NODE, SEALED, Volumes, check_sealed, remove
+from tilth_node.runtimes.volumes import (
+    KIND,
+    NODE,
+    SEALED,
+    Volumes,
+    check_sealed,
+    remove,
+    runner_digest,
+    runner_files,
+)
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -58,6 +69,7 @@ if TYPE_CHECKING:
 _GRACE_S: Final = 10.0  # for pid 1 to keep outputs after the time limit that it holds has passed
 _WORDS: Final = 400  # of pid 1, when it ended without an answer
 _ENDLESS: Final = 1 << 20  # processes are counted per container, not per user of the host
+_ADOPTABLE: Final = ("running", "exited")
 _OWN_FILES: Final = 2  # the log and end.json, beside the outputs
 _COMMAND: Final = ("python", "-s", "-P", "-u", "-m", "tilth_node.runtimes.contained")
 
@@ -139,13 +151,20 @@ class Docker:
                 "limits": asdict(spec.step.limits),
                 "outputs": [o.path for o in spec.step.outputs],
                 "max_bytes": sum(o.max_bytes for o in spec.step.outputs),
+                "grade": self.grade,
+                "walls": self._walls,
             },
+            spec.made_from,
         )
 
     async def start(self, handle: Handle) -> None:
         """Let it run."""
-        with self._watched():
-            await self._engine.run(lambda api: api.start(handle.id))
+        try:
+            with self._watched():
+                await self._engine.run(lambda api: api.start(handle.id))
+        except EngineFault:
+            self._running.discard(handle.id)  # it may run all the same: `_open` ends it
+            raise
 
     async def collect(self, handle: Handle) -> StepResult:
         """Wait for the end; outputs are below the folder that the handle names."""
@@ -172,14 +191,13 @@ class Docker:
         """End it now; `collect` then says canceled."""
         self._canceled.add(handle.id)
         self._running.discard(handle.id)
-        try:
-            with self._watched():
-                await self._engine.run(lambda api: remove(api, handle.id, handle.id))
-        except EngineFault:
-            return  # the engine is gone: `_open` ends what is left before anything new starts
+        await self._remove(handle)
 
     async def attach(self, journaled: str) -> Handle | None:
-        """A step of an earlier life that runs, or has ended and can be collected."""
+        """A step of an earlier life that runs, or has ended and can be collected.
+
+        One that was never started, or that other walls surround than this node would build now,
+        is ended."""
         handle = Handle.from_json(journaled)
         if handle.runtime != self.name:
             return None
@@ -187,7 +205,7 @@ class Docker:
             state = await self._engine.run(lambda api: api.inspect_container(handle.id)["State"])
         except EngineFault:
             return None  # gone; or the engine is, and `_open` ends what is left
-        if state["Status"] == "created":
+        if state["Status"] not in _ADOPTABLE or handle.facts.get("walls") != self._walls:
             await self.cancel(handle)
             return None
         self._running.add(handle.id)
@@ -234,6 +252,13 @@ class Docker:
             self._opened = False
             raise
 
+    @cached_property
+    def _walls(self) -> str:
+        """A digest of what this node would put around any step, and of the code inside."""
+        around = [str(self._settings.cpus), *_COMMAND, Path(hardening.__file__).read_text()]
+        profile = json.dumps(hardening.seccomp_profile(), sort_keys=True)
+        return sha256_hex("\0".join([*around, profile, runner_digest(runner_files())]).encode())
+
     def _name(self, spec: StepSpec) -> str:
         facts = spec.step.task_json
         what = [facts.get("task", ""), facts.get("attempt", 1), spec.step.name]
@@ -278,7 +303,8 @@ class Docker:
         removal.add_done_callback(self._removals.discard)
 
     async def _remove(self, handle: Handle) -> None:
-        with contextlib.suppress(EngineFault):  # `_open` finds it by its label
+        # What cannot be removed now, `_open` finds by its label: before the next step.
+        with contextlib.suppress(EngineFault), self._watched():
             await self._engine.run(lambda api: remove(api, handle.id, handle.id))
 
 
@@ -380,9 +406,10 @@ def _result(
             output_bytes=size,
         ),
         warm=False,
-        grade=runtime.grade,
+        grade=max(runtime.grade, handle.facts["grade"]),  # of then and now the worse
         runtime=runtime.name,
         image=handle.facts["image"],
+        killed=reason is Reason.EXIT and end.get("status") == -signal.SIGKILL,
     )
 
 

@@ -157,6 +157,7 @@ class Processes:
             warm=False,
             grade=self.grade,
             runtime=self.name,
+            killed=reason is Reason.EXIT and status == -signal.SIGKILL,
         )
 
     async def cancel(self, handle: Handle) -> None:

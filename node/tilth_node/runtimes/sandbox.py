@@ -201,6 +201,7 @@ class Sandbox:
             warm=warm,
             grade=self.grade,
             runtime=self.name,
+            killed=reason is Reason.OUT_OF_MEMORY and facts.get("status") == -9,
         )
 
 

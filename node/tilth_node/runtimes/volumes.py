@@ -8,7 +8,8 @@ Invariants
   container also keeps the volume from being pruned.
 - The name of a volume depends on the folder's place, inode and times: a folder that was made anew
   is another volume. Folders that are shown to steps are never changed once built.
-- A crash leaves an unsealed volume, which the next fill, or `sweep`, removes.
+- A crash leaves an unsealed volume, or one without its container: the next fill, or `sweep`,
+  removes it.
 """
 
 import asyncio
@@ -64,10 +65,7 @@ class Volumes:
     async def runner(self, image: str) -> str:
         """The volume with the code that runs steps, as this node has it."""
         files = await asyncio.to_thread(runner_files)
-        digest = hashlib.sha256()
-        for path, content in sorted(files.items()):
-            digest.update(path.encode() + b"\0" + hashlib.sha256(content).digest())
-        key = digest.hexdigest()[:24]
+        key = runner_digest(files)[:24]
         return await self._ensure(f"runner-{key}", Path(), image, lambda: dict(files))
 
     def forget(self) -> None:
@@ -106,6 +104,14 @@ def runner_files() -> dict[str, bytes]:
         for path in (found for pattern in patterns for found in root.glob(pattern)):
             files[f"{package}/{path.relative_to(root).as_posix()}"] = path.read_bytes()
     return files
+
+
+def runner_digest(files: Mapping[str, bytes]) -> str:
+    """The digest of the runner's files."""
+    digest = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
 def _seal(name: str, labels: Mapping[str, str], image: str, files: Any, api: "APIClient") -> None:
@@ -152,7 +158,7 @@ def _sweep(node: str, in_use: Callable[[str], bool], api: "APIClient") -> None:
         unsealed = name.endswith(FILLING) and not in_use(volume)
         if unsealed or not os.path.exists(source):
             remove(api, container["Id"], volume)
-    # A crash between making a volume and its container.
+    # A crash between the two, or somebody who prunes containers, leaves a volume alone.
     for name in (each["Name"] for each in volumes):
         if name not in kept and not in_use(name):
             remove(api, "", name)

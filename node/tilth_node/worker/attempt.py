@@ -22,6 +22,7 @@ from tilth_node.logs import logger
 from tilth_node.runtimes import EnvironmentMissing
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker import outcome
+from tilth_node.worker.delivery import say
 from tilth_node.worker.execution import Execution, words
 from tilth_node.worker.failure import MOVED_ON, Dropped, Failed, reason_of
 from tilth_node.worker.patience import patiently
@@ -91,8 +92,12 @@ class Attempt:
         """Return when `doing` is final."""
         operation = {"op": "task.doing", "task": self._key, "attempt": number}
         leaf = self._site.sign(operation)
+
+        def wanted() -> bool:
+            return self._read("todo", "doing", "canceled")[1] == "todo"
+
         try:
-            await patiently(lambda: self._site.submit(leaf), self._tell)
+            await patiently(lambda: say(self._site, leaf, wanted), self._tell)
         except Refused as refusal:
             if refusal.rule in MOVED_ON:
                 raise Dropped(str(refusal)) from refusal
@@ -104,7 +109,7 @@ class Attempt:
         plan = None if task is None else self._site.rows.get(f"plan/{task['plan']}")
         if task is None or plan is None:
             raise Dropped("the task is not on the ledger", found=self._key)
-        state = effective_state(task, plan, self._site.clock.wall_ms())
+        state = effective_state(task, plan, self._site.ledger_ms())
         if state not in wanted:
             raise Dropped("the task has moved on", found=state, expected=" or ".join(wanted))
         return task, state

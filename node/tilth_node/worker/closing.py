@@ -45,7 +45,7 @@ class Closer:
         await asyncio.gather(*timers, return_exceptions=True)
 
     async def _close(self, key: str, due: int) -> None:
-        await wait(max(0, due - self._site.clock.wall_ms()) / 1_000)
+        await wait(max(0, due - self._site.ledger_ms()) / 1_000)
         while True:
             leaf = self._site.sign({"op": "task.close", "task": key})
             try:

@@ -9,7 +9,7 @@ Invariants
 import json
 from collections.abc import Callable
 
-from tilth_ledger.errors import InvalidInput, Refused, TilthError
+from tilth_ledger.errors import InvalidInput, Refused, TilthError, Unavailable
 from tilth_ledger.leaf import Leaf
 from tilth_ledger.transitions import effective_state
 from tilth_node.logs import logger
@@ -18,6 +18,8 @@ from tilth_node.worker import outcome
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
 
+_OUT_OF_TIME = "L3"  # a task whose plan has expired, as one that was canceled
+
 
 async def deliver(site: Site, statement: Statement, tell: Callable[[str], None]) -> None:
     """Return when the statement is final or refused for good."""
@@ -25,7 +27,9 @@ async def deliver(site: Site, statement: Statement, tell: Callable[[str], None])
     task = site.rows.get(f"task/{statement.task}")
     plan = "" if task is None else task["plan"]
     try:
-        await patiently(lambda: site.submit(statement.leaf), tell)
+        await patiently(
+            lambda: say(site, statement.leaf, lambda: _still_doing(site, statement)), tell
+        )
     except (Refused, InvalidInput) as error:
         # Cancelled meanwhile (rule L3), decided by an earlier life of this node, or not accepted.
         log.warning("statement refused", task=statement.task, reason=str(error))
@@ -39,6 +43,22 @@ async def deliver(site: Site, statement: Statement, tell: Callable[[str], None])
     log.info("task settled", task=statement.task, done=statement.done)
     # A crash here sends it once more: it is answered as before.
     site.desk.outbox.remove(statement.task, statement.attempt)
+
+
+async def say(site: Site, leaf: bytes, wanted: Callable[[], bool]) -> None:
+    """Submit an entry about a task. Raises Unavailable when it is refused as too late although the
+    ledger, by its own time, wants it still: this node's clock is ahead of the others'."""
+    try:
+        await site.submit(leaf)
+    except Refused as refusal:
+        if refusal.rule == _OUT_OF_TIME and wanted():
+            raise Unavailable(
+                "this node's clock is ahead of the ledger's time",
+                found=str(refusal),
+                expected="a task that is still wanted",
+                remedy="set this machine's clock; the task goes on by itself",
+            ) from refusal
+        raise
 
 
 def named_blobs(statement: Statement) -> list[str]:
@@ -57,7 +77,7 @@ def _still_doing(site: Site, statement: Statement) -> bool:
     plan = None if task is None else site.rows.get(f"plan/{task['plan']}")
     if task is None or plan is None or task["attempt"] != statement.attempt:
         return False
-    return effective_state(task, plan, site.clock.wall_ms()) == "doing"
+    return effective_state(task, plan, site.ledger_ms()) == "doing"
 
 
 def _instead(site: Site, statement: Statement, error: TilthError) -> Statement:

@@ -6,7 +6,8 @@ Invariants
 - The handle of a step is journaled before it starts, and what was cancelled is really ended.
 - Only declared outputs are taken, within their limits; models are durable before anybody says so.
 - What user code left may be large: it is read, hashed and packed in threads, beside the ledger.
-- User code's fault is a `Failed` at once; this node's own trouble is waited out.
+- User code's fault is a `Failed` at once; this node's own trouble is waited out. A step that was
+  killed, nobody knows by whom, runs a second time and not a third.
 
 Leaves to others: whether it may run (`tilth_node.worker.attempt`), what is said about it
 (`tilth_node.worker.outcome`).
@@ -25,7 +26,8 @@ from tilth_ledger.permissions import Rights
 from tilth_ledger.results import read_count, read_score
 from tilth_ledger.rows import Row
 from tilth_ledger.steps import Kind, Source, Step, format_of, steps_of
-from tilth_node.runtimes import Environment, Reason, StepResult, StepSpec
+from tilth_node.logs import logger
+from tilth_node.runtimes import Environment, Handle, Reason, StepResult, StepSpec
 from tilth_node.runtimes.unpack import pack
 from tilth_node.storage import walk
 from tilth_node.storage.runs import Run
@@ -52,7 +54,9 @@ class Execution:
     def __init__(self, site: Site, task: Row, attempt: int, tell: Callable[[str], None]) -> None:
         self._site, self._task, self._attempt, self._tell = site, task, attempt, tell
         self._key: str = task["key"]
-        self._steps = steps_of(task, site.rows.get, site.allowance)
+        # The row may still be that of before `doing`: a run after a crash must be the same run.
+        numbered = {**task, "attempt": attempt}
+        self._steps = steps_of(numbered, site.rows.get, site.allowance)
         self._scratch = site.scratch / f"{self._key.replace('/', '+')}.{attempt}"
         self._ran: list[Step] = []
         self._results: list[StepResult] = []
@@ -124,7 +128,7 @@ class Execution:
 
     async def run(self) -> Mapping[str, Any]:
         """The `task.done` operation of the attempt. Raises Failed."""
-        started = self._site.clock.wall_ms()
+        started = self._site.clock.wall_ms(), self._site.clock.monotonic_ms()
         shutil.rmtree(self._scratch, ignore_errors=True)
         try:
             earlier = await self._run_steps()
@@ -150,7 +154,12 @@ class Execution:
         return result
 
     async def _run_fresh(self, step: Step, earlier: Mapping[str, Path]) -> StepResult:
-        result = await patiently(partial(self._run_step, step, earlier), self._tell)
+        run = partial(self._run_step, step, earlier)
+        result = await patiently(run, self._tell)
+        if result.killed:
+            # Whoever did it, this machine may have: code that does it to itself does it again.
+            logger("worker").warning("step was killed, runs once more", task=self._key)
+            result = await patiently(run, self._tell)
         self._ended(step, result)
         if result.reason is Reason.CANCELED:
             raise asyncio.CancelledError
@@ -172,19 +181,28 @@ class Execution:
         runtime = self._site.runtime
         environment = self._environment_of(step.environment)
         spec = StepSpec(step, collect, filled.mounts, filled.files, environment)
-        handle = await runtime.stage(spec)
-        self._site.desk.runs.put(Run(self._key, self._attempt, step.name, handle.to_json()))
-        # A crash from here on leaves a handle that the restart adopts or kills.
+        adopted = await self._site.leftovers.adopt(self._key, self._attempt, spec)
+        handle = adopted or await self._stage(spec)
         try:
-            await runtime.start(handle)
+            if adopted is None:
+                await runtime.start(handle)
             return await runtime.collect(handle)
         except asyncio.CancelledError:
             await runtime.cancel(handle)
             raise
 
+    async def _stage(self, spec: StepSpec) -> Handle:
+        handle = await self._site.runtime.stage(spec)
+        run = Run(self._key, self._attempt, spec.step.name, handle.to_json())
+        self._site.desk.runs.put(run)
+        # A crash from here on leaves a handle that the restart adopts or ends.
+        return handle
+
     # -- the end
 
-    async def _collect(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
+    async def _collect(
+        self, started: tuple[int, int], left: Mapping[str, Path]
+    ) -> Mapping[str, Any]:
         try:
             return await self._say(started, left)
         except Failed:
@@ -193,7 +211,8 @@ class Execution:
             reason = "score" if PERF in left else "wrong_shape"
             raise Failed(reason, str(error), log=self._log()) from error
 
-    async def _say(self, started: int, left: Mapping[str, Path]) -> Mapping[str, Any]:
+    async def _say(self, started: tuple[int, int], left: Mapping[str, Path]) -> Mapping[str, Any]:
+        wall_ms, monotonic_ms = started
         score = await asyncio.to_thread(self._score, left)
         outputs = {
             path.removeprefix("out/"): await self._keep_model(folder)
@@ -206,8 +225,9 @@ class Execution:
         folders = await asyncio.to_thread(self._folders, before, left)
         report, log = self._keep_report(left), self._log()
         evidence = outcome.Evidence(
-            started_ms=started,
-            ended_ms=self._site.clock.wall_ms(),
+            started_ms=wall_ms,
+            # Not from the wall clock again: it may have been set meanwhile, even back.
+            ended_ms=wall_ms + self._site.clock.monotonic_ms() - monotonic_ms,
             inputs=self._inputs(),
             input_bytes=sum(self._site.vault.size(each) or 0 for each in self._inputs().values()),
             labels=self._labels(),

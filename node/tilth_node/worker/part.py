@@ -6,6 +6,7 @@ sets/ (trees that tasks see), local/ (local folders), code/ (unpacked archives),
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from tilth_node.worker.blobs import Blobs
 from tilth_node.worker.data import Importer
 from tilth_node.worker.images import ImageFiles
 from tilth_node.worker.isolation import open_runtime, prove
+from tilth_node.worker.leftovers import Leftovers
 from tilth_node.worker.replicas import Replicas
 from tilth_node.worker.residue import Residue
 from tilth_node.worker.site import Site
@@ -69,6 +71,7 @@ class WorkerPart:
             signer=node.signer,
             rows=node.rows,
             submit=node.submit,
+            ledger_ms=lambda: node.replication.time_ms,
             clock=node.clock,
             vault=self._vault,
             desk=self._desk,
@@ -76,6 +79,7 @@ class WorkerPart:
             stage=stage,
             blobs=self._blobs,
             runtime=runtime,
+            leftovers=Leftovers(runtime, self._desk.runs),
             allowance=allowance(node.config),
             scratch=home / "work",
             features=home / "features",
@@ -83,7 +87,7 @@ class WorkerPart:
         proof = partial(prove, runtime, allow_unisolated=node.config.allow_unisolated)
         self._worker = Worker(site, node.subscribe, node.config.slots, proof)
         self._residue = Residue(
-            node.rows, self._vault, self._folders, stage, node.clock, self._worker.forget
+            node.rows, self._vault, self._folders, stage, site.ledger_ms, self._worker.forget
         )
         self._worker.settled = self._residue.settled
         self._worker.show = partial(show_waiting, node.folder)
@@ -127,11 +131,13 @@ def allowance(config: Config) -> StepLimits:
 
 
 def show_waiting(folder: Folder, waiting: Mapping[str, str]) -> None:
-    """Write down what tasks wait for, for `tilth node status`; a crash leaves an old word."""
-    folder.run.mkdir(mode=0o700, exist_ok=True)
+    """Write down what tasks wait for, for `tilth node status`. A crash leaves an old word, and so
+    does a full disk: what is shown of the work must not stop it."""
     draft = folder.waiting.with_suffix(".new")
-    draft.write_bytes(dumps(dict(waiting)))
-    draft.replace(folder.waiting)
+    with contextlib.suppress(OSError):
+        folder.run.mkdir(mode=0o700, exist_ok=True)
+        draft.write_bytes(dumps(dict(waiting)))
+        draft.replace(folder.waiting)
 
 
 def make(node: Node) -> Part:

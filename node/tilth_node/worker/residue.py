@@ -5,6 +5,7 @@ Invariants
   done, and the plan takes no further tasks (rule L6). Its digest stays on the ledger.
 - A file goes only if every asset that names its digest agrees.
 - Local folders and warm isolations go when their plan is over (rule L5).
+- What expires, expires in ledger time: nothing goes because this machine's clock was wrong.
 - Nothing is scanned again and again: a settled task looks at what it used, a plan that is over at
   its tasks, a start at what is here.
 
@@ -16,7 +17,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from tilth_ledger.rows import Row, Rows
-from tilth_node.clock import Clock
 from tilth_node.feed import Changes
 from tilth_node.storage.folders import Folders
 from tilth_node.storage.vault import Vault
@@ -35,11 +35,11 @@ class Residue:
         vault: Vault,
         folders: Folders,
         stage: Stage,
-        clock: Clock,
+        ledger_ms: Callable[[], int],
         forget: Callable[[str], None],
     ) -> None:
         self._rows, self._vault, self._folders = rows, vault, folders
-        self._stage, self._clock, self._forget = stage, clock, forget
+        self._stage, self._ledger_ms, self._forget = stage, ledger_ms, forget
 
     async def run(self, subscribe: Callable[[Sequence[str]], AsyncIterator[Changes]]) -> None:
         """Follow the ledger until cancelled."""
@@ -62,7 +62,7 @@ class Residue:
 
     def _end_if_over(self, key: str) -> None:
         plan = self._rows.get(f"plan/{key}")
-        if plan is None or not plan_is_over(self._rows, plan, self._clock.wall_ms()):
+        if plan is None or not plan_is_over(self._rows, plan, self._ledger_ms()):
             return
         prefix = f"plan-task/{key}/"
         for name, _ in list(self._rows.scan(prefix)):

@@ -20,7 +20,7 @@ def judge(site: Site, task: Row) -> None:
         rows=Overlay(site.rows),
         limits=site.limits,
         net=site.net,
-        time_ms=site.clock.wall_ms(),
+        time_ms=site.ledger_ms(),
         index=0,
         entry="",
         author=site.signer().key_id,

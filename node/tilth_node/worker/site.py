@@ -19,6 +19,7 @@ from tilth_node.storage.desk import Desk
 from tilth_node.storage.folders import Folders
 from tilth_node.storage.vault import Vault
 from tilth_node.worker.blobs import Blobs
+from tilth_node.worker.leftovers import Leftovers
 from tilth_node.worker.staging import Stage
 
 NONCE_BYTES = 16
@@ -34,6 +35,7 @@ class Site:
     signer: Callable[[], SigningKey]  # the key that the ledger lists for this node now
     rows: Rows
     submit: Callable[[bytes], Awaitable[object]]
+    ledger_ms: Callable[[], int]  # ledger time: what expires, expires by it
     clock: Clock
     vault: Vault
     desk: Desk
@@ -41,6 +43,7 @@ class Site:
     stage: Stage
     blobs: Blobs
     runtime: Runtime
+    leftovers: Leftovers
     allowance: StepLimits
     scratch: Path  # runs collect here, on the vault's disk; emptied at start
     features: Path  # exported features, by what they were made from

@@ -7,8 +7,9 @@ Invariants
   the processes it started (rule L3).
 - What a task waits for is not in its power: while it waits it gives its place to another one, so
   that nobody's missing blob keeps the node from working. Never do more than `slots` run steps.
-- After a crash: what an earlier life started is ended, what it said is sent, and every task that
-  is still `doing` runs again. No second result can come of it: see the outbox.
+- After a crash: what an earlier life said is sent, and every task that is still `doing` goes on:
+  a step that still runs is adopted where that is safe, else ended and run again (see `leftovers`).
+  No second result can come of it: see the outbox.
 
 Leaves to others: which tasks begin (`tilth_node.worker.scheduler`), one attempt
 (`tilth_node.worker.attempt`), what becomes superfluous (`tilth_node.worker.residue`).
@@ -27,6 +28,7 @@ from tilth_ledger.transitions import FINAL, effective_state
 from tilth_node.feed import Changes
 from tilth_node.logs import logger
 from tilth_node.storage.outbox import Statement
+from tilth_node.storage.runs import Run
 from tilth_node.worker.attempt import Attempt
 from tilth_node.worker.closing import Closer
 from tilth_node.worker.delivery import deliver, named_blobs
@@ -77,14 +79,10 @@ class Worker:
         self._closer = Closer(self.site, self._wait_for)
 
     async def start(self) -> None:
-        """End what an earlier life of this process left running, and send what it had to say."""
+        """Find what an earlier life of this process left running, and send what it had to say."""
         shutil.rmtree(self.site.scratch, ignore_errors=True)
         self.site.scratch.mkdir(parents=True)
-        for run in self.site.desk.runs.all():
-            handle = await self.site.runtime.attach(run.handle)
-            if handle is not None:
-                await self.site.runtime.cancel(handle)
-            self.site.desk.runs.remove(run.task)
+        await self.site.leftovers.find(self._still_wanted)
         for statement in self.site.desk.outbox.all():
             for digest in named_blobs(statement):
                 self.site.vault.hold(digest, statement.task)
@@ -120,6 +118,7 @@ class Worker:
     def _task_changed(self, key: str, *, gone: bool) -> None:
         if gone:
             self._todo.pop(key, None)
+            self._end_leftover(key)
         else:
             self._consider(key)
         self._closer.consider(key, None if gone else self.site.rows.get(f"task/{key}"))
@@ -142,12 +141,22 @@ class Worker:
         plan = None if task is None else self.site.rows.get(f"plan/{task['plan']}")
         if task is None or plan is None:
             return "canceled"
-        return effective_state(task, plan, self.site.clock.wall_ms())
+        return effective_state(task, plan, self.site.ledger_ms())
+
+    def _still_wanted(self, run: Run) -> bool:
+        task = self.site.rows.get(f"task/{run.task}")
+        doing = self._state(run.task) == "doing"
+        return doing and task is not None and task["attempt"] == run.attempt
+
+    def _end_leftover(self, key: str) -> None:
+        if key in self.site.leftovers:
+            self._background(self.site.leftovers.end(key), f"end {key}")
 
     def _consider(self, key: str) -> None:
         """Put a task on the list of what could begin, or take it off."""
         if self._state(key) not in ("todo", "doing"):
             self._todo.pop(key, None)
+            self._end_leftover(key)
             return
         task = self.site.rows.get(f"task/{key}")
         if task is not None and key not in self._active:
@@ -223,6 +232,7 @@ class Worker:
             logger("worker").error("task broke the worker", task=key, exc_info=error)
             return
         self.site.vault.let_go(key)
+        self._end_leftover(key)
         if active.changed and not self._stopping:
             self._consider(key)  # perhaps it was retried before its old attempt was settled
         self._begin_some()

@@ -1,0 +1,53 @@
+"""Certificates that a node shows: renewed in time, also by a clock that was wrong for a while."""
+
+import datetime
+from pathlib import Path
+
+from tilth_node import keystore, tls
+from tilth_node.clock import Clock
+from tilth_node.rpc.server import Certificates
+
+HOUR = datetime.timedelta(hours=1)
+
+
+class Settable(Clock):
+    """The machine's clock, and how far it is off."""
+
+    __slots__ = ("off",)
+
+    def __init__(self) -> None:
+        self.off = datetime.timedelta()
+
+    def utc(self) -> datetime.datetime:
+        return super().utc() + self.off
+
+
+def certificates(folder: Path, clock: Clock) -> Certificates:
+    keystore.create(folder, clock, tls.new_authority("hospital-a", clock.utc()))
+    keys = keystore.load(folder)
+    return Certificates(keys, "hospital-a", {"hospital-a": keys.authority}, clock)
+
+
+def test_a_certificate_is_shown_for_half_of_its_life_and_then_renewed(tmp_path: Path) -> None:
+    clock = Settable()
+    shown = certificates(tmp_path, clock)
+    first = shown.current()
+    clock.off = 11 * HOUR
+    assert shown.current() is first
+    clock.off = 13 * HOUR
+    assert shown.current() is not first
+
+
+def test_a_certificate_that_a_wrong_clock_issued_goes_when_the_clock_is_right(
+    tmp_path: Path,
+) -> None:
+    """Regression: it was not yet valid to any peer, and was shown until its time came."""
+    clock = Settable()
+    shown = certificates(tmp_path, clock)
+    clock.off = 400 * 24 * HOUR
+    ahead = shown.current()
+    clock.off = datetime.timedelta()
+    right = shown.current()
+    assert right is not ahead
+    assert right.serves(clock.utc())
+    assert not ahead.serves(clock.utc())
