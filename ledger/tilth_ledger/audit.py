@@ -11,6 +11,9 @@ rules by execution; system leaves recomputed). A tree or state that disagrees is
 begins, not at every block after it. Where a block does not execute, no later state is known: rules
 are not judged after it, and the stored rows are compared with the last header's digest only.
 
+Every epoch's votes are held against its own members, who follow from executing the blocks before
+it; the block that ends an epoch must carry the certificate of that epoch's members.
+
 Invariants:
 - Nothing stored is believed: hashes, roots, digests and rows are recomputed from leaf bytes, and
   compared.
@@ -27,9 +30,8 @@ behind a certified block is a whole one: only its own journal's promise, or anot
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeVar
 
 from tilth_ledger.audit_checks import (
@@ -39,26 +41,25 @@ from tilth_ledger.audit_checks import (
     at_once,
     certified,
     justified,
+    proven_by,
     read_justification,
     signed,
 )
 from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
-from tilth_ledger.epochs import Epoch
+from tilth_ledger.epochs import Epoch, epoch_key
 from tilth_ledger.errors import InvalidInput, TilthError
-from tilth_ledger.execution import Executor, State
+from tilth_ledger.execution import RULES, Executor, State
 from tilth_ledger.findings import Counts, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import DERIVED, ENTRY, Entry, leaf_type
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
+from tilth_ledger.rules_members import CERTIFYING_ROLES
 from tilth_ledger.state import genesis_rows
 
 WINDOW_LEAVES = 4_096  # whose signatures are under way; fewer than the executor remembers
-
-# Every version of the rules that a ledger may have begun with stays here for ever.
-RULES: Mapping[int, Callable[[Genesis, MemoryRows], Executor]] = MappingProxyType({1: Executor})
 
 _T = TypeVar("_T")
 
@@ -75,6 +76,7 @@ class StoredBlock:
     leaves: tuple[bytes, ...]
     certificate: bytes | None
     nodes: tuple[NewNode, ...]
+    void: tuple[bytes, ...] = ()  # through which the last block of an epoch became final
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Audit:
         self._epoch = Epoch.first(genesis)
         self.report = Report(genesis.net, genesis.rules_version)
         self._rows = MemoryRows()
-        self._executor = RULES[genesis.rules_version](genesis, self._rows)
+        self._executor = Executor(genesis, self._rows)
         self._state: State | None = self._executor.genesis_state()
         self._rows.apply(self._state.changes)
         self._executor.settle(self._state)
@@ -144,6 +146,10 @@ class Audit:
             header = self._header(stored)
             if self._foreign:
                 return
+            if header is not None and header.epoch != self._epoch.number:
+                while waiting:  # who votes in it follows from the blocks before
+                    yield self._take(waiting.popleft())
+                held = 0
             prepared = self._prepare(stored, header, verify)
             waiting.append(prepared)
             held += prepared.weight
@@ -168,13 +174,15 @@ class Audit:
         justification = self._decoded(
             "justification", where, lambda: read_justification(stored.justification)
         )
-        if header is not None and justification is not None:
-            checks.append(justified(where, justification, header, self._epoch))
+        known = header if header is not None and self._knows_members(header) else None
+        if known is not None and justification is not None:
+            checks.append(justified(where, justification, known, self._epoch))
         if stored.certificate is not None:
             encoded = stored.certificate
             final = self._decoded("certificate", where, lambda: Certificate.decode(encoded))
-            if final is not None and header is not None:
-                checks.append(certified(where, final, header, self._epoch))
+            if final is not None and known is not None:
+                top = self._decoded("certificate", where, lambda: proven_by(known, stored.void))
+                checks += [certified(where, final, top, self._epoch)] if top is not None else []
         votes = len(checks)
         operations = self._prepare_leaves(stored, checks)
         self.report.counts.signatures += len(checks) - votes
@@ -214,7 +222,9 @@ class Audit:
         if header is not None:
             self._check_chain(header, stored, where)
         self._grow_tree(stored, header, where)
-        self._execute(stored, header, where)
+        ended = self._execute(stored, header, where)
+        if stored.void and not ended:
+            self._note("storage", where, "void blocks", "none: it ends no epoch")
         self._before = _place(stored, header)
         self._certified = stored.certificate is not None
         counts = self.report.counts
@@ -241,8 +251,9 @@ class Audit:
             if header.time_ms <= before.time_ms:
                 found, least = f"time {header.time_ms} ms", f"more than {before.time_ms} ms"
                 self._note("chain", where, found, least)
-        self._expect("chain", where, "epoch", header.epoch, epoch.number)
-        self._expect("leader", where, "proposer", header.proposer, epoch.leader(header.view))
+        if self._knows_members(header):
+            self._expect("chain", where, "epoch", header.epoch, epoch.number)
+            self._expect("leader", where, "proposer", header.proposer, epoch.leader(header.view))
         self._expect("header", where, "leaf count", header.leaf_count, len(stored.leaves))
         self._expect("header", where, "size", header.size, before.size + header.leaf_count)
         self._expect("header", where, "stored size", stored.size, header.size)
@@ -270,25 +281,54 @@ class Audit:
         for level, position in held:
             self._note("tree", f"tree node {level}/{position}", "a node", "none")
 
-    def _execute(self, stored: StoredBlock, header: Header | None, where: str) -> None:
+    def _knows_members(self, header: Header) -> bool:
+        """Whether it is known who votes: not in an epoch after the state was lost."""
+        if header.epoch == self._epoch.number or self._state is not None:
+            return True
+        words = f"epoch {header.epoch}: who votes is not known, so no vote in it was checked"
+        if words not in self.report.stopped:
+            self.report.stopped.append(words)
+        return False
+
+    def _end_epoch(self, stored: StoredBlock, header: Header, after: State, where: str) -> None:
+        """Go on with the members of the next epoch, which the old ones must have made final."""
+        if stored.certificate is None:
+            self._note("certificate", where, "none", "votes of the members whose epoch it ends")
+        membership = self._executor.membership(after)
+        net = self._genesis.net_bytes
+        self._epoch = Epoch.starting(membership, net, header.hash, header.view, header.height)
+        row = self._rows.get(epoch_key(after.epoch)) or {}
+        keys = row["change"].get("keys", {})
+        for role in CERTIFYING_ROLES if keys else ():
+            public = PublicKey.from_hex(keys[role])
+            self._authors[public.key_id] = public
+        if not self._executor.knows(after.rules_version):
+            self._lose_state(f"{where}: this release lacks rules_version {after.rules_version}")
+
+    def _execute(self, stored: StoredBlock, header: Header | None, where: str) -> bool:
+        """Whether the block ends its epoch."""
         if self._state is None:
-            return
+            return False
         if header is None:
             self._lose_state(f"{where}: its header, which holds the ledger's time, is unreadable")
-            return
+            return False
         try:
             after = self._executor.execute(self._state, stored.leaves, header.time_ms)
         except TilthError as error:
             place = self._culprit(self._state, stored, header.time_ms)
             self._note("rule", place, error, "leaves that the rules accept")
             self._lose_state(f"{place} does not execute")
-            return
+            return False
         self._rows.apply(after.changes)
         self._executor.settle(after)
         self._state = after
         if self._state_agrees and header.state != after.digest:
             self._note("state", f"{where}, digest", header.state, after.digest)
         self._state_agrees = header.state == after.digest
+        ended = after.epoch != self._epoch.number
+        if ended:
+            self._end_epoch(stored, header, after, where)
+        return ended
 
     def _culprit(self, before: State, stored: StoredBlock, time_ms: int) -> str:
         """Which leaf a block fails at: of the prefixes that end before an entry, the shortest

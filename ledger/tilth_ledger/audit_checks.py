@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tilth_ledger.blocks import FINALIZE, Certificate, Header, Justification
+from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header, Justification
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.findings import Finding, finding
@@ -31,6 +31,23 @@ def read_justification(data: bytes) -> Justification:
     justification = Justification.read(reader)
     reader.end()
     return justification
+
+
+def proven_by(header: Header, void: Sequence[bytes]) -> Header:
+    """The header that a finality certificate must be of: the block's, or that of the last of the
+    empty blocks above it through which the last block of an epoch became final."""
+    top = header
+    for data in void:
+        above = Block.decode(data)
+        stated = (above.header.epoch, above.header.parent, above.leaves)
+        if stated != (header.epoch, top.hash, ()) or above.header.view <= top.view:
+            raise InvalidInput(
+                "a void block does not stand on the one below it",
+                found=f"epoch {above.header.epoch}, {len(above.leaves)} leaves",
+                expected=f"an empty one of epoch {header.epoch} on {top.hash.hex()[:16]}",
+            )
+        top = above.header
+    return top
 
 
 def justified(where: str, justification: Justification, header: Header, epoch: Epoch) -> Check:

@@ -31,14 +31,22 @@ class Chain(World):
 
     def __init__(self, **choices):
         self.blocks, self.nodes, self.states, self.skip = [], [], [], 0
+        self.epochs = []  # after genesis'
+        self.vote_labels = {}  # of organizations that rotated
         super().__init__(**choices)
 
     def certificate(self, kind, view, block):
-        votes = []
-        for member in VOTERS:
-            key = named_key(f"{self.organizations[member]} vote")
-            votes.append(Vote.sign(Epoch.first(self.genesis), key, member, kind, view, block))
-        return Certificate.of(votes, len(self.genesis.members))
+        votes, epoch = [], self.in_force()
+        for member in VOTERS if epoch.number == 0 else range(epoch.q):
+            name = epoch.members[member].organization
+            labels = (f"{name} vote", self.vote_labels.get(name, ""))
+            listed = epoch.members[member].keys.vote
+            [key] = [key for key in map(named_key, labels) if key.public == listed]
+            votes.append(Vote.sign(epoch, key, member, kind, view, block))
+        return Certificate.of(votes, len(epoch.members))
+
+    def in_force(self):
+        return self.epochs[-1] if self.epochs else Epoch.first(self.genesis)
 
     def record(self, *leaves):
         built = super().record(*leaves)
@@ -52,12 +60,14 @@ class Chain(World):
         skips = [
             self.certificate(NULLIFY, v, bytes(32)) for v in range(view + 1, view + 1 + self.skip)
         ]
-        proof = self.certificate(NOTARIZE, view, parent.hash) if parent else None
+        epoch = self.in_force()
+        starts = parent is None or parent.hash == epoch.parent
+        proof = None if starts else self.certificate(NOTARIZE, view, parent.hash)
         why = Justification(proof, tuple(skips))
         new, self.skip = view + 1 + self.skip, 0
         header = Header(
             net=self.genesis.net_bytes,
-            epoch=0,
+            epoch=epoch.number,
             view=new,
             height=len(self.blocks) + 1,
             parent=parent.hash if parent else self.genesis.net_bytes,
@@ -68,13 +78,17 @@ class Chain(World):
             root=state.root,
             state=state.digest,
             time_ms=time_ms,
-            proposer=Epoch.first(self.genesis).leader(new),
+            proposer=epoch.leader(new),
         )
         header = replace(header, **changed)
         block = Block(header, tuple(leaves), why)
         self.blocks.append((block, self.certificate(FINALIZE, new, block.hash)))
         self.states.append(state)
         self.nodes.append(tuple(state.new_nodes))
+        if state.epoch != epoch.number:
+            membership = self.proposer[0].membership(state)
+            place = header.hash, header.view, header.height
+            self.epochs.append(Epoch.starting(membership, epoch.net, *place))
 
     def stored(self):
         """The blocks as a copy holds them."""

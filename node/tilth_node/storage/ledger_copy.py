@@ -21,7 +21,7 @@ from tilth_ledger.audit_rows import Stored
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.merkle import NewNode
 from tilth_node.errors import StorageFailed
-from tilth_node.storage.ledger_store import VERSION
+from tilth_node.storage.ledger_store import VERSION, read_blocks
 
 BLOCKS_PER_PAGE = 64
 MOST_LEAVES = 65_536  # of one block, whatever a broken file says
@@ -55,7 +55,7 @@ class LedgerCopy:
     def more_blocks(self) -> Iterator[StoredBlock]:
         """Blocks above those that were read before."""
         query = (
-            "SELECT height, size, header, justification, certificate FROM blocks"
+            "SELECT height, size, header, justification, certificate, void FROM blocks"
             " WHERE height > ? ORDER BY height LIMIT ?"
         )
         while page := self._read(query, self._height, BLOCKS_PER_PAGE):
@@ -63,7 +63,13 @@ class LedgerCopy:
                 yield self._block(*row)
 
     def _block(
-        self, height: int, size: object, header: object, why: object, certificate: object
+        self,
+        height: int,
+        size: object,
+        header: object,
+        why: object,
+        certificate: object,
+        void: object,
     ) -> StoredBlock:
         start, end = self._size, size if isinstance(size, int) else self._size
         leaves = self._read(
@@ -80,6 +86,7 @@ class LedgerCopy:
             tuple(_bytes(leaf) for (leaf,) in leaves),
             None if certificate is None else _bytes(certificate),
             tuple(self._nodes(start, self._size)),
+            () if void is None else _void(_bytes(void)),
         )
 
     def _nodes(self, start: int, end: int) -> Iterator[NewNode]:
@@ -135,6 +142,14 @@ class LedgerCopy:
             found=f"{type(error).__name__}: {error}",
             remedy=f"look at the disk of {self.path}; the other nodes hold the same ledger",
         )
+
+
+def _void(data: bytes) -> tuple[bytes, ...]:
+    """The void blocks; what cannot be taken apart is handed on whole, as one unreadable block."""
+    try:
+        return read_blocks(data)
+    except InvalidInput:
+        return (data,)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
