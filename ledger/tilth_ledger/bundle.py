@@ -1,22 +1,31 @@
 """Proof bundles: one file that proves leaves of the ledger to a stranger who has the genesis file.
 
-Version 1 is JSON: format, genesis (net), header and certificate (hex of their bytes), and leaves,
-each with its index, its bytes in base64, and its inclusion path (hex) in the tree of the header's
-size.
+Version 2 is JSON: format, genesis (net), and
+- `checkpoint`: the signed note of the head that all leaves are proven against, or `header` and
+  `certificate` (hex) that make a block with that head final, or both;
+- `epochs`: for each change of members before that head, the leaf that states the new ones, and the
+  old ones' certificate of a header whose tree ends with it: q old members, never k, so that one
+  lost for good orphans no proof; and that this tree is the beginning of the head's;
+- `leaves`: index, bytes in base64, inclusion path;
+- `hashes`: all hashes of paths, once, in base64: a path is a list of places in it;
+- `keys`: ML-DSA-44 keys of cosigners of later epochs, whose digests their epoch's leaf states;
+- `consistency`: that the head extends the tree of a size that the reader knows, if one was named.
 
 Invariants:
-- All leaves are proven against one header, and the certificate makes that header final.
+- All leaves are proven against one head.
 - Beside a certified result stand the entries it names (the worker's `task.done` among them), and
-  beside each entry the `identity.add` that made its author known, if genesis does not.
+  beside each entry the `identity.add` that made its author known, if neither genesis nor an epoch's
+  leaf does.
 
-Left to others: finding the newest final header (the node), verifying (`tilth.verifier`, which
-shares no code with this).
+Left to others: finding the newest cosigned head (the node), verifying (`tilth.verifier`, which
+shares no code with this and reads version 1 as well).
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tilth_ledger import canonical
@@ -24,52 +33,117 @@ from tilth_ledger.blocks import FINALIZE, Certificate, Header
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import CERTIFIED_RESULT, ENTRY, MAX_LEAF_BYTES, Leaf
-from tilth_ledger.merkle import NodeReader, inclusion_proof
+from tilth_ledger.merkle import NodeReader, consistency_proof, inclusion_proof
+from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.rows import Rows
 
-FORMAT = "tilth-bundle-1"
+FORMAT = "tilth-bundle-2"
 MAX_LEAVES = 256
 
 LeafReader = Callable[[int], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Finality:
+    """A header, and the votes that make it final."""
+
+    header: Header
+    certificate: Certificate
+
+    def __post_init__(self) -> None:
+        if (self.certificate.kind, self.certificate.block) != (FINALIZE, self.header.hash):
+            raise InvalidInput(
+                "a bundle stands on a final block",
+                found=f"{self.certificate.kind.name} of {self.certificate.block.hex()[:16]}",
+                expected=f"FINALIZE of {self.header.hash.hex()[:16]}",
+            )
+
+    def as_dict(self) -> dict[str, str]:
+        return {
+            "header": self.header.encode().hex(),
+            "certificate": self.certificate.encode().hex(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The head that leaves are proven against, and all that makes a stranger believe it.
+
+    `ends`: how the epochs before it ended, in order; the last leaf of each tree states the next.
+    """
+
+    size: int
+    checkpoint: bytes | None
+    finality: Finality | None
+    ends: Sequence[Finality] = ()
+    keys: Mapping[str, MlDsaKey] = field(default_factory=dict)
+
+
 def make(
     genesis: Genesis,
-    header: Header,
-    certificate: Certificate,
+    proven: Proven,
     wanted: Iterable[int],
     leaf_at: LeafReader,
     node: NodeReader,
     rows: Rows,
+    since: int | None = None,
 ) -> bytes:
     """The bundle that proves the leaves at the `wanted` indexes, and what a reader needs beside
-    them.
+    them; `since` is the size of a tree that the reader knows."""
+    size, hashes = proven.size, _Hashes()
+    leaves = _closure(wanted, size, leaf_at, rows)
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "genesis": genesis.net,
+        "epochs": [_end(end, size, leaf_at, node, hashes) for end in proven.ends],
+        "leaves": [
+            _leaf(index, leaves[index], hashes.put(inclusion_proof(index, size, node)))
+            for index in sorted(leaves)
+        ],
+    }
+    if proven.checkpoint is not None:
+        value["checkpoint"] = proven.checkpoint.decode()
+    if proven.finality is not None:
+        value |= proven.finality.as_dict()
+    if proven.keys:
+        value["keys"] = {name: _base64(key.raw) for name, key in proven.keys.items()}
+    if since is not None:
+        path = hashes.put(consistency_proof(since, size, node))
+        value["consistency"] = {"size": since, "path": path}
+    value["hashes"] = hashes.written
+    return canonical.dumps(value)
 
-    `header` is of a block with its own finality certificate, and its tree holds all of them.
-    """
-    if certificate.kind is not FINALIZE or certificate.block != header.hash:
-        raise InvalidInput(
-            "a bundle stands on a final block",
-            found=f"{certificate.kind.name} of {certificate.block.hex()[:16]}",
-            expected=f"FINALIZE of {header.hash.hex()[:16]}",
-        )
-    leaves = _closure(wanted, header.size, leaf_at, rows)
-    return canonical.dumps(
-        {
-            "format": FORMAT,
-            "genesis": genesis.net,
-            "header": header.encode().hex(),
-            "certificate": certificate.encode().hex(),
-            "leaves": [
-                {
-                    "index": index,
-                    "leaf": b64encode(leaves[index]).decode(),
-                    "path": [step.hex() for step in inclusion_proof(index, header.size, node)],
-                }
-                for index in sorted(leaves)
-            ],
-        }
-    )
+
+class _Hashes:
+    """Hashes of many paths, each written once."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+
+    def put(self, path: Iterable[bytes]) -> list[int]:
+        return [self._places.setdefault(step, len(self._places)) for step in path]
+
+    @property
+    def written(self) -> list[str]:
+        return [_base64(step) for step in self._places]
+
+
+def _leaf(index: int, leaf: bytes, path: list[int]) -> dict[str, Any]:
+    return {"index": index, "leaf": _base64(leaf), "path": path}
+
+
+def _end(
+    end: Finality, size: int, leaf_at: LeafReader, node: NodeReader, hashes: _Hashes
+) -> dict[str, Any]:
+    index = end.header.size - 1
+    path = hashes.put(inclusion_proof(index, end.header.size, node))
+    consistency = hashes.put(consistency_proof(end.header.size, size, node))
+    leaf = _leaf(index, leaf_at(index), path)
+    return leaf | end.as_dict() | {"consistency": consistency}
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
 
 
 def _closure(wanted: Iterable[int], size: int, leaf_at: LeafReader, rows: Rows) -> dict[int, bytes]:
@@ -96,5 +170,5 @@ def _leans_on(leaf: Leaf, rows: Rows) -> Iterator[int]:
         yield from entries.values()
     if leaf.type == ENTRY:
         identity = rows.get(f"identity/{payload['author']}") or {}
-        if "index" in identity:  # identities of the genesis file have no entry
+        if "index" in identity:  # those of genesis and of epochs' ends have no entry
             yield identity["index"]

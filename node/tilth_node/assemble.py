@@ -148,7 +148,7 @@ def _cosigning(
         clock,
     )
     cosigning.on_alarm = replication.raise_alarm
-    replication.on_final = lambda final: cosigning.final([each.block.header for each in final])
+    replication.on_final = lambda final: cosigning.final([each.block for each in final])
     replication.on_cosignatures = cosigning.received
     replication.on_link = cosigning.connected
     replication.on_epoch = partial(_begin_epoch, roll, cosigning, peers)

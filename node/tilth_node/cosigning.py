@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from tilth_ledger import cosigning, policies
-from tilth_ledger.blocks import Header
+from tilth_ledger.blocks import Block
 from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.cosigning import CosignKeys, Head, Schedule
-from tilth_ledger.epochs import Signers
+from tilth_ledger.epochs import Signer, Signers
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import Frontier, leaf_hash
 from tilth_ledger.messages import Cosignatures, Signed
 from tilth_ledger.notes import MLDSA_COSIGNATURE
@@ -33,6 +34,7 @@ from tilth_node.storage.ledger_store import LedgerStore
 LEAVES_AT_ONCE = 512  # hashed before the loop may do something else
 QUIET_DELTAS = 2  # how long nothing must become final before the tip is signed
 LEAST_QUIET_SECONDS = 0.1
+FEW_SECONDS = 1.0  # to wait for signatures while fewer than k members are connected
 MAX_EARLY = 256  # messages on heads that are not final here yet, one for each organization
 
 
@@ -70,7 +72,7 @@ class Cosigning:
         self.refused = 0  # signatures that did not verify
         self.on_alarm: Callable[[str, str], None] = lambda kind, message: None
         self._me = organization
-        self._keys = keys
+        self._keys = [keys]  # newest first; an epoch's end is signed with those before it
         self.signers_of = signers_of
         self._ledger = ledger
         self._peers = peers
@@ -92,7 +94,7 @@ class Cosigning:
 
     def use(self, keys: CosignKeys) -> None:
         """An epoch began: these are the keys that the ledger lists for this node now."""
-        self._keys = keys
+        self._keys = [keys, *self._keys[:1]]
 
     def complete(self, held: Held) -> bool:
         """Whether k members of its epoch cosigned a head."""
@@ -112,6 +114,8 @@ class Cosigning:
         """The newest complete head of more than `above` leaves, asking for one if there is none;
         None when the members did not answer in time."""
         loop = asyncio.get_running_loop()
+        if not self._enough_connected():
+            seconds = min(seconds, FEW_SECONDS)
         until, asked = loop.time() + seconds, False
         while (held := self.newest_complete(above)) is None:
             grown = self._grown
@@ -124,6 +128,15 @@ class Cosigning:
             except TimeoutError:
                 return None
         return held
+
+    def _enough_connected(self) -> bool:
+        """Whether k members of the epoch in force could sign at once."""
+        tip = self._schedule.tip
+        signers = None if tip is None else self.signers_of(tip.epoch)
+        near = {self._me, *self._peers.links}
+        return signers is None or signers.k <= sum(
+            member.organization in near for member in signers.members
+        )
 
     def checkpoint(self, held: Held) -> bytes:
         """A head as a signed note."""
@@ -142,10 +155,11 @@ class Cosigning:
 
     # -- events, on the loop's thread
 
-    def final(self, headers: Sequence[Header], *, ends_epoch: bool = False) -> None:
-        """Blocks became final, durably; the last of them ends its epoch, or does not."""
-        for header in headers:
-            self._schedule.final(header, ends_epoch=ends_epoch and header is headers[-1])
+    def final(self, blocks: Sequence[Block]) -> None:
+        """Blocks became final, durably."""
+        for block in blocks:
+            ends = bool(block.leaves) and leaf_type(block.leaves[-1]) == EPOCH_END
+            self._schedule.final(block.header, ends_epoch=ends)
         self._work.set()
         self._arm()
 
@@ -194,18 +208,23 @@ class Cosigning:
             place = None if signers is None else signers.place(self._me)
             if signers is None or place is None:
                 continue
-            if not self._keys.of(signers.members[place]):
+            keys = self._keys_of(signers.members[place])
+            if keys is None:
                 continue  # of an epoch that listed other keys of mine
             await self._read_back(head)
-            self._sign(head, signers, place)
+            self._sign(head, signers, place, keys)
         if self._schedule.quiet:
             self._disarm()
 
-    def _sign(self, head: Head, signers: Signers, place: int) -> None:
+    def _keys_of(self, member: Signer) -> CosignKeys | None:
+        """The keys of mine that an epoch lists."""
+        return next((keys for keys in self._keys if keys.of(member)), None)
+
+    def _sign(self, head: Head, signers: Signers, place: int, keys: CosignKeys) -> None:
         member, now = signers.members[place], self._clock.wall_ms() // 1000
-        signed = cosigning.sign(head, self.origin, place, member, self._keys, now)
+        signed = cosigning.sign(head, self.origin, place, member, keys, now)
         if self._weighty:
-            signed += cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
+            signed += cosigning.sign_mldsa(head, self.origin, place, member, keys, now)
             self._weighty = False
         agreed = self._is_agreed(head)
         self.store.sign(
@@ -238,7 +257,10 @@ class Cosigning:
 
     def _is_agreed(self, head: Head) -> bool:
         header = self._ledger.header_of_size(head.size)
-        return header is not None and cosigning.is_agreed(header)
+        if header is not None and cosigning.is_agreed(header):
+            return True
+        last = self._ledger.leaves(head.size - 1, 1)
+        return bool(last) and leaf_type(last[0]) == EPOCH_END
 
     # -- gathering
 
@@ -259,8 +281,7 @@ class Cosigning:
         for signed in message.signatures:
             self._take(signed, head, signers, known, new)
         if new and (held is not None or self._is_wanted(head)):
-            agreed = cosigning.is_agreed(header)
-            self.store.add(head, new, agreed=agreed, k=signers.k)
+            self.store.add(head, new, agreed=self._is_agreed(head), k=signers.k)
             self._have_grown()
         if new:
             self._schedule.want(head)
@@ -298,8 +319,11 @@ class Cosigning:
         if not others or (self._me, MLDSA_COSIGNATURE) in present:
             return
         member, now = signers.members[place], self._clock.wall_ms() // 1000
-        signed = cosigning.sign_mldsa(head, self.origin, place, member, self._keys, now)
-        if signed and self._keys.of(member):
+        keys = self._keys_of(member)
+        if keys is None:
+            return
+        signed = cosigning.sign_mldsa(head, self.origin, place, member, keys, now)
+        if signed:
             mine = {(self._me, each.type): each.signature for each in signed}
             self.store.sign(head, mine, agreed=self._is_agreed(head))
             self._tell(head.size)

@@ -7,11 +7,17 @@ Leaves to others: the forms (tilth_ledger.bundle, tilth_ledger.proofs), gatherin
 """
 
 from tilth_ledger import bundle
+from tilth_ledger.bundle import Finality, Proven
+from tilth_ledger.cosigning import Head
+from tilth_ledger.epochs import epoch_key
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import inclusion_proof
+from tilth_ledger.mldsa import MlDsaKey
+from tilth_ledger.notes import MLDSA_COSIGNATURE
 from tilth_ledger.proofs import TlogProof
 from tilth_node.cosigning import Cosigning
+from tilth_node.storage.cosignatures import Held
 from tilth_node.storage.ledger_store import LedgerStore
 
 GATHER_SECONDS = 5.0
@@ -25,22 +31,85 @@ class Prover:
         self._store = store
         self._cosigning = cosigning
 
-    async def bundle(self, index: int, also: tuple[int, ...] = ()) -> bytes:
-        """The proof bundle of entries. Raises `InvalidInput` when one is not final."""
-        self._check(max((index, *also)))
-        self._check(min((index, *also)))
-        tip = self._store.tip()
-        if tip is None:
-            raise InvalidInput("nothing is final yet")
+    async def bundle(
+        self, index: int, also: tuple[int, ...] = (), since: int | None = None
+    ) -> bytes:
+        """The proof bundle of entries, on the newest head that k members cosigned; while they are
+        away, on the votes of q. `since`: the size of a tree that the reader knows.
+
+        Raises `InvalidInput` when an entry is not final, or no ledger was as large as `since`.
+        """
+        wanted = (index, *also)
+        for each in wanted:
+            self._check(each)
+        held = await self._cosigning.gather(max(wanted), GATHER_SECONDS)
+        proven = self._of_tip() if held is None else self._of_head(held)
+        if since is not None and not 0 < since <= proven.size:
+            raise InvalidInput(
+                "no proof leads there",
+                found=f"from size {since}",
+                expected=f"1 to {proven.size}",
+                remedy="name the size of a checkpoint of this ledger",
+            )
         return bundle.make(
             self._genesis,
-            tip.header,
-            tip.certificate,
-            (index, *also),
+            proven,
+            wanted,
             lambda at: self._store.leaves(at, 1)[0],
             self._store.node,
             self._store.rows,
+            since,
         )
+
+    def _of_head(self, held: Held) -> Proven:
+        size = held.head.size
+        keys = self._later_keys(held)
+        return Proven(
+            size, self._cosigning.checkpoint(held), self._final(size), self._ends(size), keys
+        )
+
+    def _of_tip(self) -> Proven:
+        """The newest final block, with the cosignatures that its tree has so far."""
+        tip = self._store.tip()
+        if tip is None:
+            raise InvalidInput("nothing is final yet")
+        size = tip.header.size
+        held = self._cosigning.store.held(size)
+        finality = self._final(size)
+        if held is None or held.head != Head.of(tip.header):
+            return Proven(size, None, finality, self._ends(size))
+        keys = self._later_keys(held)
+        return Proven(size, self._cosigning.checkpoint(held), finality, self._ends(size), keys)
+
+    def _final(self, size: int) -> Finality | None:
+        found = self._store.final_of_size(size)
+        return None if found is None else Finality(*found)
+
+    def _ends(self, size: int) -> list[Finality]:
+        """How the epochs ended whose last tree is smaller than `size`."""
+        ends: list[Finality] = []
+        number = 1
+        while (row := self._store.rows.get(epoch_key(number))) is not None:
+            if row["index"] + 1 >= size:
+                break
+            end = self._final(row["index"] + 1)
+            if end is None:
+                raise InvalidInput("an epoch's end has no certificate here", found=f"{number}")
+            ends.append(end)
+            number += 1
+        return ends
+
+    def _later_keys(self, held: Held) -> dict[str, MlDsaKey]:
+        """ML-DSA-44 keys of those that signed the head and that genesis does not list so."""
+        listed = {each.organization: each.cosign_mldsa for each in self._genesis.everyone()}
+        signers = self._cosigning.signers_of(held.head.epoch)
+        return {
+            member.organization: member.mldsa
+            for member in (() if signers is None else signers.members)
+            if member.mldsa is not None
+            and member.mldsa != listed.get(member.organization)
+            and (member.organization, MLDSA_COSIGNATURE) in held.signatures
+        }
 
     async def proof(self, index: int) -> bytes:
         """The proof file of one entry, with the entry as its extra data."""

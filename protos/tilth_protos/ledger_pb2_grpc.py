@@ -140,7 +140,7 @@ class LedgerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Prove(self, request, context):
-        """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it.
+        """A proof bundle (format tilth-bundle-2) for one leaf and the leaves a reader needs beside it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,7 @@ class LedgerStub:
     """
     GetLeaves: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetLeavesRequest, _ledger_pb2.GetLeavesResponse]
     Prove: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ProveRequest, _ledger_pb2.ProveResponse]
-    """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it."""
+    """A proof bundle (format tilth-bundle-2) for one leaf and the leaves a reader needs beside it."""
 
 @_typing.type_check_only
 class LedgerAsyncStub(LedgerStub):
@@ -77,7 +77,7 @@ class LedgerAsyncStub(LedgerStub):
     """
     GetLeaves: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetLeavesRequest, _ledger_pb2.GetLeavesResponse]  # type: ignore[assignment]
     Prove: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ProveRequest, _ledger_pb2.ProveResponse]  # type: ignore[assignment]
-    """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it."""
+    """A proof bundle (format tilth-bundle-2) for one leaf and the leaves a reader needs beside it."""
 
 class LedgerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -151,6 +151,6 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ProveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ProveResponse, _abc.Awaitable[_ledger_pb2.ProveResponse]]:
-        """A proof bundle (format tilth-bundle-1) for one leaf and the leaves a reader needs beside it."""
+        """A proof bundle (format tilth-bundle-2) for one leaf and the leaves a reader needs beside it."""
 
 def add_LedgerServicer_to_server(servicer: LedgerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

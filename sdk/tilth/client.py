@@ -34,6 +34,7 @@ from tilth.models import Models
 from tilth.objectives import Objectives
 from tilth.plan import Plan
 from tilth.plans import Plans, Tasks
+from tilth.proofs import write_proofs
 from tilth.registry import Algos, Environments, Identities, Organizations
 from tilth.rows import NodeRows
 from tilth.run import Run
@@ -191,12 +192,14 @@ class Network:
         """(rank, certified value) of the models of a plan (a key), in the order of training."""
         return read_curve(self, objective, plan)
 
-    def export(self, row: LeaderboardRow, file: str | Path) -> Path:
-        """Writes a row as a proof bundle, which `tilth.verify` checks without any node."""
-        bundle = self.transport.prove(row.index, row.evidence)
-        path = Path(file)
-        path.write_bytes(bundle)
-        return path
+    def export(self, row: LeaderboardRow, file: str | Path, *, since: int = 0) -> Path:
+        """Writes a row as a proof bundle, which `tilth.verify` checks without any node, and beside
+        it a `.tlog-proof` for each of its certified results.
+
+        `since`: the size of a checkpoint that the reader trusts already (0: none).
+        """
+        bundle = self.transport.prove(row.index, row.evidence, since)
+        return write_proofs(Path(file), bundle, (row.index, *row.evidence))[0]
 
     def entries(self, start: int = 0, limit: int = 100) -> list[dict[str, Any]]:
         """Leaves of the ledger from an index on, decoded; fewer where the ledger ends."""
@@ -215,12 +218,11 @@ class Network:
         [found] = self.entries(index, 1)
         return found
 
-    def prove(self, index: int, file: str | Path) -> Path:
-        """Writes one leaf as a proof bundle, which `tilth.verify` checks without any node."""
+    def prove(self, index: int, file: str | Path, *, since: int = 0) -> Path:
+        """Writes one leaf as a proof bundle, which `tilth.verify` checks without any node, and
+        beside it a `.tlog-proof`; `since` as in `export`."""
         self._need_entry(index)
-        path = Path(file)
-        path.write_bytes(self.transport.prove(index))
-        return path
+        return write_proofs(Path(file), self.transport.prove(index, since=since), (index,))[0]
 
     def _need_entry(self, index: int) -> None:
         size = self.status()["size"]

@@ -246,9 +246,10 @@ class Transport:
         request = ledger.GetLeavesRequest(start=start, limit=limit)
         return list(self._ask("Ledger/GetLeaves", request, ledger.GetLeavesResponse).leaves)
 
-    def prove(self, index: int, also: Sequence[int] = ()) -> bytes:
-        """A proof bundle for the leaf at `index` and the leaves a reader needs beside it."""
-        request = ledger.ProveRequest(index=index, also=also)
+    def prove(self, index: int, also: Sequence[int] = (), since: int = 0) -> bytes:
+        """A proof bundle for the leaf at `index` and the leaves a reader needs beside it; `since`
+        is the size of a ledger that the reader knows (0: none)."""
+        request = ledger.ProveRequest(index=index, also=also, since=since)
         return bytes(self._ask("Ledger/Prove", request, ledger.ProveResponse).bundle)
 
     def put_blob(self, digest: str, content: bytes) -> None:

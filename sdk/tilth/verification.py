@@ -4,6 +4,7 @@
 alone, or run it with nothing but Python and `cryptography`. No node is asked.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tilth.errors import InvalidInput
@@ -13,12 +14,25 @@ from tilth.verifier import verify as verify_bundle
 __all__ = ["Report", "verify"]
 
 
-def verify(row: str | Path, *, genesis: str | Path) -> Report:
+def verify(
+    row: str | Path,
+    *,
+    genesis: str | Path,
+    trusted: str | Path | None = None,
+    witnesses: Sequence[str] = (),
+) -> Report:
     """What a bundle proves, judged from the genesis file alone.
 
-    `report.ok` says whether it holds; `print(report)` says what is proven and what is not.
+    `report.ok` says whether it holds; `print(report)` says what is proven, what is not, and the
+    weakest link. `trusted` is a checkpoint file that the ledger must extend; `witnesses` are
+    verifier keys of cosigners outside the consortium that must have signed.
     """
-    return verify_bundle(_read(row, "proof bundle"), _read(genesis, "genesis file"))
+    return verify_bundle(
+        _read(row, "proof bundle"),
+        _read(genesis, "genesis file"),
+        trusted=None if trusted is None else _read(trusted, "checkpoint"),
+        witnesses=tuple(witnesses),
+    )
 
 
 def _read(file: str | Path, what: str) -> bytes:

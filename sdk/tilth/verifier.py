@@ -1,6 +1,7 @@
 """The independent verifier: genesis file and proof bundle in, what is proven and what is not out.
 
     python verifier.py genesis.json row.json [--json]      exit: 0 proven, 1 refused, 2 cannot read
+        [--trusted CHECKPOINT]  the ledger must extend it      [--witness VKEY]  who else signed it
 
 One file, Python's standard library and `cryptography` only. It shares no code with the node or the
 SDK: hashing, the Merkle tree, certificates and envelopes are written here a second time from the
@@ -9,9 +10,12 @@ specification, so that a mistake there is not repeated here.
 Invariants:
 - No network, no clock, no other file. `verify` never raises on hostile bytes: sizes, counts and
   depths are bounded, and a failed check becomes a refusal that says what was found and expected.
-- Nothing in the bundle is believed but what hashes to the root that q members signed.
+- Nothing in the bundle is believed but what hashes to the root of one head: a checkpoint that k
+  members cosigned, or a block that q members made final. Who the members are follows from genesis:
+  each change of them was made final by q members of the epoch before.
+- The report names the weakest link it relied on.
 
-What it cannot know, it says: `Report.not_proven`.
+What it cannot know, it says: `Report.not_proven`. Versions 1 and 2 of bundles are read.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from typing import Any, NoReturn, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 T = TypeVar("T")
 
@@ -41,6 +46,10 @@ MAX_BUNDLE_BYTES = 32 << 20
 MAX_LEAF_BYTES = 65_535
 MAX_LEAVES = 256
 MAX_DEPTH = 32
+MAX_EPOCHS = 100_000
+MAX_HASHES = 1_000_000
+MAX_NOTE_BYTES = 1_000_000
+MAX_LINES = 100
 
 # version, net, epoch, view, height, parent, parent's view, skips, leaf count, size, root, state,
 # time, proposer
@@ -48,13 +57,20 @@ HEADER = struct.Struct(">H32sQQQ32sQ32sIQ32s32sQH")
 CERTIFICATE = struct.Struct(">BQQ32sH")  # kind, epoch, view, block, number of members
 VOTE = struct.Struct(">32sQBQ32s")  # net, epoch, kind, view, block
 FINALIZE = 3
-ENTRY, CERTIFIED = 1, 0x0101
+ENTRY, CERTIFIED, EVIDENCE, EPOCH_END = 1, 0x0101, 0x0102, 0x0103
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED: "application/vnd.in-toto+json",
+    EVIDENCE: "application/vnd.tilth.evidence.v1+json",
+    EPOCH_END: "application/vnd.tilth.epoch-end.v1+json",
 }
+# Types of signatures on notes (c2sp.org/signed-note), with the bytes of key and signature.
+LOG, COSIGNATURE, MLDSA = 1, 4, 6
+KEY_BYTES = {LOG: 32, COSIGNATURE: 32, MLDSA: 1312}
+LINE_BYTES = {LOG: 64, COSIGNATURE: 72, MLDSA: 2428}
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:tilth:certified-result:1"
+CHECKPOINT = re.compile(r"([^\n]+)\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n")
 DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,12})?")
 
 # The points of order 1, 2, 4 and 8: libraries disagree on signatures made with them. Each encoding
@@ -117,39 +133,41 @@ class _Refusal(Exception):
         self.facts = {name: str(value)[:300] for name, value in facts.items()}
 
 
-def verify(bundle: bytes, genesis: bytes) -> Report:
-    """Check a proof bundle against the genesis file of the consortium that one trusts."""
+def verify(
+    bundle: bytes, genesis: bytes, *, trusted: bytes | None = None, witnesses: tuple[str, ...] = ()
+) -> Report:
+    """Check a proof bundle against the genesis file of the consortium that one trusts.
+
+    `trusted`: a checkpoint seen before, which the ledger must extend. `witnesses`: verifier keys of
+    cosigners outside the consortium; each must have signed.
+    """
     report = Report()
     try:
-        _verify(bundle, genesis, report)
+        _verify(bundle, genesis, report, trusted, witnesses)
     except _Refusal as refusal:
         return Report(refusal=refusal.facts)
     report.ok = True
     return report
 
 
-def _verify(bundle: bytes, genesis: bytes, report: Report) -> None:
+def _verify(
+    bundle: bytes,
+    genesis: bytes,
+    report: Report,
+    trusted: bytes | None,
+    witnesses: tuple[str, ...],
+) -> None:
     consortium = _consortium(genesis)
     parts = _bundle(bundle, consortium)
-    header = _header(parts["header"], consortium)
-    signers = _certificate(parts["certificate"], header, consortium)
-    leaves = _leaves(parts["leaves"], header)
-    n = len(consortium.members)
-    report.facts |= {
-        "consortium": consortium.name,
-        "genesis": consortium.net,
-        "size": header.size,
-        "root": header.root.hex(),
-        "height": header.height,
-        "time": _time(header.time_ms),
-        "signers": signers,
-        "quorum": f"{consortium.q} of {n}",
-    }
-    report.proven += [
-        f"{len(signers)} of {n} members signed that the ledger of {header.size} entries is final",
-        f"{len(leaves)} entries stand in it unchanged, at {', '.join(map(str, sorted(leaves)))}",
-    ]
-    known = _authors(leaves, consortium, report)
+    if parts["format"] == "tilth-bundle-1":
+        proof = _proof_1(parts, consortium)
+    else:
+        proof = _proof_2(parts, consortium, [_witness(text) for text in witnesses])
+    if trusted is not None:
+        _check_trusted(trusted, proof, consortium)
+    _report(report, proof, consortium)
+    leaves = proof.leaves
+    known = _authors(leaves, proof.authors, consortium, report)
     results = [
         _result(index, leaves, known, consortium)
         for index, leaf in sorted(leaves.items())
@@ -161,9 +179,23 @@ def _verify(bundle: bytes, genesis: bytes, report: Report) -> None:
             "that the workers' word is true: each score is a signed statement; a re-run checks it",
             "that no two organizations hold the same data",
         ]
+    report.not_proven += proof.not_proven
+    weakest = min(proof.links, key=lambda link: link.liars)
+    report.facts["weakest link"] = str(weakest)
+    report.facts["not checked"] = f"revocation after size {proof.tree.size}"
     report.not_proven += [
-        f"that nothing was revoked or withdrawn after size {header.size}",
-        f"anything, if {2 * consortium.q - n} or more of the {n} members sign two histories",
+        f"that nothing was revoked or withdrawn after size {proof.tree.size}",
+        f"anything, if {weakest.liars} or more of the {weakest.members} members sign two histories",
+    ]
+
+
+def _report(report: Report, proof: _Proof, consortium: _Consortium) -> None:
+    tree, leaves = proof.tree, proof.leaves
+    report.facts |= {"consortium": consortium.name, "genesis": consortium.net}
+    report.facts |= {"size": tree.size, "root": tree.root.hex()} | proof.facts
+    report.proven += [
+        *proof.proven,
+        f"{len(leaves)} entries stand in it unchanged, at {', '.join(map(str, sorted(leaves)))}",
     ]
 
 
@@ -171,7 +203,11 @@ def _time(milliseconds: int) -> str:
     try:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     except OverflowError:
-        _refuse("time of the header", f"{milliseconds} ms", "a time before the year 10000")
+        _refuse(
+            "time of the header or of a cosignature",
+            f"{milliseconds} ms",
+            "a time before the year 10000",
+        )
     return moment.isoformat(timespec="seconds")
 
 
@@ -257,6 +293,19 @@ def _unhex(text: object, what: str, length: int | None = None) -> bytes:
     return bytes.fromhex(text)
 
 
+def _unbase64(text: object, what: str, length: int | None = None) -> bytes:
+    if not isinstance(text, str):
+        _refuse(f"form of the {what}", type(text).__name__, "base64")
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError as error:
+        _refuse(f"form of the {what}", error, "base64")
+    _same(f"form of the {what}", text, b64encode(data).decode())
+    if length is not None and len(data) != length:
+        _refuse(f"length of the {what}", f"{len(data)} bytes", length)
+    return data
+
+
 def _check_signature(check: str, key: bytes, signature: bytes, message: bytes) -> None:
     if key in LOW_ORDER or signature[:32] in LOW_ORDER:
         _refuse(check, "a low-order point", "a sound key and signature")
@@ -279,14 +328,42 @@ class _Author:
 
 
 @dataclass(frozen=True, slots=True)
+class _Member:
+    """A member's keys in one epoch; of its ML-DSA-44 key the digest."""
+
+    organization: str
+    vote: bytes
+    cosign: bytes
+    log: bytes
+    mldsa: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """Who votes from some block on, and how many votes and cosignatures count."""
+
+    number: int
+    members: list[_Member]
+    q: int
+    k: int
+
+    def of(self, number: int) -> str:
+        return f"{number} of {len(self.members)}"
+
+
+@dataclass(frozen=True, slots=True)
 class _Consortium:
     """What a proof needs of a genesis file."""
 
     net: str
     name: str
-    q: int
-    members: list[tuple[str, bytes]]  # organization, vote key
+    first: _Epoch
     authors: dict[str, _Author]  # by key id
+    mldsa: dict[str, bytes]  # ML-DSA-44 keys by digest
+
+    @property
+    def origin(self) -> str:
+        return f"{self.name}/{self.net[:16]}"
 
 
 def _consortium(data: bytes) -> _Consortium:
@@ -297,22 +374,47 @@ def _consortium(data: bytes) -> _Consortium:
     parties = members + _get(value, "organizations", list, "genesis")
     names = [_get(party, "organization", str, "genesis") for party in parties]
     keys = [_keys(party, name) for party, name in zip(parties, names, strict=True)]
+    mldsa = [_mldsa_key(party, name) for party, name in zip(parties, names, strict=True)]
     _check_unique("organizations of the genesis", names)
     _check_unique("keys of the genesis", [key for held in keys for key in held.values()])
-    q, n = _get(value, "q", int, "genesis"), len(members)
-    if not n < 2 * q <= 2 * n:
-        _refuse("q of the genesis", f"{q} of {n} members", "more than half, and no more than all")
+    listed = [
+        _Member(name, held["vote"], held["cosign"], held["log"], _digest(key))
+        for name, held, key in zip(names[: len(members)], keys, mldsa, strict=False)
+    ]
     return _Consortium(
         net=hashlib.sha256(data).hexdigest(),
         name=_get(value, "name", str, "genesis"),
-        q=q,
-        members=[(name, held["vote"]) for name, held in zip(names[:n], keys, strict=False)],
-        authors={
-            _key_id(held[role]): _Author(name, held[role], frozenset((role,)))
-            for name, held in zip(names, keys, strict=True)
-            for role in ("admin", "node")
-        },
+        first=_epoch(0, listed, value, "genesis"),
+        authors=_principals(dict(zip(names, keys, strict=True))),
+        mldsa={hashlib.sha256(key).hexdigest(): key for key in mldsa if key is not None},
     )
+
+
+def _epoch(number: int, members: list[_Member], value: object, what: str) -> _Epoch:
+    q, k, n = _get(value, "q", int, what), _get(value, "k", int, what), len(members)
+    if not n < 2 * q <= 2 * n:
+        _refuse(f"q of the {what}", f"{q} of {n} members", "more than half, and no more than all")
+    if not q <= k <= n:
+        _refuse(f"k of the {what}", f"{k} of {n} members", f"{q} to {n}")
+    return _Epoch(number, members, q, k)
+
+
+def _principals(keys: dict[str, dict[str, bytes]]) -> dict[str, _Author]:
+    """The identities that organizations have by their own keys."""
+    return {
+        _key_id(held[role]): _Author(name, held[role], frozenset((role,)))
+        for name, held in keys.items()
+        for role in ("admin", "node")
+    }
+
+
+def _mldsa_key(party: object, name: str) -> bytes | None:
+    text = party.get("cosign_mldsa") if isinstance(party, dict) else None
+    return None if text is None else _unhex(text, f"ML-DSA-44 key of {name}", KEY_BYTES[MLDSA])
+
+
+def _digest(key: bytes | None) -> str | None:
+    return None if key is None else hashlib.sha256(key).hexdigest()
 
 
 def _keys(party: object, name: str) -> dict[str, bytes]:
@@ -331,16 +433,448 @@ def _check_unique(check: str, items: list[Any]) -> None:
         _refuse(check, f"{twice[0]!r} more than once", "each once")
 
 
-# ---- header and certificate ----
+# ---- bundles ----
+
+FIELDS = {
+    "tilth-bundle-1": (["certificate", "header", "leaves"], []),
+    "tilth-bundle-2": (
+        ["epochs", "hashes", "leaves"],
+        ["certificate", "checkpoint", "consistency", "header", "keys"],
+    ),
+}
 
 
 def _bundle(data: bytes, consortium: _Consortium) -> dict[str, Any]:
     value = _json(data, "bundle", MAX_BUNDLE_BYTES)
-    _same("format of the bundle", value.get("format"), "tilth-bundle-1")
-    fields = ["certificate", "format", "genesis", "header", "leaves"]
-    _same("fields of the bundle", sorted(value), fields)
-    _same("genesis of the bundle", value["genesis"], consortium.net)
+    version = value.get("format")
+    if not isinstance(version, str) or version not in FIELDS:
+        _refuse("format of the bundle", version, " or ".join(FIELDS))
+    required, optional = FIELDS[version]
+    found = set(value) - {"format", "genesis"}
+    if not set(required) <= found <= {*required, *optional}:
+        _refuse("fields of the bundle", sorted(value), sorted(required))
+    _same("genesis of the bundle", value.get("genesis"), consortium.net)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The tree that leaves are proven against."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """Something the proof rests on, and how many of the members have to lie to break it."""
+
+    liars: int
+    members: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.liars} of the {self.members} could have forged it together"
+
+
+@dataclass(slots=True)
+class _Proof:
+    """What a bundle of either version comes down to."""
+
+    tree: _Tree
+    leaves: Leaves
+    authors: dict[str, _Author]
+    links: list[_Link]
+    facts: dict[str, Any] = field(default_factory=dict)
+    proven: list[str] = field(default_factory=list)
+    not_proven: list[str] = field(default_factory=list)
+    since: tuple[int, list[bytes]] | None = None  # a consistency proof from this size
+
+
+def _link(number: int, epoch: _Epoch, needed: int, text: str) -> _Link:
+    return _Link(2 * needed - len(epoch.members), len(epoch.members), text.format(epoch.of(number)))
+
+
+def _proof_1(parts: dict[str, Any], consortium: _Consortium) -> _Proof:
+    epoch = consortium.first
+    header = _header(parts["header"], consortium, epoch)
+    signers = _certificate(parts["certificate"], header, consortium, epoch)
+    tree = _Tree(header.size, header.root)
+    link = _link(len(signers), epoch, epoch.q, "{} members voted that the head is final")
+    proof = _Proof(
+        tree, _leaves(parts["leaves"], tree, _hex_path), dict(consortium.authors), [link]
+    )
+    proof.facts |= {"height": header.height, "time": _time(header.time_ms), "signers": signers}
+    proof.facts["quorum"] = epoch.of(epoch.q)
+    text = (
+        f"{epoch.of(len(signers))} members signed that the ledger of {tree.size} entries is final"
+    )
+    proof.proven.append(text)
+    return proof
+
+
+def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Key]) -> _Proof:
+    hashes = _Hashes(parts["hashes"])
+    note = _note(parts["checkpoint"], consortium) if "checkpoint" in parts else None
+    tree = note.tree if note else _tree_of_header(parts)
+    proof = _Proof(tree, {}, dict(consortium.authors), [])
+    epoch = _walk_epochs(parts["epochs"], hashes, consortium, proof)
+    heads: list[_Link] = []
+    if "header" in parts or "certificate" in parts:
+        heads.append(_finality(parts, epoch, consortium, proof))
+    if note is not None:
+        keys = _mldsa_keys(parts.get("keys", {}), epoch, consortium)
+        heads += _cosigned(note, epoch, keys, consortium, proof)
+        _check_witnesses(note, witnesses, proof)
+    elif witnesses or "keys" in parts:
+        _refuse("signatures of the head", "no checkpoint", "one that the members cosigned")
+    if not heads:
+        found = f"{proof.facts['cosigned']} members cosigned, and there are no votes"
+        expected = f"{epoch.k} cosignatures, or votes that make it final"
+        _refuse("signatures of the head", found, expected)
+    proof.links.append(max(heads, key=lambda link: link.liars))
+    if "header" not in parts:
+        proof.not_proven.append(f"that epoch {epoch.number} had not ended before this head")
+    if "consistency" in parts:
+        size = _get(parts["consistency"], "size", int, "consistency")
+        proof.since = size, hashes.path(parts["consistency"], "path", "consistency")
+    proof.leaves = _leaves(parts["leaves"], tree, hashes.path_of)
+    hashes.check_used()
+    return proof
+
+
+class _Hashes:
+    """The table of hashes that paths of version 2 point into."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, list) or len(value) > MAX_HASHES:
+            _refuse("hashes of the bundle", type(value).__name__, f"a list up to {MAX_HASHES}")
+        self._all = [_unbase64(text, "hash", 32) for text in value]
+        self._used: set[int] = set()
+
+    def path(self, value: object, name: str, what: str) -> list[bytes]:
+        """The path in the field `name` of a JSON object."""
+        places = _get(value, name, list, what)
+        for place in places:
+            if type(place) is not int or not 0 <= place < len(self._all):
+                _refuse(f"{name} of {what}", place, f"a place below {len(self._all)}")
+        self._used.update(places)
+        return [self._all[place] for place in places]
+
+    def path_of(self, leaf: object, what: str) -> list[bytes]:
+        return self.path(leaf, "path", what)
+
+    def check_used(self) -> None:
+        if len(self._used) != len(self._all):
+            _refuse("hashes of the bundle", len(self._all), f"{len(self._used)}, all of them used")
+
+
+def _hex_path(leaf: object, what: str) -> list[bytes]:
+    return [_unhex(step, f"path of {what}", 32) for step in _get(leaf, "path", list, what)]
+
+
+# ---- epochs ----
+
+
+def _walk_epochs(value: object, hashes: _Hashes, consortium: _Consortium, proof: _Proof) -> _Epoch:
+    """The epoch whose members sign the head: from genesis on, each ended by its own members."""
+    if not isinstance(value, list) or len(value) > MAX_EPOCHS:
+        _refuse("epochs of the bundle", type(value).__name__, f"a list up to {MAX_EPOCHS}")
+    epoch, size = consortium.first, 0
+    for item in value:
+        what = f"end of epoch {epoch.number}"
+        names = ["certificate", "consistency", "header", "index", "leaf", "path"]
+        _same(f"fields of the {what}", sorted(item) if isinstance(item, dict) else item, names)
+        header = _header(item["header"], consortium, epoch)
+        signers = _certificate(item["certificate"], header, consortium, epoch)
+        if not size < header.size < proof.tree.size:
+            _refuse(f"size of the {what}", header.size, f"{size + 1} to {proof.tree.size - 1}")
+        _same(f"place of the {what}", item["index"], header.size - 1)
+        old = _Tree(header.size, header.root)
+        (leaf,) = _leaves(
+            [{n: item[n] for n in ("index", "leaf", "path")}], old, hashes.path_of
+        ).values()
+        path = hashes.path(item, "consistency", what)
+        _check_consistency(f"history before the {what}", old, proof.tree, path)
+        new = _next_epoch(leaf, epoch, consortium, what)
+        text = f"{{}} members of epoch {epoch.number} began epoch {new.number}"
+        proof.links.append(_link(len(signers), epoch, epoch.q, text))
+        proof.proven.append(f"{text.format(epoch.of(len(signers)))}: {', '.join(signers)}")
+        proof.authors |= _changed_keys(leaf, what)
+        epoch, size = new, header.size
+    proof.facts["epoch"] = epoch.number
+    return epoch
+
+
+def _next_epoch(leaf: _Leaf, epoch: _Epoch, consortium: _Consortium, what: str) -> _Epoch:
+    _same(f"type of the {what}", leaf.type, EPOCH_END)
+    _same(f"signatures of the {what}", len(leaf.signatures), 0)
+    _same(f"consortium of the {what}", leaf.content.get("net"), consortium.net)
+    _same(f"number of the epoch after the {what}", leaf.content.get("epoch"), epoch.number + 1)
+    members = [_member(item, what) for item in _get(leaf.content, "members", list, what)]
+    _check_unique(f"members after the {what}", [each.organization for each in members])
+    _check_unique(f"vote keys after the {what}", [each.vote for each in members])
+    _check_unique(f"cosign keys after the {what}", [each.cosign for each in members])
+    return _epoch(epoch.number + 1, members, leaf.content, what)
+
+
+def _member(value: object, what: str) -> _Member:
+    name = _get(value, "organization", str, what)
+    keys = [
+        _unhex(_get(value, role, str, what), f"{role} key of {name}", 32)
+        for role in ("vote", "cosign", "log")
+    ]
+    digest = value.get("cosign_mldsa") if isinstance(value, dict) else None
+    if digest is not None:
+        _unhex(digest, f"digest of the ML-DSA-44 key of {name}", 32)
+    return _Member(name, keys[0], keys[1], keys[2], digest)
+
+
+def _changed_keys(leaf: _Leaf, what: str) -> dict[str, _Author]:
+    """Identities of the organization that the change admitted, or whose keys it replaced."""
+    change = _get(leaf.content, "change", dict, what)
+    if "keys" not in change:
+        return {}
+    name = _get(change, "organization", str, what)
+    return _principals({name: _keys(change, name)})
+
+
+# ---- checkpoints ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key that signs notes: its name and type, and who holds it."""
+
+    name: str
+    type: int
+    raw: bytes
+    holder: str
+
+    @property
+    def id(self) -> bytes:
+        return _hash(self.name.encode(), b"\n", bytes([self.type]), self.raw)[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A checkpoint: its text, what that says, and lines as (name, key id, signature)."""
+
+    text: str
+    origin: str
+    tree: _Tree
+    lines: list[tuple[str, bytes, bytes]]
+
+
+def _note(value: object, consortium: _Consortium) -> _Note:
+    """The checkpoint in a signed note of this consortium, its signatures not verified."""
+    whole = value if isinstance(value, str) else ""
+    text, separator, signed = whole.rpartition("\n\n")
+    text += "\n"
+    found = CHECKPOINT.fullmatch(text)
+    if len(whole) > MAX_NOTE_BYTES or not separator or not found or signed[-1:] != "\n":
+        _refuse("form of the checkpoint", whole[:100], "origin, size, root and signatures")
+    origin, size, root = found.groups()
+    _same("origin of the checkpoint", origin, consortium.origin)
+    lines = signed[:-1].split("\n")
+    if len(lines) > MAX_LINES:
+        _refuse("lines of the checkpoint", len(lines), f"up to {MAX_LINES}")
+    tree = _Tree(int(size), _unbase64(root, "root of the checkpoint", 32))
+    return _Note(text, origin, tree, [_line(line) for line in lines])
+
+
+def _line(text: str) -> tuple[str, bytes, bytes]:
+    words = text.split(" ")
+    if len(words) != 3 or words[0] != "\u2014" or not words[1]:
+        _refuse("form of a line of the checkpoint", text[:100], "\u2014 name signature")
+    data = _unbase64(words[2], "signature of the checkpoint")
+    return words[1], data[:4], data[4:]
+
+
+def _line_time(note: _Note, key: _Key) -> int | None:
+    """The time at which a key signed the note, in seconds (0 of a log); None if it did not.
+
+    Of a known key every line must verify (c2sp.org/signed-note).
+    """
+    found = [line for line in note.lines if line[:2] == (key.name, key.id)]
+    times = [_check_line(note, key, signature) for _, _, signature in found]
+    return min(times, default=None)
+
+
+def _check_line(note: _Note, key: _Key, data: bytes) -> int:
+    check = f"signature of {key.holder} on the checkpoint"
+    if len(data) != LINE_BYTES[key.type]:
+        _refuse(check, f"{len(data)} bytes", LINE_BYTES[key.type])
+    if key.type == LOG:
+        _check_signature(check, key.raw, data, note.text.encode())
+        return 0
+    time, signature = int.from_bytes(data[:8], "big"), data[8:]
+    if time >= 2**63:
+        _refuse(check, f"time {time}", "a time within 63 bits")
+    if key.type == COSIGNATURE:
+        message = f"cosignature/v1\ntime {time}\n{note.text}".encode()
+        _check_signature(check, key.raw, signature, message)
+        return time
+    try:
+        MLDSA44PublicKey.from_public_bytes(key.raw).verify(signature, _message(note, key, time))
+    except (InvalidSignature, ValueError):
+        _refuse(check, "an ML-DSA-44 signature that does not verify", "one that does")
+    return time
+
+
+def _message(note: _Note, key: _Key, time: int) -> bytes:
+    """c2sp.org/tlog-cosignature, "ML-DSA-44 signed message", of a whole tree."""
+    name, origin = key.name.encode(), note.origin.encode()
+    if len(name) > 255 or len(origin) > 255:
+        _refuse("names of the checkpoint", f"{len(name)} bytes", "up to 255")
+    head = b"subtree/v1\n\0" + bytes([len(name)]) + name + struct.pack(">Q", time)
+    tail = struct.pack(">QQ", 0, note.tree.size) + note.tree.root
+    return head + bytes([len(origin)]) + origin + tail
+
+
+def _mldsa_keys(value: object, epoch: _Epoch, consortium: _Consortium) -> dict[str, bytes]:
+    """ML-DSA-44 keys by digest: those of genesis, and those that the bundle brings."""
+    if not isinstance(value, dict):
+        _refuse("keys of the bundle", type(value).__name__, "a JSON object")
+    found = dict(consortium.mldsa)
+    stated = {member.organization: member.mldsa for member in epoch.members}
+    for name, text in value.items():
+        key = _unbase64(text, f"ML-DSA-44 key of {name}", KEY_BYTES[MLDSA])
+        _same(f"digest of the ML-DSA-44 key of {name}", _digest(key), stated.get(name))
+        found[hashlib.sha256(key).hexdigest()] = key
+    return found
+
+
+def _cosigned_by(
+    note: _Note, epoch: _Epoch, mldsa: dict[str, bytes], consortium: _Consortium
+) -> tuple[dict[str, int], list[str]]:
+    """Members that cosigned, with their times, and those that also did with ML-DSA-44."""
+    times: dict[str, int] = {}
+    quantum: list[str] = []
+    for member in epoch.members:
+        holder, name = member.organization, f"{consortium.origin}/{member.organization}"
+        _line_time(note, _Key(consortium.origin, LOG, member.log, holder))
+        time = _line_time(note, _Key(name, COSIGNATURE, member.cosign, holder))
+        if time is not None:
+            times[holder] = time
+        if member.mldsa in mldsa:
+            key = _Key(name, MLDSA, mldsa[member.mldsa], f"{holder} (ML-DSA-44)")
+            if _line_time(note, key) is not None:
+                quantum.append(holder)
+    return times, quantum
+
+
+def _cosigned(
+    note: _Note,
+    epoch: _Epoch,
+    mldsa: dict[str, bytes],
+    consortium: _Consortium,
+    proof: _Proof,
+) -> list[_Link]:
+    """What the checkpoint's lines are worth: a link when k members cosigned."""
+    times, quantum = _cosigned_by(note, epoch, mldsa, consortium)
+    proof.facts["cosigned"] = f"{epoch.of(len(times))}, {epoch.k} wanted"
+    if quantum:
+        proof.facts["signed with ML-DSA-44"] = quantum
+    if len(times) < epoch.k:
+        return []
+    proof.facts |= {"signers": list(times), "quorum": epoch.of(epoch.k)}
+    proof.facts["time"] = _time(1000 * sorted(times.values())[epoch.k - 1])
+    proof.proven.append(
+        f"{epoch.of(len(times))} members cosigned the ledger of {proof.tree.size} entries"
+    )
+    return [_link(len(times), epoch, epoch.k, "{} members cosigned the head")]
+
+
+def _witness(text: str) -> _Key:
+    """The key in `name+id+base64(type, key)`, of a cosigner outside the consortium."""
+    name, _, rest = text.partition("+")
+    identifier, _, encoded = rest.partition("+")
+    data = _unbase64(encoded, "verifier key of a witness")
+    if data[:1] not in (b"\x04", b"\x06") or KEY_BYTES[data[0]] != len(data) - 1 or not name:
+        _refuse("verifier key of a witness", text[:80], "a cosigner's: type 4 or 6")
+    key = _Key(name, data[0], data[1:], name)
+    _same("id of the witness' key", identifier, key.id.hex())
+    return key
+
+
+def _check_witnesses(note: _Note, witnesses: list[_Key], proof: _Proof) -> None:
+    for key in witnesses:
+        time = _line_time(note, key)
+        if time is None:
+            _refuse("witnesses of the checkpoint", f"no line of {key.name}", "its cosignature")
+        proof.proven.append(
+            f"{key.name}, outside the consortium, cosigned it: {_time(1000 * time)}"
+        )
+
+
+def _check_trusted(trusted: bytes, proof: _Proof, consortium: _Consortium) -> None:
+    """The proof's ledger extends the checkpoint that the reader trusts already."""
+    try:
+        note = _note(trusted.decode(), consortium)
+    except UnicodeDecodeError as error:
+        _refuse("form of the trusted checkpoint", error, "UTF-8")
+    path: list[bytes] = []
+    if note.tree.size != proof.tree.size:
+        if proof.since is None or proof.since[0] != note.tree.size:
+            found = "none" if proof.since is None else f"one from size {proof.since[0]}"
+            _refuse("consistency proof of the bundle", found, f"from size {note.tree.size}")
+        path = proof.since[1]
+    _check_consistency("history since the trusted checkpoint", note.tree, proof.tree, path)
+    proof.proven.append(f"it extends the checkpoint of {note.tree.size} entries that you trust")
+
+
+def _check_consistency(check: str, old: _Tree, new: _Tree, path: list[bytes]) -> None:
+    """RFC 9162, section 2.1.4.2."""
+    if not 0 < old.size <= new.size:
+        _refuse(check, f"from size {old.size} to {new.size}", "a tree that grew")
+    if old.size == new.size:
+        if path or old.root != new.root:
+            _refuse(check, "two trees of one size", "the same root")
+        return
+    steps = [old.root, *path] if old.size & (old.size - 1) == 0 else path
+    position, last = old.size - 1, new.size - 1
+    while position % 2:
+        position, last = position >> 1, last >> 1
+    if not steps:
+        _refuse(check, "no hashes", "a consistency proof")
+    before = after = steps[0]
+    for step in steps[1:]:
+        if last == 0:
+            _refuse(check, f"{len(path)} hashes", "a path that ends at the root")
+        if position % 2 or position == last:
+            before, after = _hash(b"\1", step, before), _hash(b"\1", step, after)
+            while position and position % 2 == 0:
+                position, last = position >> 1, last >> 1
+        else:
+            after = _hash(b"\1", after, step)
+        position, last = position >> 1, last >> 1
+    if last or before != old.root or after != new.root:
+        _refuse(check, "a history that does not lead there", f"one to root {new.root.hex()}")
+
+
+# ---- header and certificate ----
+
+
+def _tree_of_header(parts: dict[str, Any]) -> _Tree:
+    data = _unhex(parts.get("header"), "header", HEADER.size)
+    return _Tree(*HEADER.unpack(data)[9:11])
+
+
+def _finality(
+    parts: dict[str, Any], epoch: _Epoch, consortium: _Consortium, proof: _Proof
+) -> _Link:
+    """The head is that of a final block."""
+    header = _header(parts.get("header"), consortium, epoch)
+    signers = _certificate(parts.get("certificate"), header, consortium, epoch)
+    _same("size of the header", header.size, proof.tree.size)
+    _same("root of the header", header.root.hex(), proof.tree.root.hex())
+    proof.facts |= {"height": header.height, "time": _time(header.time_ms), "signers": signers}
+    proof.facts["quorum"] = epoch.of(epoch.q)
+    proof.proven.append(
+        f"{epoch.of(len(signers))} members signed that the ledger of {header.size} entries is final"
+    )
+    return _link(len(signers), epoch, epoch.q, "{} members voted that the head is final")
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,39 +889,39 @@ class _Header:
     time_ms: int
 
 
-def _header(text: object, consortium: _Consortium) -> _Header:
+def _header(text: object, consortium: _Consortium, of: _Epoch) -> _Header:
     data = _unhex(text, "header", HEADER.size)
     version, net, epoch, view, height, _, _, _, _, size, root, _, time_ms, _ = HEADER.unpack(data)
     _same("version of the header", version, 1)
     _same("consortium of the header", net.hex(), consortium.net)
-    _same("epoch of the header", epoch, 0)
+    _same("epoch of the header", epoch, of.number)
     return _Header(_hash(b"tilth/header/1\0", data), view, height, size, root, time_ms)
 
 
-def _certificate(text: object, header: _Header, consortium: _Consortium) -> list[str]:
+def _certificate(text: object, header: _Header, consortium: _Consortium, of: _Epoch) -> list[str]:
     """The organizations whose signatures make the header final."""
     data = _unhex(text, "certificate")
-    n = len(consortium.members)
+    n = len(of.members)
     start = CERTIFICATE.size + (n + 7) // 8
     if len(data) < start:
         _refuse("length of the certificate", f"{len(data)} bytes", f"at least {start}")
     kind, epoch, view, block, width = CERTIFICATE.unpack_from(data)
     _same("kind of the certificate", kind, FINALIZE)
-    _same("epoch of the certificate", epoch, 0)
+    _same("epoch of the certificate", epoch, of.number)
     _same("view of the certificate", view, header.view)
     _same("block of the certificate", block.hex(), header.hash.hex())
     _same("number of members of the certificate", width, n)
     bits = "".join(f"{byte:08b}" for byte in data[CERTIFICATE.size : start])
     signers = [place for place, bit in enumerate(bits) if bit == "1"]
-    if len(signers) < consortium.q or signers[-1] >= n:
-        _refuse("members of the certificate", signers, f"at least {consortium.q} of 0 to {n - 1}")
+    if len(signers) < of.q or signers[-1] >= n:
+        _refuse("members of the certificate", signers, f"at least {of.q} of 0 to {n - 1}")
     _same("signatures of the certificate", len(data) - start, 64 * len(signers))
     vote = VOTE.pack(bytes.fromhex(consortium.net), epoch, kind, view, block)
     for place, member in enumerate(signers):
-        name, key = consortium.members[member]
-        signature = data[start + 64 * place :][:64]
-        _check_signature(f"finality vote of {name}", key, signature, b"tilth/vote/1\0" + vote)
-    return [consortium.members[member][0] for member in signers]
+        who = of.members[member]
+        signature, check = data[start + 64 * place :][:64], f"finality vote of {who.organization}"
+        _check_signature(check, who.vote, signature, b"tilth/vote/1\0" + vote)
+    return [of.members[member].organization for member in signers]
 
 
 # ---- leaves ----
@@ -406,7 +940,7 @@ class _Leaf:
 Leaves = dict[int, _Leaf]
 
 
-def _leaves(value: object, header: _Header) -> Leaves:
+def _leaves(value: object, tree: _Tree, read_path: Callable[[object, str], list[bytes]]) -> Leaves:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_LEAVES:
         _refuse("leaves of the bundle", type(value).__name__, f"a list of 1 to {MAX_LEAVES}")
     found: Leaves = {}
@@ -416,25 +950,17 @@ def _leaves(value: object, header: _Header) -> Leaves:
         _same(f"fields of {what}", sorted(item), ["index", "leaf", "path"])
         if index in found:
             _refuse("leaves of the bundle", f"{what} twice", "each once")
-        text = _get(item, "leaf", str, what)
-        try:
-            data = b64decode(text, validate=True)
-        except ValueError as error:
-            _refuse(f"form of {what}", error, "base64")
-        _same(f"form of {what}", text, b64encode(data).decode())
-        path = [_unhex(step, f"path of {what}", 32) for step in _get(item, "path", list, what)]
-        _check_inclusion(f"place of {what} in the tree", data, index, path, header)
+        data = _unbase64(item["leaf"], what)
+        _check_inclusion(f"place of {what} in the tree", data, index, read_path(item, what), tree)
         found[index] = _leaf(what, data)
     return found
 
 
-def _check_inclusion(
-    check: str, data: bytes, index: int, path: list[bytes], header: _Header
-) -> None:
+def _check_inclusion(check: str, data: bytes, index: int, path: list[bytes], tree: _Tree) -> None:
     """RFC 9162, section 2.1.3.2."""
-    if not 0 <= index < header.size:
-        _refuse(check, f"index {index}", f"below the size {header.size}")
-    position, last, hashed = index, header.size - 1, _hash(b"\0", data)
+    if not 0 <= index < tree.size:
+        _refuse(check, f"index {index}", f"below the size {tree.size}")
+    position, last, hashed = index, tree.size - 1, _hash(b"\0", data)
     for step in path:
         if last == 0:
             _refuse(check, f"a path of {len(path)} hashes", "one that ends at the root")
@@ -445,8 +971,8 @@ def _check_inclusion(
         else:
             hashed = _hash(b"\1", hashed, step)
         position, last = position >> 1, last >> 1
-    if last or hashed != header.root:
-        _refuse(check, f"a path to {hashed.hex()}", f"to the root {header.root.hex()}")
+    if last or hashed != tree.root:
+        _refuse(check, f"a path to {hashed.hex()}", f"to the root {tree.root.hex()}")
 
 
 def _leaf(what: str, data: bytes) -> _Leaf:
@@ -466,9 +992,12 @@ def _leaf(what: str, data: bytes) -> _Leaf:
 # ---- authors ----
 
 
-def _authors(leaves: Leaves, consortium: _Consortium, report: Report) -> dict[str, _Author]:
-    """Check every author's signature; keys come from genesis or from an admin's entry before."""
-    known = dict(consortium.authors)
+def _authors(
+    leaves: Leaves, authors: dict[str, _Author], consortium: _Consortium, report: Report
+) -> dict[str, _Author]:
+    """Check every author's signature; keys come from genesis, from an epoch's beginning, or from an
+    admin's entry before."""
+    known = dict(authors)
     for index, leaf in sorted(leaves.items()):
         what = f"entry {index}"
         if leaf.type != ENTRY:
@@ -760,14 +1289,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check a Tilth proof bundle offline.")
     parser.add_argument("genesis", type=Path, help="the genesis file of the consortium you trust")
     parser.add_argument("bundle", type=Path, help="the proof bundle, for example row.json")
+    parser.add_argument("--trusted", type=Path, help="a checkpoint that the ledger must extend")
+    parser.add_argument(
+        "--witness", action="append", default=[], help="verifier key of a cosigner outside"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args(arguments)
     try:
         genesis, bundle = given.genesis.read_bytes(), given.bundle.read_bytes()
+        trusted = given.trusted.read_bytes() if given.trusted else None
     except OSError as error:
         sys.stderr.write(f"cannot read {error.filename}: {error.strerror}\n")
         return 2
-    report = verify(bundle, genesis)
+    report = verify(bundle, genesis, trusted=trusted, witnesses=tuple(given.witness))
     text = json.dumps(report.as_dict(), indent=2) if given.json else str(report)
     sys.stdout.write(f"{text}\n")
     return 0 if report.ok else 1

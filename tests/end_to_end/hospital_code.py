@@ -103,11 +103,6 @@ class Exits(Mean):
         os._exit(3)
 
 
-class KillsItself(Mean):
-    def train(self, data, model, task):
-        os.kill(os.getpid(), 9)
-
-
 class Raises(Mean):
     def train(self, data, model, task):
         raise ValueError("a secret of the log")

@@ -23,6 +23,15 @@ def get(network: Network, i: int, target: str) -> tuple[int, bytes]:
     return found
 
 
+def proof_of(network: Network, i: int, index: int) -> bytes:
+    """The proof file of an entry; the node waits for signatures, but may not be connected yet."""
+    for _ in range(20):
+        status, data = get(network, i, f"/proof/{index}.tlog-proof")
+        if status == 200:
+            return data
+    raise AssertionError(data)
+
+
 def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Networks) -> None:
     network = networks(members=3, public=True, arguments=("--http-address", "127.0.0.1:0"))
     network.start(0, 1)
@@ -34,9 +43,7 @@ def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Netw
 
     policy = Policy.parse(get(network, 1, "/policy")[1])
     for i in range(3):
-        status, data = get(network, i, "/proof/0.tlog-proof")
-        assert status == 200, data
-        proof = TlogProof.decode(data)
+        proof = TlogProof.decode(proof_of(network, i, 0))
         head = policy.check(proof.checkpoint)
         assert proof.extra == entry
         verify_inclusion(leaf_hash(entry), 0, head.size, proof.path, head.root)

@@ -25,13 +25,6 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         yield field
 
 
-def test_code_that_kills_itself_runs_a_second_time_and_not_a_third(field: Field) -> None:
-    _, task = train(field, hospital_code.KillsItself)
-    assert (task["state"], task["reason"], task["attempt"]) == ("failed", "out_of_memory", 1)
-    log = field.nodes.sites[1].log
-    assert sum(task["key"] in line and "once more" in line for line in log.splitlines()) == 1
-
-
 def limited(seconds: int) -> Any:
     """Gives trainings a time limit."""
 

@@ -60,8 +60,7 @@ class Tree:
     def make(self, wanted, header, certificate):
         return bundle.make(
             self.consortium.genesis,
-            header,
-            certificate,
+            bundle.Proven(header.size, None, bundle.Finality(header, certificate)),
             wanted,
             self.leaves.__getitem__,
             lambda level, index: self.nodes[level, index],
@@ -98,7 +97,7 @@ def test_every_leaf_is_proven_against_the_header(tree):
     assert data["genesis"] == tree.consortium.genesis.net
     for item in data["leaves"]:
         leaf = base64.b64decode(item["leaf"])
-        path = [bytes.fromhex(step) for step in item["path"]]
+        path = [base64.b64decode(data["hashes"][place]) for place in item["path"]]
         assert leaf == tree.leaves[item["index"]]
         merkle.verify_inclusion(
             merkle.leaf_hash(leaf), item["index"], header.size, path, header.root

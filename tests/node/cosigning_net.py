@@ -148,7 +148,7 @@ class Node:
         why = Certificate(FINALIZE, 0, last.header.view, last.hash, 3, (0,), (bytes(64),))
         self.ledger.apply(new, why)
         self.height += len(new)
-        self.part.final([block.header for block, _ in new])
+        self.part.final([block for block, _ in new])
         return self
 
     # what cosigning sees of the connections

@@ -265,7 +265,7 @@ async def test_a_newest_head_of_another_history_stops_the_node(tmp_path):
 
 async def test_keys_that_the_ledger_does_not_list_sign_nothing(tmp_path):
     async with alone(tmp_path) as node:
-        node.part._keys = KEYS["east"].cosigning
+        node.part._keys = [KEYS["east"].cosigning]
         node.follow(History().grow(2))
         node.part._schedule.rest()
         await node.part._sign_due()

@@ -55,7 +55,7 @@ def bundle_of(world, leaves, wanted):
         nodes |= {(level, index): hashed for level, index, hashed in new}
     return bundle.make(
         world.genesis,
-        *finality(world),
+        bundle.Proven(world.state.size, None, bundle.Finality(*finality(world))),
         wanted,
         leaves.__getitem__,
         lambda level, index: nodes[level, index],

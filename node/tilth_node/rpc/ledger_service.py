@@ -29,7 +29,7 @@ MAX_KEY = 1_000
 MAX_PREFIXES = 64  # of one watch: each is a scan of its own
 
 Check = Callable[[Caller, list[dict[str, object]]], list[TilthError]]
-Prove = Callable[[int, tuple[int, ...]], Awaitable[bytes]]
+Prove = Callable[[int, tuple[int, ...], int | None], Awaitable[bytes]]
 Status = Callable[[], pb.StatusResponse]
 
 
@@ -162,8 +162,9 @@ class LedgerService(pb_grpc.LedgerServicer):
     async def Prove(  # noqa: N802
         self, request: pb.ProveRequest, context: Context
     ) -> pb.ProveResponse:
+        also = tuple(request.also)
         return pb.ProveResponse(
-            bundle=await self._answers.prove(request.index, tuple(request.also))
+            bundle=await self._answers.prove(request.index, also, request.since or None)
         )
 
     async def Barrier(  # noqa: N802

@@ -273,6 +273,20 @@ class LedgerStore:
         found = self._one(query, (size,))
         return None if found is None else Header.decode(found[0])
 
+    def final_of_size(self, size: int) -> tuple[Header, Certificate] | None:
+        """A header whose tree is this large, with the certificate of exactly it; None if none is
+        stored. At an epoch's end it may be of an empty block above the last one."""
+        found = self._one(
+            "SELECT header, certificate, height FROM blocks"
+            " WHERE size = ? AND certificate IS NOT NULL ORDER BY height LIMIT 1",
+            (size,),
+        )
+        if found is None:
+            return None
+        void = self.void(found[2])
+        header = Block.decode(void[-1]).header if void else Header.decode(found[0])
+        return header, Certificate.decode(found[1])
+
     def leaves(self, start: int, limit: int) -> list[bytes]:
         """Up to `limit` leaves from an index on, verbatim."""
         found = self._reader.execute(

@@ -22,6 +22,9 @@ def register(noun: argparse.ArgumentParser) -> None:
     for each in (one, prove):
         each.add_argument("index", type=int, help="from 0, as tilth ledger list prints it")
     prove.add_argument("--out", type=Path, help="file to write (default entry-INDEX.json)")
+    prove.add_argument(
+        "--since", type=int, default=0, metavar="SIZE", help="of a checkpoint the reader trusts"
+    )
     row = verb(actions, "row", _row, "one row of the state the ledger adds up to")
     row.add_argument("key", help="such as organization/hospital-a")
 
@@ -60,7 +63,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _prove(arguments: argparse.Namespace) -> None:
     file = arguments.out or Path(f"entry-{arguments.index}.json")
     with network(arguments) as net:
-        net.prove(arguments.index, file)
+        net.prove(arguments.index, file, since=arguments.since)
     text = f"{file}\ncheck it anywhere: tilth verify {file} --genesis {net.profile.genesis}"
     show(arguments, {"file": str(file)}, text)
 

@@ -9,6 +9,14 @@ from tilth.cli.options import show
 def register(noun: argparse.ArgumentParser) -> None:
     noun.add_argument("row", type=Path, help="a proof bundle, from tilth row export")
     noun.add_argument("--genesis", type=Path, required=True, help="the consortium's genesis file")
+    noun.add_argument("--trusted", type=Path, help="a checkpoint that the ledger must extend")
+    noun.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        metavar="VKEY",
+        help="verifier key of a cosigner outside the consortium that must have signed; repeat",
+    )
     noun.add_argument("--json", action="store_true", help="print JSON")
     noun.set_defaults(run=_verify)
 
@@ -16,7 +24,12 @@ def register(noun: argparse.ArgumentParser) -> None:
 def _verify(arguments: argparse.Namespace) -> int:
     from tilth.verification import verify
 
-    report = verify(arguments.row, genesis=arguments.genesis)
+    report = verify(
+        arguments.row,
+        genesis=arguments.genesis,
+        trusted=arguments.trusted,
+        witnesses=arguments.witness,
+    )
     facts = {
         "ok": report.ok,
         "proven": list(report.proven),
