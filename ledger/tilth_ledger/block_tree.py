@@ -21,7 +21,6 @@ from tilth_ledger.effects import Executor
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.leaf import DERIVED, leaf_type
 from tilth_ledger.limits import Limits
-from tilth_ledger.pool import leaf_id
 
 VOTED_VIEWS = 64
 
@@ -222,7 +221,7 @@ class BlockTree:
 
     def _accept(self, candidate: Candidate, state: Any) -> None:
         candidate.state = state
-        candidate.ids = frozenset(leaf_id(leaf) for leaf in candidate.block.leaves)
+        candidate.ids = frozenset(state.entries)
         self._inherit(candidate, self._candidates.get(candidate.block.header.parent))
 
     @staticmethod

@@ -26,7 +26,8 @@ def check_operations(
     """Dry run of operations on `parent` without an entry: everything that would be refused, one
     after the other; an empty list means that they would be accepted now."""
     try:
-        roles = state.check_author(parent.rows, author, organization, time_ms)
+        row = state.identity(parent.rows, author)
+        roles = state.check_author(row, organization, time_ms)
     except Refused as refusal:
         return [refusal]
     problems: list[TilthError] = []

@@ -10,7 +10,7 @@ Left to others: deciding (replica), doing (the node's shell, the simulator).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,6 +94,10 @@ class State(Protocol):
     @property
     def time_ms(self) -> int:
         """Ledger time: that of the block."""
+
+    @property
+    def entries(self) -> Mapping[str, int]:
+        """Ids of the block's entries, with the indexes of their leaves."""
 
 
 class Built(Protocol):

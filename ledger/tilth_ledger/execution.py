@@ -77,6 +77,7 @@ class State:
     epoch: int = 0  # in force after the block
     rules_version: int = RULES_VERSION  # of that epoch
     new_nodes: tuple[NewNode, ...] = ()
+    entries: Mapping[str, int] = field(default_factory=dict)  # of the block: id and index
     root: bytes = b""
     digest: bytes = b""
     size: int = 0
@@ -133,6 +134,7 @@ class _Block:
     rules_version: int
     nodes: list[NewNode] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
+    entries: dict[str, int] = field(default_factory=dict)
     body_bytes: int = 0
     has_entries: bool = False
 
@@ -152,6 +154,7 @@ class _Block:
             self.epoch,
             self.rules_version,
             tuple(self.nodes),
+            self.entries,
         )
 
     @property
@@ -307,12 +310,14 @@ class Executor:
 
     def _apply(self, block: _Block, leaf: bytes) -> list[bytes]:
         """Execute one entry into the block's rows; the system leaves that follow it."""
-        checked = self._checked(leaf, block.rows)
+        checked = self._look_at(leaf)
         entry = checked.entry
+        author = state.identity(block.rows, entry.author)
+        _verify(checked, author)
         if (recorded := block.rows.get(f"entry/{checked.id}")) is not None:
             raise AlreadyRecorded(checked.id, recorded["index"])
         _check_expiry(entry, block.time_ms)
-        roles = state.check_author(block.rows, entry.author, entry.organization, block.time_ms)
+        roles = state.check_author(author, entry.organization, block.time_ms)
         rows = Overlay(block.rows)
         context = Context(
             rows=rows,
@@ -337,16 +342,8 @@ class Executor:
             rows.put(epoch_key(end["epoch"]), {**end, "index": context.index + len(derived)})
             block.epoch, block.rules_version = end["epoch"], end["rules_version"]
         block.rows.apply(rows.changes)
+        block.entries[checked.id] = context.index
         return derived
-
-    def _checked(self, leaf: bytes, rows: Rows) -> _Checked:
-        checked = self._look_at(leaf)
-        if not checked.verified:
-            identity = state.identity(rows, checked.entry.author)
-            # The key follows from the author's id, so a cached verdict never depends on rows.
-            verify_author(checked.leaf, PublicKey.from_hex(identity["public"]))
-            checked.verified = True
-        return checked
 
     def _look_at(self, leaf: bytes) -> _Checked:
         """The leaf with its form checked; as it was left when it was looked at before."""
@@ -376,6 +373,13 @@ class Executor:
                 remedy="Sign it for this consortium: check the genesis file of your profile.",
             )
         return decoded, entry
+
+
+def _verify(checked: _Checked, author: Row) -> None:
+    """Once for a leaf: the key follows from its author's id, so the verdict needs no other row."""
+    if not checked.verified:
+        verify_author(checked.leaf, PublicKey.from_hex(author["public"]))
+        checked.verified = True
 
 
 def _check_expiry(entry: Entry, time_ms: int) -> None:

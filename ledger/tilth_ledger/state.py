@@ -107,9 +107,8 @@ def identity(rows: Rows, author: str) -> Row:
     return row
 
 
-def check_author(rows: Rows, author: str, organization: str, time_ms: int) -> frozenset[str]:
-    """The roles of an active identity of `organization`, in ledger time (A1)."""
-    row = identity(rows, author)
+def check_author(row: Row, organization: str, time_ms: int) -> frozenset[str]:
+    """The roles of an identity's row, active and of `organization`, in ledger time (A1)."""
     if row["organization"] != organization:
         refuse(
             "A1",

@@ -35,7 +35,6 @@ from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Un
 from tilth_ledger.execution import AlreadyRecorded, Executor, State
 from tilth_ledger.faults import Faults
 from tilth_ledger.genesis import Genesis
-from tilth_ledger.leaf import Leaf
 from tilth_ledger.messages import Cosignatures, Status, decode_message
 from tilth_ledger.replica import Replica
 from tilth_node import membership
@@ -386,13 +385,8 @@ class Replication:
             self.on_final(effects.finalized)
 
     def _answer_final(self, final: Finalized) -> None:
-        if not self._waiting:
-            return
-        header = final.block.header
-        first = header.size - header.leaf_count
-        for index, leaf in enumerate(final.block.leaves, first):
-            name = Leaf.decode(leaf).id
-            self._settle(name, Receipt(name, index, header.size))
+        for name, index in final.state.entries.items() if self._waiting else ():
+            self._settle(name, Receipt(name, index, final.state.size))
 
     def _receipt(self, name: str, index: int) -> Receipt:
         """The same one whenever it is asked for (A2)."""

@@ -8,8 +8,8 @@ A leaf is an unsigned entry whose payload is a text of words: `claim:x` is refus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any
@@ -39,6 +39,7 @@ class Numbers:
     taken: frozenset[str] = frozenset()
     evidence: frozenset[Name] = frozenset()
     memberships: tuple[Membership, ...] = ()  # of the epochs after genesis'
+    entries: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def epoch(self) -> int:
@@ -173,7 +174,7 @@ class NumberExecutor:
         memberships: tuple[Membership, ...],
     ) -> Numbers:
         if not leaves:
-            return replace(parent, time_ms=time_ms)
+            return replace(parent, time_ms=time_ms, entries={})
         root, digest = parent.root, parent.digest
         for leaf in leaves:
             root = sha256(root + leaf).digest()
@@ -184,7 +185,9 @@ class NumberExecutor:
         size = parent.size + len(leaves)
         evidence = parent.evidence | told
         held = parent.taken | taken
-        return Numbers(size, root, digest, time_ms, held, evidence, memberships)
+        places = enumerate(leaves, parent.size)
+        entries = {_words(leaf)[0]: place for place, leaf in places if leaf_type(leaf) == ENTRY}
+        return Numbers(size, root, digest, time_ms, held, evidence, memberships, entries)
 
 
 @lru_cache(maxsize=4096)
