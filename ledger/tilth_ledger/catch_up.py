@@ -98,7 +98,7 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     if behind and not core.follows:
         _give_certificates(core, member, told)
     sync.claims[member] = told.height
-    if forks.differs(core, told.height, told.finalized_view):
+    if forks.differs(core, told):
         _ask_for_proof(core, sync, member, told.height)
     if told.asks:
         core.send((member,), status(core, member, asks=False))

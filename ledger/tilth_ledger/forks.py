@@ -23,7 +23,7 @@ from tilth_ledger.effects import Alarm, Finalized
 from tilth_ledger.errors import Refused
 from tilth_ledger.evidence import between
 from tilth_ledger.journal_records import Forked
-from tilth_ledger.messages import Certificates
+from tilth_ledger.messages import Certificates, Status
 
 MOST_STEPS_UP = 1_024
 
@@ -73,10 +73,13 @@ def compare(core: Core, blocks: Sequence[Block], certificate: Certificate) -> No
     halt(core, mine, certificate, [(mine, each) for each in (certificate, *proofs)])
 
 
-def differs(core: Core, height: int, view: int) -> bool:
-    """Whether my final block at a height is of another view than a member says its own is."""
-    standing = header(core, height) if height > core.epoch.parent_height else None
-    return standing is not None and standing.view != view
+def differs(core: Core, told: Status) -> bool:
+    """Whether a member's final block is not mine of that height, as far as a Status tells."""
+    standing = header(core, told.height) if told.height > core.epoch.parent_height else None
+    if standing is None:
+        return False
+    mine = standing.view, standing.size, standing.root
+    return mine != (told.finalized_view, told.size, told.root)
 
 
 def proofs_of(block: Block) -> tuple[Certificate, ...]:

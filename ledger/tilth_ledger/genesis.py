@@ -37,6 +37,7 @@ _IN_WORDS = {_SLUG.pattern: "1 to 63 of a-z, 0-9 and hyphens, no hyphen at the e
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LIMIT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ADDRESS = re.compile(r"[\x21-\x7e]{1,253}")
+_HEX = re.compile(r"([0-9a-f]{2}){1,65535}")
 _PEM = re.compile(
     r"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n){1,100}-----END CERTIFICATE-----\n?"
 )
@@ -145,6 +146,7 @@ class Genesis:
     delta_ms: int
     publication: str
     rules_version: int = RULES_VERSION
+    continues: Mapping[str, Any] | None = None  # the checkpoint of an older ledger (rebase)
 
     @property
     def net_bytes(self) -> builtins.bytes:
@@ -166,6 +168,7 @@ class Genesis:
             canonical.loads(data, max_bytes=MAX_GENESIS_BYTES),
             "genesis",
             _GENESIS_FIELDS,
+            frozenset(("continues",)),
         )
         _expect(value["format"] == FORMAT, "genesis format", value["format"], FORMAT)
         version = _integer(value["rules_version"], "genesis rules_version", 1, 1 << 20)
@@ -188,6 +191,7 @@ class Genesis:
             limits=_limits(value["limits"]),
             delta_ms=_integer(value["delta_ms"], "delta_ms", 1, 600_000),
             publication=value["publication"],
+            continues=_continues(value.get("continues")),
         )
         _expect(
             genesis.publication in PUBLICATIONS, "publication", genesis.publication, PUBLICATIONS
@@ -207,6 +211,7 @@ class Genesis:
         k: int | None = None,
         delta_ms: int = 300,
         publication: str = "organizations",
+        continues: Mapping[str, Any] | None = None,
     ) -> Genesis:
         """A new genesis; q defaults to the crash column, k to the byzantine one."""
         voting = [member.as_dict() | {"votes": True} for member in members]
@@ -223,7 +228,7 @@ class Genesis:
             "limits": dict(limits),
             "delta_ms": delta_ms,
             "publication": publication,
-        }
+        } | ({} if continues is None else {"continues": dict(continues)})
         return Genesis.parse(canonical.dumps(value))
 
 
@@ -390,6 +395,23 @@ def _integer(value: object, what: str, low: int, high: int) -> int:
             f"{what} is wrong", found=repr(value)[:80], expected=f"an integer from {low} to {high}"
         )
     return value
+
+
+def _continues(value: object) -> Mapping[str, Any] | None:
+    """The form of a checkpoint; what it says is checked by whoever holds the older ledger."""
+    if value is None:
+        return None
+    fields = frozenset(("net", "size", "root", "header", "certificate", "signatures"))
+    named = _object(value, "genesis' checkpoint", fields)
+    _integer(named["size"], "checkpoint's size", 0, canonical.MAX_INTEGER)
+    for name in ("net", "root", "header", "certificate"):
+        _matching(named[name], _HEX, f"checkpoint's {name}")
+    if not isinstance(named["signatures"], dict) or not named["signatures"]:
+        raise InvalidInput("checkpoint's signatures are wrong", expected="one for each signer")
+    for organization, signature in named["signatures"].items():
+        _matching(organization, _SLUG, "signer")
+        _matching(signature, _HEX, "checkpoint's signature")
+    return named
 
 
 def _limits(value: object) -> dict[str, int]:

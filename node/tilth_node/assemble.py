@@ -50,6 +50,7 @@ def build(config: Config) -> Node:
     store = LedgerStore(folder.database)
     roll = Roll(genesis, config.organization, folder.keys, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
+    _check_ledger(genesis, store)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
     feed = Feed(store)
@@ -114,6 +115,17 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
     peers.admit(roll.keys, roll.authorities())
 
 
+def _check_ledger(genesis: Genesis, store: LedgerStore) -> None:
+    tip = store.tip()
+    if tip is not None and tip.header.net != genesis.net_bytes:
+        raise Fatal(
+            "the folder's ledger is of another consortium than its genesis",
+            found=tip.header.net.hex(),
+            expected=genesis.net,
+            remedy="A rebase was interrupted: run tilth ledger rebase join again.",
+        )
+
+
 def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:
     """Alarms and counts of what was refused, for the status of node and folder."""
     notices = Notices(folder.notices, lambda: notices_of(replication))
@@ -168,7 +180,8 @@ def _load(executor: Executor, store: LedgerStore) -> State:
 
 
 def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> Restored:
-    state, tip = _load(executor, store), store.tip()
+    tip = store.tip()
+    state = _load(executor, store)
     if tip is None:
         return Restored(state, journal=journal.records)
     block = store.block(tip.header.height)

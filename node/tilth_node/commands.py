@@ -10,9 +10,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tilth_node import audit_command, image_command
+from tilth_node import audit_command, image_command, rebase_command
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
@@ -20,12 +21,22 @@ PEER_PORT = 7001  # clients: the next one
 ALONE = "That is this machine only. For nodes elsewhere, make it again with --address HOST."
 
 
-def register(subparsers: Any) -> None:
-    """Add the node's nouns to the command line."""
-    _register_node(subparsers)
-    _register_network(subparsers)
-    audit_command.register(subparsers)
-    demo.register(subparsers)
+class Commands:
+    """What the entry point gives: nouns of the node, and verbs for nouns of the SDK."""
+
+    verbs: Mapping[str, Callable[[Any], None]] = MappingProxyType(
+        {"ledger": rebase_command.register}
+    )
+
+    def __call__(self, subparsers: Any) -> None:
+        """Add the node's nouns to the command line."""
+        _register_node(subparsers)
+        _register_network(subparsers)
+        audit_command.register(subparsers)
+        demo.register(subparsers)
+
+
+register = Commands()
 
 
 def _register_node(subparsers: Any) -> None:

@@ -94,8 +94,7 @@ def join(path: Path, genesis_file: Path) -> Genesis:
     folder = Folder(path)
     data = _read(genesis_file)
     genesis = Genesis.parse(data)
-    mine = parse_member_file(_read(folder.member))
-    _check_listed(genesis, mine)
+    mine = check_listed(genesis, folder)
     if folder.genesis.exists() and folder.genesis.read_bytes() != data:
         raise InvalidInput(
             f"{path} belongs to another consortium",
@@ -162,7 +161,9 @@ def _settings(path: Path, site: Site) -> Config:
     )
 
 
-def _check_listed(genesis: Genesis, mine: Organization) -> None:
+def check_listed(genesis: Genesis, folder: Folder) -> Organization:
+    """The organization of a folder, which a genesis must list with its very keys."""
+    mine = parse_member_file(_read(folder.member))
     for listed in genesis.everyone():
         if listed.organization == mine.organization:
             if _held(listed) != _held(mine):
@@ -171,7 +172,7 @@ def _check_listed(genesis: Genesis, mine: Organization) -> None:
                     expected="the keys in this folder's member.json",
                     remedy="hand over the member.json of this folder and make the genesis again",
                 )
-            return
+            return mine
     raise InvalidInput(
         f"the genesis does not list {mine.organization}",
         found=", ".join(each.organization for each in genesis.everyone()),

@@ -164,6 +164,22 @@ def test_whoever_connects_to_a_halted_member_is_shown_both_certificates(met: Sta
     assert len({certificate.block for certificate in shown.certificates}) == 2
 
 
+def test_two_branches_of_one_view_are_noticed_by_what_they_hold() -> None:
+    """As two copies of a folder make them: same views, same heights, other entries."""
+    stage = Stage(3, away=[FALSE])
+    stage.cut(0, 1)
+    for member, text in ((0, "a"), (1, "b")):
+        block, _ = stage.block(1, [text])
+        stage.play(FALSE, member, Proposal(stage.vote(1, NOTARIZE, 1, block.hash), block))
+        for kind in (NOTARIZE, FINALIZE):
+            stage.play(FALSE, member, Votes((stage.vote(FALSE, kind, 1, block.hash),)))
+    assert [stage.texts(m) for m in (0, 1)] == [["a"], ["b"]]
+    stage.mend()
+    stage.pass_ms(5_000)
+    assert halted(stage) == [True, True]
+    assert FALSE in {who for who, _ in accused(stage, 0)}
+
+
 def test_another_finality_certificate_of_a_final_view_halts_at_once() -> None:
     stage = Stage(3, away=[FALSE])
     stage.submit(0, "a")

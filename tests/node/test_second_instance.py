@@ -6,29 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from three_sites import SECONDS, Sites, record
+from three_sites import SECONDS, Sites, record, said
 
 from tilth_ledger.errors import InvalidInput
 from tilth_node import running
 from tilth_node.folder import Folder
-from tilth_node.node import Node
-
-
-async def said(node: Node, word: str) -> str:
-    """Wait for an alarm; the node's notices are written when one comes."""
-    told = asyncio.Event()
-    before = node.replication.on_notice
-
-    def notice() -> None:
-        before()
-        told.set()
-
-    node.replication.on_notice = notice
-    async with asyncio.timeout(SECONDS):
-        while word not in node.replication.alarm:
-            await told.wait()
-            told.clear()
-    return node.replication.alarm
 
 
 async def test_a_second_node_with_the_keys_of_a_member_is_refused_and_told(sites: Sites) -> None:

@@ -75,3 +75,20 @@ async def record(node: Node, number: int) -> None:
     leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [operation])
     async with asyncio.timeout(SECONDS):
         await node.submit(leaf.encode())
+
+
+async def said(node: Node, word: str) -> str:
+    """Wait for an alarm; the node's notices are written when one comes."""
+    told = asyncio.Event()
+    before = node.replication.on_notice
+
+    def notice() -> None:
+        before()
+        told.set()
+
+    node.replication.on_notice = notice
+    async with asyncio.timeout(SECONDS):
+        while word not in node.replication.alarm:
+            await told.wait()
+            told.clear()
+    return node.replication.alarm

@@ -361,6 +361,18 @@ def peek(path: Path) -> Header | None:
     return None if found is None else Header.decode(found[0])
 
 
+def peek_end(path: Path) -> tuple[Header, Certificate, StoredRows] | None:
+    """The last final block's header and certificate, and the rows after it, read beside a node that
+    may be running; the rows last as long as the caller holds them."""
+    reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    query = "SELECT header, certificate FROM blocks ORDER BY height DESC LIMIT 1"
+    found = reader.execute(query).fetchone()
+    if found is None or found[1] is None:
+        reader.close()
+        return None
+    return Header.decode(found[0]), Certificate.decode(found[1]), StoredRows(reader)
+
+
 def peek_rows(path: Path, prefix: str) -> list[tuple[str, Row]]:
     """Rows under a prefix, read beside a node that may be running."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:

@@ -10,9 +10,9 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tilth import __version__
 from tilth.terminal import harmless
@@ -83,8 +83,20 @@ def _wide(prog: str) -> argparse.HelpFormatter:
     return argparse.HelpFormatter(prog, max_help_position=30)
 
 
+def extend(noun: str, verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the verbs that other packages have for one of the SDK's nouns."""
+    for register in _extensions():
+        if add := getattr(register, "verbs", {}).get(noun):
+            add(verbs)
+
+
 def _add_extensions(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from importlib.metadata import entry_points  # 40 ms that no command of the SDK pays
+    for register in _extensions():
+        register(nouns)
+
+
+def _extensions() -> Iterator[Any]:
+    from importlib.metadata import entry_points  # 40 ms that hardly a command of the SDK pays
 
     for point in sorted(entry_points(group=EXTENSIONS), key=lambda point: point.name):
         try:
@@ -93,7 +105,7 @@ def _add_extensions(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]"
             # The commands of an extra that is not installed are simply not there.
             print(f"tilth: commands of {point.value} left out: {missing}", file=sys.stderr)
             continue
-        register(nouns)
+        yield register
 
 
 def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tilth.cli import extend
 from tilth.cli.options import network, show, table, verb, verbs
 from tilth.errors import InvalidInput
 
@@ -27,6 +28,7 @@ def register(noun: argparse.ArgumentParser) -> None:
     )
     row = verb(actions, "row", _row, "one row of the state the ledger adds up to")
     row.add_argument("key", help="such as organization/hospital-a")
+    extend("ledger", actions)
 
 
 def _list(arguments: argparse.Namespace) -> None:

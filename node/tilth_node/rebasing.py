@@ -1,0 +1,106 @@
+"""A rebase on a node's folder: sign where the old ledger ended, write the new genesis, move over.
+
+- The old ledger, its votes and its genesis are kept below `before/<net>`, whole: `tilth audit`
+  verifies them there, and every proof made from them holds.
+- Keys, samples and blobs stay; what waited to be said to the old ledger is dropped.
+- The new genesis comes first and the old ledger goes after it: a crash in between leaves a folder
+  that no node starts on, and the same command finishes it.
+
+Leaves to others: what is signed and checked (tilth_ledger.rebase), the words (rebase_command).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tilth_ledger import rebase
+from tilth_ledger.blocks import Certificate, Header
+from tilth_ledger.epochs import Epoch, membership_of
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import Genesis
+from tilth_node import config, founding, keystore
+from tilth_node.folder import Folder, sync_folder, write_file
+from tilth_node.storage.desk import open_desk
+from tilth_node.storage.ledger_store import peek_end
+
+
+def sign(path: Path, like: bytes | None = None) -> bytes:
+    """This member's statement about the last final block of its folder, or about the one of another
+    member's statement, which proves by its certificate that it was final."""
+    settings, folder = config.load(path), Folder(path)
+    epoch, header, certificate = _end(folder, founding.load_genesis(folder))
+    if like is not None:
+        other = rebase.gather([like])
+        other.check(epoch)
+        header, certificate = other.header, other.certificate
+    statement = rebase.sign(
+        settings.organization, keystore.load(folder.keys).vote, header, certificate
+    )
+    rebase.gather([statement]).check(epoch)
+    return statement
+
+
+def begin(path: Path, name: str, statements: Sequence[bytes]) -> Genesis:
+    """The new genesis of those who signed; the folder is of any member that holds the block."""
+    folder = Folder(path)
+    old = founding.load_genesis(folder)
+    epoch, _, _ = _end(folder, old)
+    return rebase.write(name, rebase.gather(statements), epoch, old)
+
+
+def join(path: Path, genesis_file: Path) -> Genesis:
+    """Move a folder from the old consortium to the new one. Raises InvalidInput when the new
+    genesis is not signed by members of the old."""
+    folder = Folder(path)
+    data = genesis_file.read_bytes()
+    genesis = Genesis.parse(data)
+    checkpoint = rebase.continued(genesis)
+    before = folder.path / "before" / checkpoint.net[:16]
+    with folder.locked():
+        if folder.genesis.read_bytes() != data:
+            old = founding.load_genesis(folder)
+            if checkpoint.net != old.net:
+                raise InvalidInput(
+                    "the new genesis continues another consortium",
+                    found=checkpoint.net,
+                    expected=old.net,
+                    remedy="Use the genesis that the remaining members of this one wrote.",
+                )
+            epoch, _, _ = _end(folder, old)
+            checkpoint.check(epoch)
+            founding.check_listed(genesis, folder)
+            before.mkdir(parents=True, exist_ok=True)
+            write_file(before / folder.genesis.name, old.bytes)
+            write_file(folder.genesis, data)
+        # A crash here leaves the new genesis beside the old ledger: no node starts on the two, and
+        # the next try goes on below.
+        _move(folder, before)
+    return genesis
+
+
+def _end(folder: Folder, genesis: Genesis) -> tuple[Epoch, Header, Certificate]:
+    """The epoch in force, the last final block and its certificate."""
+    found = peek_end(folder.database) if folder.database.exists() else None
+    if found is None:
+        raise InvalidInput(
+            f"{folder.path} holds no final block",
+            expected="the folder of a member that took part",
+            remedy="Nothing is lost with this ledger: found a new consortium instead.",
+        )
+    header, certificate, rows = found
+    return Epoch.starting(membership_of(rows), genesis.net_bytes), header, certificate
+
+
+def _move(folder: Folder, before: Path) -> None:
+    names = [f"{folder.database.name}{tail}" for tail in ("-wal", "-shm", "")]
+    names += [f"{folder.cosignatures.name}{tail}" for tail in ("-wal", "-shm", "")]
+    for name in (*names, folder.journal.name):
+        if (folder.path / name).exists():
+            (folder.path / name).replace(before / name)
+    sync_folder(before)
+    sync_folder(folder.path)
+    worker = folder.path / "worker.db"
+    if worker.exists():
+        desk = open_desk(worker)
+        for statement in desk.outbox.all():
+            desk.outbox.remove(statement.task, statement.attempt)
+        desk.close()

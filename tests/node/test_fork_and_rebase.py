@@ -1,0 +1,164 @@
+"""A fork of real nodes, and the way out of it as operators go it.
+
+The keys of one member are in hand: its folder is copied, and the two copies make two blocks final,
+each with another member, while these cannot see each other.
+"""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from three_sites import SECONDS, Sites, record, said
+
+from tilth import transport, verifier
+from tilth.cli import main
+from tilth_ledger.errors import Fatal, Refused
+from tilth_node import auditing, keystore
+from tilth_node.node import Node
+
+A, B, C = "hospital-a", "hospital-b", "hospital-c"
+
+
+async def proof_of_first_entry(node: Node) -> bytes:
+    """A bundle, as a client gets it."""
+    key = keystore.load(node.folder.keys)
+    admin = keystore.load_admin(node.folder.keys)
+    client = transport.Transport(
+        node.client_address, node.organization, node.genesis.net, admin, key.authority
+    )
+    try:
+        return await asyncio.to_thread(client.prove, 0)
+    finally:
+        client.close()
+
+
+async def forked(sites: Sites) -> bytes:
+    """Hospital-a and hospital-b hold different final blocks, and have met; a proof of before."""
+    await record(sites.running[A], 1)
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(*(node.feed.at_least(1) for node in sites.running.values()))
+    bundle = await proof_of_first_entry(sites.running[A])
+    for name in (A, B, C):
+        await sites.stop(name)
+    shutil.copytree(sites.path(C), sites.path("twin"))
+    for number, name in ((2, A), (3, B)):
+        await sites.start(name)
+        await sites.start(C)
+        await record(sites.running[name], number)
+        await sites.stop(name)
+        await sites.stop(C)
+        if name == A:
+            shutil.rmtree(sites.path(C))
+            sites.path("twin").rename(sites.path(C))
+    await sites.start(A)
+    await sites.start(B)
+    for name in (A, B):
+        assert "tilth ledger rebase" in await said(sites.running[name], "HAS FORKED")
+    return bundle
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, str]:
+    capsys.readouterr()
+    assert main(["ledger", "rebase", *map(str, words), "--json"]) == 0
+    facts: dict[str, str] = json.loads(capsys.readouterr().out)
+    return facts
+
+
+async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bundle = await forked(sites)
+    old_genesis = sites.running[A].genesis
+    for name in (A, B):
+        node = sites.running[name]
+        assert node.replication.halted
+        assert not node.replication.replica.votes
+        assert node.store.size == 2, "what it holds can be read"
+        with pytest.raises(Refused, match="forked"):
+            await record(node, 9)
+        with pytest.raises(Refused, match="forked"):
+            await node.replication.barrier()
+    assert "hospital-c signed two votes" in sites.running[A].replication.alarm
+    await sites.stop(B)
+    again = await sites.start(B)
+    assert "HAS FORKED" in await said(again, "HAS FORKED"), "a restart does not undo the halt"
+    for name in (A, B):
+        await sites.stop(name)
+
+    one, other, genesis = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
+    signed = run(capsys, "sign", sites.path(A), "--out", one)
+    own = run(capsys, "sign", sites.path(B), "--out", tmp_path / "own.json")
+    assert signed["block"] != own["block"], "each holds its own branch"
+    assert (
+        run(capsys, "sign", sites.path(B), "--like", one, "--out", other)["block"]
+        == (signed["block"])
+    )
+    begun = run(
+        capsys,
+        "begin",
+        sites.path(A),
+        "--name",
+        "anew",
+        "--out",
+        genesis,
+        *("--statement", one),
+        *("--statement", other),
+    )
+    assert begun["members"] == [A, B]
+    for name in (A, B):
+        run(capsys, "join", sites.path(name), genesis, "--hash", begun["net"])
+    nodes = [await sites.start(name) for name in (A, B)]
+    await record(nodes[0], 20)
+    async with asyncio.timeout(SECONDS):
+        await nodes[1].feed.at_least(1)
+    assert {node.genesis.net for node in nodes} == {begun["net"]}
+    assert [node.replication.alarm for node in nodes] == ["", ""]
+
+    kept = Path(run(capsys, "join", sites.path(C), genesis, "--hash", begun["net"])["before"])
+    assert auditing.audit(kept).clean
+    before = sites.path(A) / "before" / old_genesis.net[:16]
+    assert auditing.audit(before).clean
+    assert verifier.verify(bundle, (before / "genesis.json").read_bytes()).proven
+
+
+async def test_a_genesis_that_the_members_did_not_sign_moves_no_folder(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await record(sites.running[A], 1)
+    await sites.running[B].feed.at_least(1)
+    for name in (A, B):
+        await sites.stop(name)
+    statement, genesis = tmp_path / "a.json", tmp_path / "new.json"
+    run(capsys, "sign", sites.path(A), "--out", statement)
+    run(capsys, "begin", sites.path(A), "--name", "x", "--statement", statement, "--out", genesis)
+    value = json.loads(genesis.read_bytes())
+    value["continues"]["signatures"][A] = "00" * 64
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(value, separators=(",", ":"), sort_keys=True))
+    assert main(["ledger", "rebase", "join", str(sites.path(B)), str(forged)]) == 1
+    assert main(["ledger", "rebase", "join", str(sites.path(B)), str(genesis), "--hash", "0"]) == 1
+    assert not (sites.path(B) / "before").exists()
+    assert (await sites.start(B)).store.size == 1
+
+
+async def test_a_move_that_was_interrupted_is_finished_and_no_node_starts_before(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await record(sites.running[A], 1)
+    await sites.stop(A)
+    statement, genesis = tmp_path / "a.json", tmp_path / "new.json"
+    run(capsys, "sign", sites.path(A), "--out", statement)
+    run(capsys, "begin", sites.path(A), "--name", "x", "--statement", statement, "--out", genesis)
+    run(capsys, "join", sites.path(A), genesis)
+    before = next((sites.path(A) / "before").iterdir())
+    for name in ("ledger.db", "journal"):  # as a crash would leave them
+        (before / name).rename(sites.path(A) / name)
+    with pytest.raises(Fatal, match="another consortium"):
+        await sites.start(A)
+    run(capsys, "join", sites.path(A), genesis)
+    assert (before / "ledger.db").exists()
+    node = await sites.start(A)
+    await record(node, 2)
+    assert node.store.size == 1
