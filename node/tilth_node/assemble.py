@@ -47,10 +47,9 @@ def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
-    store = LedgerStore(folder.database)
+    store = _open_ledger(folder, genesis)
     roll = Roll(genesis, config.organization, folder.keys, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
-    _check_ledger(genesis, store)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
     feed = Feed(store)
@@ -115,7 +114,8 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
     peers.admit(roll.keys, roll.authorities())
 
 
-def _check_ledger(genesis: Genesis, store: LedgerStore) -> None:
+def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
+    store = LedgerStore(folder.database)
     tip = store.tip()
     if tip is not None and tip.header.net != genesis.net_bytes:
         raise Fatal(
@@ -124,6 +124,7 @@ def _check_ledger(genesis: Genesis, store: LedgerStore) -> None:
             expected=genesis.net,
             remedy="A rebase was interrupted: run tilth ledger rebase join again.",
         )
+    return store
 
 
 def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:

@@ -271,6 +271,7 @@ class Replication:
         self._events = [each for event in self._events if (each := self._renumbered(event, old))]
         for kind in OF_AN_EPOCH:
             self._alarms.pop(kind, None)
+        self._readers.again()
         self._log.info("epoch", number=epoch.number, members=len(epoch.members), q=epoch.q)
         self.on_epoch(epoch)
         for name in self._peers.links:
