@@ -204,7 +204,7 @@ def _admit(context: Context, change: Op, out: _Outcome) -> _Outcome:
             "this organization is admitted already",
             found=party.organization,
             expected="one that is not",
-            remedy="To let it vote: `tilth member propose --votes yes --organization NAME`.",
+            remedy="To let it vote: `tilth member propose --vote NAME --copy FILE`.",
         )
     _check_new_keys(context, party, set(KEY_NAMES))
     keys = {name: getattr(party.keys, name).hex for name in KEY_NAMES}
@@ -371,7 +371,7 @@ def _check_copy(context: Context, change: Op, key: PublicKey) -> None:
     stated: dict[str, Any] | None = change.get("copy")
     oldest = max(min(1, context.index), context.index - limits.RECENT_COPY_LEAVES)
     expected = f"a size from {oldest} to {context.index}, signed with its vote key"
-    remedy = "Let its node catch up, then state it again: `tilth member copy` on its machine."
+    remedy = "Let its node catch up, then state it again: `tilth node copy FOLDER` on its machine."
     if stated is None or not oldest <= stated["size"] <= context.index:
         found: object = "none" if stated is None else f"size {stated['size']}"
         refuse(

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tilth_node import audit_command, image_command, rebase_command
+from tilth_node import audit_command, image_command, rebase_command, rotate_command
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
@@ -53,6 +53,11 @@ def _register_node(subparsers: Any) -> None:
     join.add_argument("folder", type=Path, help="of the node")
     join.add_argument("genesis", type=Path, help="the file that every site has")
     join.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")
+    join.add_argument(
+        "--newcomer",
+        action="store_true",
+        help="the genesis does not list this site: its members admit it (tilth member propose)",
+    )
 
     run = _verb(verbs, "run", _run, "run the node until it is told to stop")
     run.add_argument("folder", type=Path, help="of the node")
@@ -70,6 +75,7 @@ def _register_node(subparsers: Any) -> None:
 
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
     status.add_argument("folder", type=Path, help="of the node")
+    rotate_command.register(verbs)
 
     image_command.register(verbs)
 
@@ -330,7 +336,7 @@ def _join(arguments: Arguments) -> int:
                 expected=arguments.hash,
                 remedy="get the file again, and compare the hash with the other sites",
             )
-    genesis = founding.join(arguments.folder, arguments.genesis)
+    genesis = founding.join(arguments.folder, arguments.genesis, newcomer=arguments.newcomer)
     _say(
         arguments,
         {"folder": str(arguments.folder), "net": genesis.net, "name": genesis.name},

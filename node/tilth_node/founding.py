@@ -88,13 +88,15 @@ def new_network(
     )
 
 
-def join(path: Path, genesis_file: Path) -> Genesis:
-    """Bind the node in `path` to a consortium that lists it."""
+def join(path: Path, genesis_file: Path, *, newcomer: bool = False) -> Genesis:
+    """Bind the node in `path` to a consortium that lists it, or, of a `newcomer`, whose members
+    admit it or will."""
     settings = config.load(path)
     folder = Folder(path)
     data = _read(genesis_file)
     genesis = Genesis.parse(data)
-    mine = check_listed(genesis, folder)
+    newly = parse_member_file(_read(folder.member)) if newcomer else None
+    mine = newly or check_listed(genesis, folder)
     if folder.genesis.exists() and folder.genesis.read_bytes() != data:
         raise InvalidInput(
             f"{path} belongs to another consortium",
@@ -176,7 +178,8 @@ def check_listed(genesis: Genesis, folder: Folder) -> Organization:
     raise InvalidInput(
         f"the genesis does not list {mine.organization}",
         found=", ".join(each.organization for each in genesis.everyone()),
-        remedy="hand over this folder's member.json and make the genesis again",
+        remedy="hand over this folder's member.json and make the genesis again; or, if the ledger"
+        " runs already, let its members admit it and join with --newcomer",
     )
 
 

@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 
 from tilth_ledger.errors import Unavailable
-from tilth_node import config, founding
+from tilth_node import config, keystore
 from tilth_node.config import address
 from tilth_node.folder import Folder
 
@@ -21,8 +21,7 @@ def check(path: Path) -> str:
     """The address that answered. Raises Unavailable with what is wrong."""
     folder = Folder(path)
     organization = config.load(path).organization
-    genesis = founding.load_genesis(folder)
-    authority = next(o.tls_authority for o in genesis.everyone() if o.organization == organization)
+    authority = keystore.authorities(folder.keys).decode("ascii")
     try:
         at = str(json.loads(folder.ready.read_bytes())["client_address"])
         context = ssl.create_default_context(cadata=authority)

@@ -2,7 +2,7 @@
 
     net = tilth.connect("hospital-a")
     net.algos  net.datasets  net.environments  net.objectives  net.plans  net.tasks
-    net.approvals  net.identities  net.models  net.organizations  net.samples
+    net.approvals  net.identities  net.members  net.models  net.organizations  net.samples
 
 Invariants:
 - Entries are signed here, with the key of the profile; no node ever sees it.
@@ -30,6 +30,7 @@ from tilth.checks import PlanCheck, check_plan
 from tilth.datasets import Datasets
 from tilth.errors import InvalidInput
 from tilth.leaderboard import Leaderboard, LeaderboardRow, View, read_curve, read_leaderboard
+from tilth.members import Members
 from tilth.models import Models
 from tilth.objectives import Objectives
 from tilth.plan import Plan
@@ -81,6 +82,7 @@ class Network:
         self.datasets = Datasets(self)
         self.environments = Environments(self)
         self.identities = Identities(self)
+        self.members = Members(self)
         self.models = Models(self)
         self.objectives = Objectives(self)
         self.organizations = Organizations(self)

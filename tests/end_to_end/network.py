@@ -100,6 +100,15 @@ class Network:
         for site in self.sites:
             founding.join(site.folder, self.genesis_file)
 
+    def newcomer(self, name: str) -> int:
+        """One more site, which the genesis does not list; its number."""
+        site = Site(name, self.genesis_file.parent / name)
+        self.sites.append(site)
+        made = founding.Site(organization=name, name=name.title(), peer_port=free_port())
+        founding.init(site.folder, made, Clock())
+        founding.join(site.folder, self.genesis_file, newcomer=True)
+        return len(self.sites) - 1
+
     def __enter__(self) -> "Network":
         return self
 
@@ -191,13 +200,13 @@ class Network:
 
     def transport(self, i: int, key: SigningKey | None = None) -> Transport:
         """A new connection to a node's clients' port, by its admin or by `key`."""
-        member = self.genesis.everyone()[i]
+        site = self.sites[i]
         transport = Transport(
-            self.sites[i].ready["client_address"],
-            member.organization,
+            site.ready["client_address"],
+            site.organization,
             self.genesis.net,
             key or self.admin(i),
-            member.tls_authority.encode(),
+            keystore.authorities(site.folder / "keys"),
         )
         self._transports.append(transport)
         return transport

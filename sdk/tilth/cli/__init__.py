@@ -30,6 +30,7 @@ NOUNS = {
     "identity": "the people and keys of your organization",
     "leaderboard": "certified results of an objective, best first",
     "ledger": "entries of the ledger",
+    "member": "who votes on the ledger, and changing it",
     "model": "models: what training made",
     "objective": "objectives: a metric and the test sets it is measured on",
     "organization": "the parties of the consortium",
