@@ -119,7 +119,11 @@ class Members:
     def _one(self, key: str) -> Proposal:
         row = self._net.rows.get(f"proposal/{key}")
         if row is None:
-            raise InvalidInput("there is no such proposal", found=key)
+            raise InvalidInput(
+                "there is no such proposal",
+                found=key,
+                remedy="Look at them with: tilth member list",
+            )
         return _proposal(key, row, self.epoch())
 
     def _find(self, text: str) -> str:
