@@ -6,7 +6,9 @@ Version 2 is JSON: format, genesis (net), and
 - `epochs`: for each change of members before that head, the leaf that states the new ones, and the
   old ones' certificate of a header whose tree ends with it: q old members, never k, so that one
   lost for good orphans no proof; and that this tree is the beginning of the head's;
-- `leaves`: index, bytes in base64, inclusion path;
+- `leaves`: index, length, inclusion path;
+- `content`: the bytes of all leaves, of `epochs` and then of `leaves`, compressed together (zlib)
+  in base64: they are much alike;
 - `hashes`: all hashes of paths, once, in base64: a path is a list of places in it;
 - `keys`: ML-DSA-44 keys of cosigners of later epochs, whose digests their epoch's leaf states;
 - `consistency`: that the head extends the tree of a size that the reader knows, if one was named.
@@ -23,6 +25,7 @@ shares no code with this and reads version 1 as well).
 
 from __future__ import annotations
 
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,17 +93,21 @@ def make(
 ) -> bytes:
     """The bundle that proves the leaves at the `wanted` indexes, and what a reader needs beside
     them; `since` is the size of a tree that the reader knows."""
-    size, hashes = proven.size, _Hashes()
+    size, hashes, content = proven.size, _Hashes(), bytearray()
     leaves = _closure(wanted, size, leaf_at, rows)
     value: dict[str, Any] = {
         "format": FORMAT,
         "genesis": genesis.net,
-        "epochs": [_end(end, size, leaf_at, node, hashes) for end in proven.ends],
-        "leaves": [
-            _leaf(index, leaves[index], hashes.put(inclusion_proof(index, size, node)))
-            for index in sorted(leaves)
-        ],
+        "epochs": [_end(end, size, node, hashes) for end in proven.ends],
+        "leaves": [],
     }
+    for end in value["epochs"]:
+        end["length"] = _add(content, leaf_at(end["index"]))
+    for index in sorted(leaves):
+        path = hashes.put(inclusion_proof(index, size, node))
+        length = _add(content, leaves[index])
+        value["leaves"].append({"index": index, "length": length, "path": path})
+    value["content"] = _base64(zlib.compress(content, 9))
     if proven.checkpoint is not None:
         value["checkpoint"] = proven.checkpoint.decode()
     if proven.finality is not None:
@@ -128,18 +135,16 @@ class _Hashes:
         return [_base64(step) for step in self._places]
 
 
-def _leaf(index: int, leaf: bytes, path: list[int]) -> dict[str, Any]:
-    return {"index": index, "leaf": _base64(leaf), "path": path}
+def _add(content: bytearray, leaf: bytes) -> int:
+    content += leaf
+    return len(leaf)
 
 
-def _end(
-    end: Finality, size: int, leaf_at: LeafReader, node: NodeReader, hashes: _Hashes
-) -> dict[str, Any]:
+def _end(end: Finality, size: int, node: NodeReader, hashes: _Hashes) -> dict[str, Any]:
     index = end.header.size - 1
     path = hashes.put(inclusion_proof(index, end.header.size, node))
     consistency = hashes.put(consistency_proof(end.header.size, size, node))
-    leaf = _leaf(index, leaf_at(index), path)
-    return leaf | end.as_dict() | {"consistency": consistency}
+    return {"index": index, "path": path, "consistency": consistency} | end.as_dict()
 
 
 def _base64(data: bytes) -> str:

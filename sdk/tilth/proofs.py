@@ -5,6 +5,7 @@ proves that the entry stands in the log; the bundle also proves who wrote it and
 """
 
 import json
+import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,11 @@ def proof_file(bundle: bytes, index: int) -> bytes | None:
     value = json.loads(bundle)
     if "checkpoint" not in value:
         return None
-    [leaf] = [each for each in value["leaves"] if each["index"] == index]
+    content, at = zlib.decompress(b64decode(value["content"])), 0
+    for leaf in (*value["epochs"], *value["leaves"]):
+        start, at = at, at + leaf["length"]
+        if leaf["index"] == index:
+            break
     path = tuple(b64decode(value["hashes"][place]) for place in leaf["path"])
-    extra = b64decode(leaf["leaf"])
+    extra = content[start:at]
     return TlogProof(index, path, value["checkpoint"].encode(), extra).encode()

@@ -26,6 +26,7 @@ import json
 import re
 import struct
 import sys
+import zlib
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable
@@ -48,6 +49,7 @@ MAX_LEAVES = 256
 MAX_DEPTH = 32
 MAX_EPOCHS = 100_000
 MAX_HASHES = 1_000_000
+MAX_CONTENT_BYTES = 64 << 20
 MAX_NOTE_BYTES = 1_000_000
 MAX_LINES = 100
 
@@ -438,7 +440,7 @@ def _check_unique(check: str, items: list[Any]) -> None:
 FIELDS = {
     "tilth-bundle-1": (["certificate", "header", "leaves"], []),
     "tilth-bundle-2": (
-        ["epochs", "hashes", "leaves"],
+        ["content", "epochs", "hashes", "leaves"],
         ["certificate", "checkpoint", "consistency", "header", "keys"],
     ),
 }
@@ -501,9 +503,7 @@ def _proof_1(parts: dict[str, Any], consortium: _Consortium) -> _Proof:
     signers = _certificate(parts["certificate"], header, consortium, epoch)
     tree = _Tree(header.size, header.root)
     link = _link(len(signers), epoch, epoch.q, "{} members voted that the head is final")
-    proof = _Proof(
-        tree, _leaves(parts["leaves"], tree, _hex_path), dict(consortium.authors), [link]
-    )
+    proof = _Proof(tree, _leaves(parts["leaves"], tree, FORM_1), dict(consortium.authors), [link])
     proof.facts |= {"height": header.height, "time": _time(header.time_ms), "signers": signers}
     proof.facts["quorum"] = epoch.of(epoch.q)
     text = (
@@ -514,11 +514,12 @@ def _proof_1(parts: dict[str, Any], consortium: _Consortium) -> _Proof:
 
 
 def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Key]) -> _Proof:
-    hashes = _Hashes(parts["hashes"])
+    hashes, content = _Hashes(parts["hashes"]), _Content(parts["content"])
+    form = _Form("length", content.leaf, hashes.path_of)
     note = _note(parts["checkpoint"], consortium) if "checkpoint" in parts else None
     tree = note.tree if note else _tree_of_header(parts)
     proof = _Proof(tree, {}, dict(consortium.authors), [])
-    epoch = _walk_epochs(parts["epochs"], hashes, consortium, proof)
+    epoch = _walk_epochs(parts["epochs"], form, hashes, consortium, proof)
     heads: list[_Link] = []
     if "header" in parts or "certificate" in parts:
         heads.append(_finality(parts, epoch, consortium, proof))
@@ -538,8 +539,9 @@ def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Ke
     if "consistency" in parts:
         size = _get(parts["consistency"], "size", int, "consistency")
         proof.since = size, hashes.path(parts["consistency"], "path", "consistency")
-    proof.leaves = _leaves(parts["leaves"], tree, hashes.path_of)
+    proof.leaves = _leaves(parts["leaves"], tree, form)
     hashes.check_used()
+    content.check_used()
     return proof
 
 
@@ -569,21 +571,45 @@ class _Hashes:
             _refuse("hashes of the bundle", len(self._all), f"{len(self._used)}, all of them used")
 
 
-def _hex_path(leaf: object, what: str) -> list[bytes]:
-    return [_unhex(step, f"path of {what}", 32) for step in _get(leaf, "path", list, what)]
+class _Content:
+    """The leaves of version 2, one after the other."""
+
+    def __init__(self, value: object) -> None:
+        packed, stream = _unbase64(value, "content of the bundle"), zlib.decompressobj()
+        try:
+            self._all = stream.decompress(packed, MAX_CONTENT_BYTES)
+        except zlib.error as error:
+            _refuse("form of the content of the bundle", error, "zlib")
+        if not stream.eof or stream.unused_data:
+            _refuse("size of the content of the bundle", "more or less", "one whole stream")
+        self._at = 0
+
+    def leaf(self, item: object, what: str) -> bytes:
+        """The next leaf, whose length a JSON object states."""
+        start, length = self._at, _get(item, "length", int, what)
+        self._at += max(length, 0)
+        if not 0 <= length <= len(self._all) - start:
+            _refuse(f"length of {what}", length, f"up to {len(self._all) - start}")
+        return self._all[start : self._at]
+
+    def check_used(self) -> None:
+        if self._at != len(self._all):
+            _refuse("content of the bundle", len(self._all), f"{self._at} bytes, all of it leaves")
 
 
 # ---- epochs ----
 
 
-def _walk_epochs(value: object, hashes: _Hashes, consortium: _Consortium, proof: _Proof) -> _Epoch:
+def _walk_epochs(
+    value: object, form: _Form, hashes: _Hashes, consortium: _Consortium, proof: _Proof
+) -> _Epoch:
     """The epoch whose members sign the head: from genesis on, each ended by its own members."""
     if not isinstance(value, list) or len(value) > MAX_EPOCHS:
         _refuse("epochs of the bundle", type(value).__name__, f"a list up to {MAX_EPOCHS}")
     epoch, size = consortium.first, 0
     for item in value:
         what = f"end of epoch {epoch.number}"
-        names = ["certificate", "consistency", "header", "index", "leaf", "path"]
+        names = ["certificate", "consistency", "header", "index", "length", "path"]
         _same(f"fields of the {what}", sorted(item) if isinstance(item, dict) else item, names)
         header = _header(item["header"], consortium, epoch)
         signers = _certificate(item["certificate"], header, consortium, epoch)
@@ -591,9 +617,8 @@ def _walk_epochs(value: object, hashes: _Hashes, consortium: _Consortium, proof:
             _refuse(f"size of the {what}", header.size, f"{size + 1} to {proof.tree.size - 1}")
         _same(f"place of the {what}", item["index"], header.size - 1)
         old = _Tree(header.size, header.root)
-        (leaf,) = _leaves(
-            [{n: item[n] for n in ("index", "leaf", "path")}], old, hashes.path_of
-        ).values()
+        found = _leaves([{n: item[n] for n in ("index", "length", "path")}], old, form)
+        leaf = found[header.size - 1]
         path = hashes.path(item, "consistency", what)
         _check_consistency(f"history before the {what}", old, proof.tree, path)
         new = _next_epoch(leaf, epoch, consortium, what)
@@ -940,18 +965,38 @@ class _Leaf:
 Leaves = dict[int, _Leaf]
 
 
-def _leaves(value: object, tree: _Tree, read_path: Callable[[object, str], list[bytes]]) -> Leaves:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a version writes a leaf: a field, and what reads its bytes and its path."""
+
+    field: str
+    leaf: Callable[[object, str], bytes]
+    path: Callable[[object, str], list[bytes]]
+
+
+def _base64_leaf(item: object, what: str) -> bytes:
+    return _unbase64(_get(item, "leaf", str, what), what)
+
+
+def _hex_path(leaf: object, what: str) -> list[bytes]:
+    return [_unhex(step, f"path of {what}", 32) for step in _get(leaf, "path", list, what)]
+
+
+FORM_1 = _Form("leaf", _base64_leaf, _hex_path)
+
+
+def _leaves(value: object, tree: _Tree, form: _Form) -> Leaves:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_LEAVES:
         _refuse("leaves of the bundle", type(value).__name__, f"a list of 1 to {MAX_LEAVES}")
     found: Leaves = {}
     for item in value:
         index = _get(item, "index", int, "leaf")
         what = f"leaf {index}"
-        _same(f"fields of {what}", sorted(item), ["index", "leaf", "path"])
+        _same(f"fields of {what}", sorted(item), ["index", form.field, "path"])
         if index in found:
             _refuse("leaves of the bundle", f"{what} twice", "each once")
-        data = _unbase64(item["leaf"], what)
-        _check_inclusion(f"place of {what} in the tree", data, index, read_path(item, what), tree)
+        data, path = form.leaf(item, what), form.path(item, what)
+        _check_inclusion(f"place of {what} in the tree", data, index, path, tree)
         found[index] = _leaf(what, data)
     return found
 

@@ -12,6 +12,7 @@ from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_f
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_ledger.lthash import LtHash
+from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_ledger.operations import builtin_digest
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.rules_data import set_digest
@@ -36,14 +37,23 @@ def named_key(label):
     return SigningKey.from_seed(sha256(label.encode()).digest())
 
 
+def named_mldsa(label):
+    return MlDsaSigningKey.from_seed(named_key(label).derive_seed("cosign_mldsa"))
+
+
 class World:
     """Organizations, their keys, and the ledger they share."""
 
-    def __init__(self, organizations=HOSPITALS, aggregators=("hospital-b",), limits=None):
+    def __init__(
+        self, organizations=HOSPITALS, aggregators=("hospital-b",), limits=None, quantum=False
+    ):
         parties = []
         for name in organizations:
             keys = {purpose: named_key(f"{name} {purpose}") for purpose in KEY_NAMES}
-            public = member_file(name, name.title(), keys, PEM, aggregates=name in aggregators)
+            second = named_mldsa(name) if quantum else None
+            public = member_file(
+                name, name.title(), keys, PEM, aggregates=name in aggregators, mldsa=second
+            )
             parties.append(parse_member_file(public))
         self.organizations = organizations
         self.genesis = Genesis.write("test", parties, limits=limits or {})
@@ -79,9 +89,13 @@ class World:
         """The bytes of a signed entry, each with a nonce of its own."""
         self.count += 1
         signer = key or self.signer(organization, role)
-        nonce = f"{self.count:032x}"
+        nonce = self.number()
         network = net or self.genesis.net
         return write_entry(network, organization, signer, nonce, operations, not_after).encode()
+
+    def number(self):
+        """32 hex digits that were not used before."""
+        return f"{self.count:032x}"
 
     def submit(self, organization, *operations, **how):
         """Record an entry as the only one of a block, or raise what it is refused for."""
@@ -116,7 +130,7 @@ class World:
 
     def key(self, organization):
         self.count += 1
-        return f"{organization}/{self.count:032x}"
+        return f"{organization}/{self.number()}"
 
     def add_identity(self, organization, label, roles, **fields):
         public = named_key(label).public.hex

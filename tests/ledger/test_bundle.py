@@ -2,6 +2,7 @@
 
 import base64
 import json
+import zlib
 
 import pytest
 
@@ -95,8 +96,10 @@ def test_every_leaf_is_proven_against_the_header(tree):
     Certificate.decode(bytes.fromhex(data["certificate"])).verify(tree.consortium.epoch)
 
     assert data["genesis"] == tree.consortium.genesis.net
+    content = zlib.decompress(base64.b64decode(data["content"]))
+    assert content == b"".join(tree.leaves[item["index"]] for item in data["leaves"])
     for item in data["leaves"]:
-        leaf = base64.b64decode(item["leaf"])
+        leaf, content = content[: item["length"]], content[item["length"] :]
         path = [base64.b64decode(data["hashes"][place]) for place in item["path"]]
         assert leaf == tree.leaves[item["index"]]
         merkle.verify_inclusion(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -144,6 +145,9 @@ LEDGER, RESULTS = scored()
 BUNDLE = LEDGER.prove(*RESULTS, checkpoint=LEDGER.checkpoint(quantum=(0, 1, 2)))
 
 
+CONTENT = zlib.decompress(base64.b64decode(json.loads(BUNDLE)["content"]))
+
+
 def test_a_row_under_a_cosigned_head_is_proven_with_its_weakest_link():
     report = LEDGER.check(BUNDLE)
 
@@ -194,6 +198,10 @@ def test_a_header_of_another_tree_than_the_checkpoint_is_refused():
     LEDGER.refused(LEDGER.prove(*RESULTS, finality=other), "root of the header")
 
 
+def packed(data):
+    return base64.b64encode(zlib.compress(data)).decode()
+
+
 def flipped(text):
     """Every value that one changed character of hex or base64 gives, at some places."""
     for place in range(0, len(text), max(1, len(text) // 25)):
@@ -203,7 +211,7 @@ def flipped(text):
 def changed_bundles(data):
     """A bundle with one byte changed, in each of its parts."""
     value = json.loads(data)
-    for name in ("header", "certificate"):
+    for name in ("header", "certificate", "content"):
         for text in flipped(value.get(name, "")):
             yield name, value | {name: text}
     for place, text in enumerate(value["hashes"]):
@@ -262,6 +270,13 @@ def test_any_changed_byte_of_the_checkpoint_is_refused():
         (lambda v: v["leaves"][0].update(path=[True]), "path of leaf"),
         (lambda v: v["leaves"][0].update(path=[-1]), "path of leaf"),
         (lambda v: v["leaves"][0].update(path=[9999]), "path of leaf"),
+        (lambda v: v["leaves"][0].update(length=-1), "length of leaf"),
+        (lambda v: v["leaves"][-1].update(length=70_000), "length of leaf"),
+        (lambda v: v["leaves"].pop(), "hashes of the bundle"),
+        (lambda v: v.update(content=packed(CONTENT + b"x")), "content of the bundle"),
+        (lambda v: v.update(content="AAAA"), "form of the content"),
+        (lambda v: v.update(content=v["content"][:-8]), "size of the content"),
+        (lambda v: v.update(content=packed(bytes(65 << 20))), "size of the content"),
         (lambda v: v.update(epochs={}), "epochs of the bundle"),
         (lambda v: v.update(epochs=[5]), "fields of the end"),
         (lambda v: v.update(checkpoint=5), "form of the checkpoint"),
@@ -274,7 +289,7 @@ def test_any_changed_byte_of_the_checkpoint_is_refused():
         (lambda v: v.update(keys=[]), "keys of the bundle"),
         (lambda v: v.update(consistency={"size": "3"}), "size of the consistency"),
     ],
-    ids=range(22),
+    ids=range(29),
 )
 def test_a_malformed_bundle_is_refused(change, check):
     LEDGER.refused(spoil(BUNDLE, change), check)
