@@ -36,13 +36,14 @@ class Case:
 THREE = "N=3 Q=2"
 FOUR = "N=4 Q=3 LIARS=2"
 CHANGE = "N=3 Q=2 EPOCHS=2 FOUNDERS=3"
-RULES = (
-    "PARENT_CERTIFICATE",
-    "SKIP_PROOFS",
-    "NO_FINALIZE_AFTER_NULLIFY",
-    "NO_NULLIFY_AFTER_FINALIZE",
-    "ONE_NOTARIZE",
-)
+# The rules that only bind where a leader offers two blocks need leaders that do.
+RULES = {
+    "PARENT_CERTIFICATE": "LEADERS_LIE ",
+    "SKIP_PROOFS": "",
+    "NO_FINALIZE_AFTER_NULLIFY": "",
+    "NO_NULLIFY_AFTER_FINALIZE": "",
+    "ONE_NOTARIZE": "LEADERS_LIE ",
+}
 CASES = (
     Case("3 members, q = 2", f"{THREE} V=2", SAFE, quick=True),
     Case("3 members, q = 2, 3 views", f"{THREE} V=3", SAFE),
@@ -53,18 +54,17 @@ CASES = (
         quick=True,
     ),
     Case("4 members, q = 3, one lies", f"{FOUR} V=2", SAFE, quick=True),
-    Case("4 members, q = 3, one lies, 3 views", f"{FOUR} V=3", SAFE),
     Case("4 members, q = 3, two lie: one more than 2q - n - 1", "N=4 Q=3 LIARS=6 V=2", FORKS, True),
     Case(
         "3 members, q = 2, one lies: one more than 2q - n - 1", "N=3 Q=2 LIARS=2 V=2", FORKS, True
     ),
     *(
-        Case(f"3 members without the rule {r}", f"{THREE} V=3 LEADERS_LIE WITHOUT_{r}", FORKS, True)
-        for r in RULES
+        Case(f"3 members without the rule {rule}", f"{THREE} V=3 {more}WITHOUT_{rule}", FORKS, True)
+        for rule, more in RULES.items()
     ),
     *(
-        Case(f"4 members without the rule {r}", f"{FOUR} V=3 WITHOUT_{r}", FORKS, True)
-        for r in RULES
+        Case(f"4 members without the rule {rule}", f"{FOUR} V=3 WITHOUT_{rule}", FORKS, True)
+        for rule in RULES
     ),
     Case("a member that lost its votes goes on voting", f"{THREE} V=2 LOSS=1", FORKS, True),
     Case(
@@ -93,7 +93,7 @@ CASES = (
 )
 
 
-def run(case: Case, folder: Path) -> tuple[str, str]:
+def run(case: Case, folder: Path, seconds: int) -> tuple[str, str]:
     """What came of a case, and how many states were seen."""
     switches = [f"-D{switch}" for switch in case.switches.split()]
     shutil.copy(MODEL, folder / MODEL.name)
@@ -103,9 +103,14 @@ def run(case: Case, folder: Path) -> tuple[str, str]:
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     search = ["./pan", "-m1000000"]
-    said = subprocess.run(search, cwd=folder, check=True, capture_output=True, text=True).stdout
+    try:
+        said = subprocess.run(
+            search, cwd=folder, check=True, capture_output=True, text=True, timeout=seconds
+        ).stdout
+    except subprocess.TimeoutExpired:
+        return "not searched to the end", "?"
     states = re.search(r"(\d\S*) states, stored", said)
-    if "Search not completed" in said and "errors: 0" in said or "max search depth" in said:
+    if ("Search not completed" in said and "errors: 0" in said) or "max search depth" in said:
         return "not searched to the end", "?"
     return SAFE if "errors: 0" in said else FORKS, states[1] if states else "?"
 
@@ -114,6 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="only what ends within seconds")
     parser.add_argument("--only", default="", help="cases whose switches hold this text")
+    parser.add_argument("--seconds", type=int, default=7200, help="the most that one case may take")
     arguments = parser.parse_args()
     for tool in ("spin", "gcc"):
         if shutil.which(tool) is None:
@@ -123,7 +129,7 @@ def main() -> int:
         if (arguments.quick and not case.quick) or arguments.only not in case.switches:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found, states = run(case, Path(folder))
+            found, states = run(case, Path(folder), arguments.seconds)
         wrong += found != case.expected
         mark = "as expected" if found == case.expected else f"EXPECTED: {case.expected}"
         print(f"{found:6} {states:>10} states  {case.says}  [{case.switches}]  {mark}", flush=True)
