@@ -33,6 +33,7 @@ from typing import Any
 
 from tilth_ledger import canonical
 from tilth_ledger.blocks import FINALIZE, Certificate, Header
+from tilth_ledger.epoch_chain import EpochEnd
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import CERTIFIED_RESULT, ENTRY, MAX_LEAF_BYTES, Leaf
@@ -72,13 +73,13 @@ class Finality:
 class Proven:
     """The head that leaves are proven against, and all that makes a stranger believe it.
 
-    `ends`: how the epochs before it ended, in order; the last leaf of each tree states the next.
+    `ends`: how the epochs before it ended, in order.
     """
 
     size: int
     checkpoint: bytes | None
     finality: Finality | None
-    ends: Sequence[Finality] = ()
+    ends: Sequence[EpochEnd] = ()
     keys: Mapping[str, MlDsaKey] = field(default_factory=dict)
 
 
@@ -98,11 +99,9 @@ def make(
     value: dict[str, Any] = {
         "format": FORMAT,
         "genesis": genesis.net,
-        "epochs": [_end(end, size, node, hashes) for end in proven.ends],
+        "epochs": [_end(end, size, node, hashes, content) for end in proven.ends],
         "leaves": [],
     }
-    for end in value["epochs"]:
-        end["length"] = _add(content, leaf_at(end["index"]))
     for index in sorted(leaves):
         path = hashes.put(inclusion_proof(index, size, node))
         length = _add(content, leaves[index])
@@ -140,11 +139,16 @@ def _add(content: bytearray, leaf: bytes) -> int:
     return len(leaf)
 
 
-def _end(end: Finality, size: int, node: NodeReader, hashes: _Hashes) -> dict[str, Any]:
-    index = end.header.size - 1
-    path = hashes.put(inclusion_proof(index, end.header.size, node))
-    consistency = hashes.put(consistency_proof(end.header.size, size, node))
-    return {"index": index, "path": path, "consistency": consistency} | end.as_dict()
+def _end(
+    end: EpochEnd, size: int, node: NodeReader, hashes: _Hashes, content: bytearray
+) -> dict[str, Any]:
+    final = Finality(end.header, end.certificate).as_dict()
+    return final | {
+        "index": end.index,
+        "length": _add(content, end.leaf),
+        "path": hashes.put(end.path),
+        "consistency": hashes.put(consistency_proof(end.header.size, size, node)),
+    }
 
 
 def _base64(data: bytes) -> str:

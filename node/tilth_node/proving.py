@@ -9,7 +9,7 @@ Leaves to others: the forms (tilth_ledger.bundle, tilth_ledger.proofs), gatherin
 from tilth_ledger import bundle
 from tilth_ledger.bundle import Finality, Proven
 from tilth_ledger.cosigning import Head
-from tilth_ledger.epochs import epoch_key
+from tilth_ledger.epoch_chain import EpochEnd, epoch_chain
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import inclusion_proof
@@ -55,7 +55,7 @@ class Prover:
             self._genesis,
             proven,
             wanted,
-            lambda at: self._store.leaves(at, 1)[0],
+            self._leaf,
             self._store.node,
             self._store.rows,
             since,
@@ -85,19 +85,14 @@ class Prover:
         found = self._store.final_of_size(size)
         return None if found is None else Finality(*found)
 
-    def _ends(self, size: int) -> list[Finality]:
+    def _ends(self, size: int) -> list[EpochEnd]:
         """How the epochs ended whose last tree is smaller than `size`."""
-        ends: list[Finality] = []
-        number = 1
-        while (row := self._store.rows.get(epoch_key(number))) is not None:
-            if row["index"] + 1 >= size:
-                break
-            end = self._final(row["index"] + 1)
-            if end is None:
-                raise InvalidInput("an epoch's end has no certificate here", found=f"{number}")
-            ends.append(end)
-            number += 1
-        return ends
+        store = self._store
+        links = epoch_chain(store.rows, self._leaf, store.node, store.final_with)
+        return [link for link in links if link.header.size < size]
+
+    def _leaf(self, index: int) -> bytes:
+        return self._store.leaves(index, 1)[0]
 
     def _later_keys(self, held: Held) -> dict[str, MlDsaKey]:
         """ML-DSA-44 keys of those that signed the head and that genesis does not list so."""
@@ -122,7 +117,7 @@ class Prover:
                 remedy="ask again when more members are connected",
             )
         path = inclusion_proof(index, held.head.size, self._store.node)
-        leaf = self._store.leaves(index, 1)[0]
+        leaf = self._leaf(index)
         return TlogProof(index, tuple(path), self._cosigning.checkpoint(held), leaf).encode()
 
     def _check(self, index: int) -> None:

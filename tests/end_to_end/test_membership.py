@@ -12,6 +12,7 @@ from network import Network, has_reached, new_identity, same_ledger
 from tilth import client, members, profiles
 from tilth.cli import main
 from tilth.errors import Refused
+from tilth.verifier import verify
 from tilth_ledger.errors import TilthError
 from tilth_node import rotating
 from tilth_node.clock import Clock
@@ -125,6 +126,13 @@ def test_three_members_become_four_one_is_removed_and_one_rotates_under_load(
     same_ledger(network, [A, B, d])
     status = network.transport(B).status()
     assert (status["epoch"], status["voting"], status["alarm"]) == (4, True, "")
+
+    report = verify(network.transport(B).prove(0), network.genesis.bytes)
+    assert report.ok, report.refusal
+    assert report.facts["epoch"] == 4
+    assert report.facts["signers"] == ["hospital-a", "hospital-b", "hospital-d"]
+    assert report.facts["quorum"] == "3 of 3"  # cosignatures, also by rotated keys
+    assert report.facts["weakest link"].startswith("2 of 3 members of epoch 0 began epoch 1")
 
 
 def test_what_must_not_become_a_member_is_refused_in_words(

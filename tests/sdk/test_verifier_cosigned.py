@@ -15,11 +15,12 @@ from tilth_ledger.blocks import FINALIZE, Certificate, Vote
 from tilth_ledger.bundle import Finality, Proven
 from tilth_ledger.checkpoints import Checkpoint, cosign, cosign_mldsa, cosigner_name, origin_of
 from tilth_ledger.cosigning import CosignKeys, Head, publish, sign, sign_mldsa
+from tilth_ledger.epoch_chain import EpochEnd
 from tilth_ledger.epochs import Epoch, Membership, Signer, Signers
 from tilth_ledger.genesis import Genesis, member_file, parse_member_file
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import EPOCH_END, Leaf
-from tilth_ledger.merkle import leaf_hash, verify_inclusion
+from tilth_ledger.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from tilth_ledger.mldsa import MlDsaSigningKey
 from tilth_ledger.notes import Note, VerifierKey
 from tilth_ledger.policies import Policy
@@ -71,6 +72,13 @@ class Cosigned(Ledger):
         ]
         return Finality(header, Certificate.of(votes, len(self.names)))
 
+    def end(self, voters=None):
+        """The old members make the block final that ends with this leaf."""
+        final, index = self.finality(voters), len(self.leaves) - 1
+        path = tuple(inclusion_proof(index, index + 1, self.node))
+        link = EpochEnd(self.leaves[-1], index, path, final.header, final.certificate)
+        self.ends.append(link)
+
     def change(self, *names, q=2, k=2, voters=None, keys_of=None, **told):
         """The next epoch, of these members; the old ones make the block with its leaf final."""
         number, change = self.epoch.number + 1, {"kind": "quorum", "proposal": "x"}
@@ -85,7 +93,7 @@ class Cosigned(Ledger):
         stated = {"net": self.genesis.net, "epoch": number, "members": listed, "q": q, "k": k}
         stated |= {"rules_version": 1, "change": change, "entries": []}
         self.append(Leaf(EPOCH_END, canonical.dumps(stated | told)))
-        self.ends.append(self.finality(voters))
+        self.end(voters)
         parties = [parse_member_file(member_file(n, n, site(n), PEM)) for n in names]
         new = Membership(number, tuple(parties), (), q, k, 1)
         self.epoch = Epoch.starting(new, self.genesis.net_bytes)
@@ -422,7 +430,7 @@ def test_an_epoch_whose_leaf_makes_no_sense_is_refused(told, check):
 def test_another_leaf_in_the_place_of_an_epochs_end_is_refused():
     ledger = Cosigned()
     ledger.grow()
-    ledger.ends.append(ledger.finality())
+    ledger.end()
     ledger.grow()
 
     ledger.refused(ledger.prove(0), "type of the end of epoch 0")
