@@ -75,6 +75,14 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a read was of: so many entries were final, and this was the tree's root (hex)."""
+
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """A sample that the node has taken in; the ledger may learn exactly this."""
 
@@ -110,6 +118,7 @@ class Transport:
         self, address: str, organization: str, net: str, key: SigningKey, authority: bytes
     ) -> None:
         self.address = address
+        self.seen: Seen | None = None  # the checkpoint that the last read was of
         self._organization = organization
         self._net = net
         self._key = key
@@ -192,6 +201,7 @@ class Transport:
     ) -> dict[str, Any] | None:
         request = ledger.GetRowRequest(key=key, at_least=at_least, read=_read(linearizable))
         answer = self._ask("Ledger/GetRow", request, ledger.GetRowResponse)
+        self.seen = Seen(answer.size, answer.root.hex())
         return json.loads(answer.value) if answer.found else None
 
     def scan_rows(
@@ -206,14 +216,15 @@ class Transport:
             read=_read(linearizable),
         )
         answer = self._ask("Ledger/ScanRows", request, ledger.ScanRowsResponse)
+        self.seen = Seen(answer.size, answer.root.hex())
         return [(each.key, json.loads(each.value)) for each in answer.rows], answer.more
 
     def barrier(self) -> int:
         """Waits for a block made after this call; the size from which reads of this node are no
         older than anything that was final anywhere before."""
-        return int(
-            self._ask("Ledger/Barrier", ledger.BarrierRequest(), ledger.BarrierResponse).size
-        )
+        answer = self._ask("Ledger/Barrier", ledger.BarrierRequest(), ledger.BarrierResponse)
+        self.seen = Seen(answer.size, answer.root.hex())
+        return int(answer.size)
 
     def watch(self, prefixes: Sequence[str], since: int | None = None) -> Iterator[Changes]:
         """First the rows as they are, or with a size those that changed after it; then what
@@ -303,7 +314,9 @@ class Transport:
         body = request.SerializeToString()
         call = self._unary(method, answer)
         metadata = self._metadata(method, body)
-        return self._run(lambda: call(body, timeout=seconds, metadata=metadata))
+        found, about = self._run(lambda: call.with_call(body, timeout=seconds, metadata=metadata))
+        _warn(about.initial_metadata())
+        return found
 
     def _unary(self, method: str, answer: type[Any]) -> Any:
         return self._channel.unary_unary(

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from three_sites import SECONDS, Sites, record
+from three_sites import SECONDS, Sites, asked, record
 
-from tilth import transport
+from tilth import verifier
 from tilth_ledger.blocks import NOTARIZE, Vote
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.leaf import EVIDENCE, Leaf
@@ -26,18 +26,6 @@ def evidence_against(node: Node, name: str, key_of: str) -> Evidence:
     return Evidence.of(*votes)
 
 
-async def client_status(node: Node) -> dict[str, object]:
-    authority = keystore.load(node.folder.keys).authority
-    admin = keystore.load_admin(node.folder.keys)
-    client = transport.Transport(
-        node.client_address, node.organization, node.genesis.net, admin, authority
-    )
-    try:
-        return await asyncio.to_thread(client.status)
-    finally:
-        client.close()
-
-
 @pytest.mark.rule("E1")
 async def test_a_pair_that_one_node_is_told_of_stands_on_every_ledger(sites: Sites) -> None:
     a = sites.running[A]
@@ -53,8 +41,10 @@ async def test_a_pair_that_one_node_is_told_of_stands_on_every_ledger(sites: Sit
         facts = running.status(sites.path(name))
         assert [each["organization"] for each in facts["evidence"]] == [C]
         assert any(line.startswith("evidence ") and C in line for line in running.lines(facts))
-    told = await client_status(sites.running[B])
+    told = await asked(sites.running[B], lambda client: client.status())
     assert told["evidence_count"] == 1
+    bundle = await asked(a, lambda client: client.prove(row["index"]))
+    assert verifier.verify(bundle, a.genesis.bytes).proven
     assert "hospital-c signed two votes" in sites.running[B].replication.alarm
     for name in (A, B, C):
         await sites.stop(name)
@@ -70,7 +60,7 @@ async def test_a_pair_that_the_member_did_not_sign_is_refused_and_counted(sites:
     await record(a, 1)
     assert list(a.rows.scan("evidence/")) == []
     assert a.replication.faults[B]["Accusation: signature does not verify"] == 1
-    told = await client_status(a)
+    told = await asked(a, lambda client: client.status())
     assert told["evidence"] == []
     assert {"organization": B, "reason": "Accusation: signature does not verify", "count": 1} in (
         told["faults"]

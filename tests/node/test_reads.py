@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from three_sites import SECONDS, Sites, record
+from three_sites import SECONDS, Sites, asked, record
 
+from tilth.transport import NodeWarning, Seen, Transport
 from tilth_ledger.errors import Unavailable
 
 
@@ -38,3 +39,54 @@ async def test_a_reader_is_told_when_its_node_stops(sites: Sites) -> None:
     with pytest.raises(Unavailable):
         async with asyncio.timeout(SECONDS):
             await waiting
+
+
+async def test_a_read_says_of_which_checkpoint_it_was(sites: Sites) -> None:
+    a = sites.running["hospital-a"]
+    await record(a, 1)
+
+    def read(client: Transport) -> list[Seen | None]:
+        client.get_row("organization/hospital-a")
+        local = client.seen
+        client.get_row("organization/hospital-a", linearizable=True)
+        return [local, client.seen]
+
+    local, fresh = await asked(a, read)
+    assert local == fresh == Seen(1, a.replication.root.hex())
+
+
+async def test_an_answer_of_a_sound_ledger_carries_no_warning(
+    sites: Sites, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert await asked(sites.running["hospital-a"], lambda client: client.get_row("none")) is None
+    assert not [each for each in recwarn if issubclass(each.category, NodeWarning)]
+
+
+async def test_a_watch_goes_on_over_a_restart_and_tells_nothing_twice(sites: Sites) -> None:
+    a = sites.running["hospital-a"]
+    for number in (1, 2):
+        await record(a, number)
+
+    def first(client: Transport) -> tuple[int, int]:
+        parts = []
+        for part in client.watch(["identity/"]):
+            parts.append(part)
+            if part.live:
+                return part.size, sum(len(each.rows) for each in parts)
+        raise AssertionError("a watch does not end")
+
+    size, told = await asked(a, first)
+    await sites.stop("hospital-a")
+    a = await sites.start("hospital-a")
+    await record(a, 3)
+
+    def more(client: Transport) -> list[str]:
+        keys: list[str] = []
+        for part in client.watch(["identity/"], since=size):
+            keys += [key for key, _ in part.rows]
+            if part.live and part.size > size:
+                return keys
+        raise AssertionError("a watch does not end")
+
+    again = await asked(a, more)
+    assert told > len(again) == 1

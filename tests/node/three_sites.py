@@ -2,13 +2,15 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from network import free_port
 
+from tilth import transport
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_node import assemble, config, founding, keystore
@@ -16,6 +18,7 @@ from tilth_node.clock import Clock
 from tilth_node.node import Node
 
 SECONDS = 30
+T = TypeVar("T")
 
 
 @dataclass
@@ -92,3 +95,16 @@ async def said(node: Node, word: str) -> str:
             await told.wait()
             told.clear()
     return node.replication.alarm
+
+
+async def asked(node: Node, ask: Callable[[transport.Transport], T]) -> T:
+    """What a client of a node is answered, with the admin's key."""
+    authority = keystore.load(node.folder.keys).authority
+    admin = keystore.load_admin(node.folder.keys)
+    client = transport.Transport(
+        node.client_address, node.organization, node.genesis.net, admin, authority
+    )
+    try:
+        return await asyncio.to_thread(ask, client)
+    finally:
+        client.close()

@@ -44,7 +44,6 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
 def notices_of(replication: Replication) -> dict[str, Any]:
     """What an operator should know of a running node, for the file beside it."""
     return {
-        "voting": replication.replica.votes,
         "alarm": replication.alarm,
         "halted": replication.halted,
         "refused": replication.faults,
