@@ -2,7 +2,7 @@
 #
 #   docker build -t tilth-task -f deploy/task.Dockerfile deploy
 #
-# A node builds environments on top of this image (worker.base in node.toml). The steps' runner
+# A node builds environments on top of this image (engine.base in node.toml). The steps' runner
 # comes from the node in a read-only volume, so an image stays valid when the node is upgraded.
 ARG BASE=python:3.11-slim
 FROM ${BASE}

@@ -1,6 +1,5 @@
 """Fixtures of tests that run real nodes."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 from engine import Engine, Missing
+from lacking import lacks
 from network import Network
 from other_engines import Podman, Rootless
 
@@ -27,21 +27,14 @@ def networks(tmp_path: Path) -> Iterator[Callable[..., Network]]:
         yield make
 
 
-def required() -> bool:
-    """Whether a missing engine is a failure: in CI; elsewhere the test is skipped, and says why."""
-    return os.environ.get("CI", "").lower() not in ("", "0", "false")
-
-
 @contextmanager
 def kept(make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
-    """What `make` makes, for as long as it is used; skips where this machine cannot have it."""
+    """What `make` makes, for as long as it is used."""
     with ExitStack() as stack:
         try:
             made = stack.enter_context(make())
         except Missing as missing:
-            if required():
-                raise
-            pytest.skip(f"no container engine: {missing}")
+            lacks(f"no container engine: {missing}")
         yield made
 
 

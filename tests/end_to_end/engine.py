@@ -27,7 +27,10 @@ from typing import IO
 ROOT = Path(__file__).parents[2]
 BASE, TASK = "python:3.11-slim", "tilth-task"
 MAKERS = (ROOT / ".ci" / "base-image", ROOT / "deploy" / "task.Dockerfile")
-PROGRAMS = ("dockerd", "containerd", "docker", "mmdebstrap")
+PROGRAMS = ("dockerd", "containerd", "docker", "mmdebstrap", "setpriv")
+# Put before a program: it is asked to end when the process that started it is gone, however that
+# ended. A run whose workers are killed, as an interrupted one on a busy machine, leaves no engine.
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 READY = "API listen on"
 STOP_SECONDS = 30
 
@@ -99,6 +102,7 @@ class Engine:
         read, write = os.pipe()
         self.process = subprocess.Popen(
             [
+                *ENDS_WITH_US,
                 "dockerd",
                 *("--host", self.address, "--data-root", str(self.data / "data")),
                 *("--exec-root", str(self.folder / "exec")),
@@ -110,7 +114,7 @@ class Engine:
             stdout=write,
             stderr=write,
             start_new_session=True,
-            # If this process is killed, the engine lives on, and its data folder stays taken.
+            # The data folder stays taken until the engine and its containers have ended too.
             pass_fds=(self._lock.fileno(),),
         )
         os.close(write)

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Self
 
-from engine import STOP_SECONDS, TASK, Engine, Missing
+from engine import ENDS_WITH_US, STOP_SECONDS, TASK, Engine, Missing
 
 USER = 61_000  # of the rootless engine; nobody's on this machine
 SUBORDINATE = "600000:65536"
@@ -47,7 +47,7 @@ cd "$1"
 for name in passwd group subuid subgid; do mount --bind $name /etc/$name; done
 mount --bind tun /dev/net/tun
 mount --bind "$2" data
-exec setpriv --reuid $3 --regid $3 --clear-groups \
+exec setpriv --reuid $3 --regid $3 --clear-groups --pdeathsig TERM \
   env -i PATH="$PATH:/usr/sbin:/sbin" HOME="$1/home" XDG_RUNTIME_DIR="$1/run" \
   {script} --host "unix://$1/run/docker.sock" --data-root "$1/data" \
   --exec-root "$1/run/exec" --pidfile "$1/run/pid" \
@@ -77,7 +77,7 @@ class Other:
         log = self.folder / "log"
         read, write = os.pipe()
         self.process = subprocess.Popen(
-            self._command(),
+            [*ENDS_WITH_US, *self._command()],
             cwd=self.folder,  # where Podman leaves a file when memory ran out
             env={**os.environ, **self._environment()},
             stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from lacking import lacks
 
 
 class SmallDisk:
@@ -43,9 +43,9 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A disk of that size mounted on `folder`; skips where nothing can be mounted."""
+    """A disk of that size mounted on `folder`, where one can be."""
     if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("a disk of its own needs root and mkfs.ext4")
+        lacks("a disk of its own needs root and mkfs.ext4")
     image = folder.parent / f"{folder.name}.disk"
     with image.open("wb") as file:
         file.truncate(megabytes << 20)
@@ -53,7 +53,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False)
     if mounted.returncode != 0:
-        pytest.skip("a disk of its own cannot be mounted here")
+        lacks("a disk of its own cannot be mounted here")
     (folder / "lost+found").rmdir()
     try:
         yield SmallDisk(folder)

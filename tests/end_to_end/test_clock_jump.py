@@ -6,12 +6,12 @@ every library see it. The monotonic clock is left alone, as it is on a machine w
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from field import Field
+from lacking import lacks
 from network import same_ledger
 
 pytestmark = pytest.mark.slow
@@ -45,8 +45,7 @@ class Wrong:
 @pytest.fixture
 def clock(tmp_path: Path) -> Wrong:
     if not LIBRARIES:
-        assert os.environ.get("TILTH_ENGINE") != "required", "not installed: faketime"
-        pytest.skip("setting a process's clock wrong needs libfaketime")
+        lacks("setting a process's clock wrong needs libfaketime")
     return Wrong(tmp_path / "offset")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from engine import ROOT, TASK, Engine
+from lacking import required
 
 sys.path.insert(0, str(ROOT / "deploy"))
 import demo
@@ -123,7 +124,7 @@ def test_both_generations_of_compose_take_the_file(engine: Engine, tmp_path: Pat
             assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not os.environ.get("CI"), reason="a user may have one of them only")
+@pytest.mark.skipif(not required(), reason="a user may have one of them only")
 def test_ci_has_both_generations_of_compose_and_uses_the_newer_one(tmp_path: Path) -> None:
     assert versions() == [["docker", "compose"], ["docker-compose"]]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lacking import lacks
 
 from tilth_ledger.errors import InvalidInput
 from tilth_node.storage.vault import NoSpace, Vault, free_bytes
@@ -29,7 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tilth-test", str(disk)]
     if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("mounting a small disk needs root")
+        lacks("mounting a small disk needs root")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
