@@ -23,7 +23,7 @@ from tilth_node.runtimes import selftest
 from tilth_node.runtimes.engine import ABSENT, NoEngine, trouble
 from tilth_node.storage.ledger_store import peek
 from tilth_node.storage.vault import FLOOR_BYTES, free_bytes
-from tilth_node.worker.isolation import open_runtime
+from tilth_node.worker.isolation import NO_ISOLATION, open_runtime
 
 AUTHORITY_WARNING = timedelta(days=180)
 CLOCK_TOLERANCE_MS = 5_000
@@ -62,7 +62,9 @@ def examine(settings: Config, clock: Clock) -> list[Finding]:
 
 async def isolation(settings: Config) -> tuple[str, list[Finding]]:
     """The grade that the runtime of this node really has, and each attempt to escape."""
-    first = [engine(settings)] if settings.runtime == "auto" else []
+    first = [engine(settings)] if settings.runtime in ("auto", "docker") else []
+    if settings.runtime == "docker" and not all(each.holds for each in first):
+        return NO_ISOLATION, first
     runtime = open_runtime(settings, passing=True)
     try:
         checks = await selftest.doctor(runtime)
@@ -74,13 +76,20 @@ async def isolation(settings: Config) -> tuple[str, list[Finding]]:
 
 
 def engine(settings: Config) -> Finding:
-    """Why an engine is not used. Having none is no fault; one that refuses is."""
+    """Why an engine is not used. A node that may choose is well without one, or with one that lacks
+    the image of tasks; an engine that was named and is not there, or that refuses, is a fault."""
     fault = trouble(settings.engine_address, settings.engine_base)
     if fault is None:
         return Finding("container engine", True, "used")
-    nothing = isinstance(fault, NoEngine) or fault.status == ABSENT
+    if settings.runtime == "docker":
+        found = f"{fault.message}, so tasks wait: {fault.found}"
+        return Finding("container engine", False, found, fault.remedy)
     found = f"{fault.message}, so the sandbox is used: {fault.found}"
-    return Finding("container engine", nothing, found, fault.remedy)
+    if isinstance(fault, NoEngine):
+        return Finding("container engine", True, found)
+    if fault.status == ABSENT:
+        return Finding("container engine", True, f"{found}; {fault.remedy}")
+    return Finding("container engine", False, found, fault.remedy)
 
 
 def _disk(folder: Path) -> Finding:

@@ -55,8 +55,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def _list(arguments: Arguments) -> int:
+    from tilth_node import config
     from tilth_node.runtimes import approved, images
 
+    config.load(arguments.folder)  # a folder of no node is said, and not shown as an empty one
     place = arguments.folder / "engine"
     words, built = approved.load(place / approved.FILE), images.recorded(place / images.RECORD)
     found = []
@@ -72,6 +74,7 @@ def _list(arguments: Arguments) -> int:
         facts |= {"approved": f"sha256:{word}" if word else "", "here": built.get(digest, "")}
         found.append(facts)
     lines = [line for facts in found for line in _lines(facts)]
+    lines = lines or ["no environment is registered on the ledger that this node holds"]
     return _say(arguments, {"environments": found}, *lines)
 
 
@@ -182,7 +185,11 @@ def _import(arguments: Arguments) -> int:
 
     wanted = _image(arguments.image) if arguments.image else ""
     if not arguments.file.is_file():
-        raise InvalidInput("there is no such file", found=str(arguments.file))
+        raise InvalidInput(
+            "there is no such file",
+            found=str(arguments.file),
+            remedy="a file that tilth node image export wrote at another site",
+        )
     engine = _engine(arguments)
     try:
         facts = engine.now(lambda api: images.load(arguments.file, wanted, "", api))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tilth_node import config, doctor, founding
+from tilth_node import config, doctor, founding, runtimes
 from tilth_node.clock import Clock
 from tilth_node.runtimes.docker import Docker
 from tilth_node.runtimes.engine import Engine, EngineFault, NoEngine, trouble
@@ -181,8 +181,51 @@ async def test_a_node_that_must_use_the_engine_waits_and_says_why(
 def test_the_doctor_says_why_an_engine_is_not_used(tmp_path: Path, settings: config.Config) -> None:
     with engine_that_says(tmp_path, {"/version": {"ApiVersion": "1.30"}}) as at:
         old = doctor.engine(with_engine(settings, "auto", at))
-    none = doctor.engine(with_engine(settings, "auto", f"unix://{tmp_path}/nothing.sock"))
     assert not old.holds
     assert "too old, so the sandbox is used: API 1.30" in str(old)
+    with engine_that_says(settings.folder, {"/version": {"ApiVersion": "1.41"}}) as at:
+        bare = doctor.engine(with_engine(settings, "auto", at))
+    assert bare.holds
+    assert "deploy/task.Dockerfile" in str(bare)
+
+
+def test_no_engine_is_no_fault_unless_one_was_named(
+    tmp_path: Path, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = f"unix://{tmp_path}/nothing.sock"
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(runtimes.engine, "SOCKET", absent)
+    none = doctor.engine(settings)
     assert none.holds
-    assert "there is no container engine" in str(none)
+    assert f"there is no container engine, so the sandbox is used: no socket {absent}" in str(none)
+    by_setting = doctor.engine(with_engine(settings, "auto", absent))
+    monkeypatch.setenv("DOCKER_HOST", absent)
+    for wrong in (by_setting, doctor.engine(settings)):
+        assert not wrong.holds
+        assert f"no socket {absent}" in wrong.found
+        assert "engine.address or DOCKER_HOST" in wrong.remedy
+
+
+async def test_the_doctor_of_a_node_that_must_use_an_engine_says_that_tasks_wait_and_why(
+    tmp_path: Path, settings: config.Config
+) -> None:
+    absent = with_engine(settings, "docker", f"unix://{tmp_path}/nothing.sock")
+    grade, (finding,) = await doctor.isolation(absent)
+    assert (grade, finding.name, finding.holds) == ("D", "container engine", False)
+    assert "no socket" in finding.found
+    assert "so tasks wait" in finding.found
+    assert "DOCKER_HOST" in finding.remedy
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "port"])
+def test_what_the_system_said_of_a_connection_is_repeated_in_its_own_words(
+    tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "file").write_text("no socket")
+    address = "tcp://127.0.0.1:1" if kind == "port" else f"unix://{tmp_path}/{kind}"
+    said = "No such file or directory" if kind == "nothing" else "Connection refused"
+    engine = Engine(address)
+    with pytest.raises(EngineFault) as failure:
+        engine.now(lambda connection: connection.info())
+    engine.close()
+    assert failure.value.found == f"{address}: {said}"

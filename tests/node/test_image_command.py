@@ -59,6 +59,16 @@ def test_the_list_says_what_is_approved_and_who_offers_what(
     assert "by c" not in said
 
 
+def test_a_list_of_nothing_says_so_and_a_folder_of_no_node_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list", tmp_path) == 1
+    assert "is not the folder of a node" in capsys.readouterr().err
+    (tmp_path / "node.toml").write_text(write(Config(tmp_path, "hospital-a")))
+    assert run("list", tmp_path) == 0
+    assert "no environment is registered" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -46,7 +46,7 @@ class EngineFault(NodeFault):
 
 
 class NoEngine(EngineFault):
-    """Nobody has an engine at that address."""
+    """Nobody named an engine, and there is none where engines usually are."""
 
 
 class Engine:
@@ -90,7 +90,13 @@ def trouble(address: str, image: str) -> EngineFault | None:
     engine."""
     engine = Engine(address, _PROBE_SECONDS)
     if engine.address.startswith("unix://") and not os.path.exists(engine.address[7:]):
-        return NoEngine("there is no container engine", found=f"no socket {engine.address}")
+        named = address or os.environ.get("DOCKER_HOST", "")
+        return (EngineFault if named else NoEngine)(
+            "there is no container engine",
+            found=f"no socket {engine.address}",
+            expected="a running Docker or Podman engine",
+            remedy="start it, or correct engine.address or DOCKER_HOST, which name it",
+        )
     try:
         engine.now(lambda api: api.inspect_image(image))  # type: ignore[no-untyped-call]
     except EngineFault as fault:
@@ -99,7 +105,8 @@ def trouble(address: str, image: str) -> EngineFault | None:
         return EngineFault(
             "the engine lacks the image of tasks",
             found=f"no image {image} at {engine.address}",
-            remedy=f"docker build or docker load {image}, or name another with engine.base",
+            remedy=f"make {image} as deploy/task.Dockerfile says, or docker load it; "
+            "engine.base in node.toml names another",
             status=ABSENT,
         )
     finally:
@@ -143,8 +150,8 @@ def _refused(status: int, words: str) -> EngineFault:
 
 def _unreachable(address: str, error: BaseException) -> EngineFault:
     """Why there is no answer: no socket, no right to it, or an engine that went away."""
-    words = str(error)
-    if "Permission denied" in words or "PermissionError" in words:
+    said = _of_system(error)
+    if isinstance(said, PermissionError) or "Permission denied" in str(error):
         return EngineFault(
             "this user may not use the engine's socket",
             found=f"{address}: permission denied",
@@ -153,7 +160,16 @@ def _unreachable(address: str, error: BaseException) -> EngineFault:
         )
     return EngineFault(
         "no container engine answers",
-        found=f"{address}: {words}",
+        found=f"{address}: {said.strerror if said else error}",
         expected="a running Docker or Podman engine",
         remedy="start it, or name its socket with DOCKER_HOST; tasks wait until it is back",
     )
+
+
+def _of_system(error: BaseException | None) -> OSError | None:
+    """What the system said; clients wrap it in errors of their own, several deep."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
