@@ -22,16 +22,15 @@ from tilth_ledger.epochs import Signer, Signers
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import EPOCH_END, leaf_type
-from tilth_ledger.merkle import Frontier, leaf_hash
+from tilth_ledger.merkle import Frontier
 from tilth_ledger.messages import Cosignatures, Signed
 from tilth_ledger.notes import MLDSA_COSIGNATURE
 from tilth_node.clock import Clock
-from tilth_node.errors import StorageFailed
 from tilth_node.logs import logger
+from tilth_node.reading_back import ReadBack
 from tilth_node.storage.cosignatures import CosignatureStore, Held
 from tilth_node.storage.ledger_store import LedgerStore
 
-LEAVES_AT_ONCE = 512  # hashed before the loop may do something else
 QUIET_DELTAS = 2  # how long nothing must become final before the tip is signed
 LEAST_QUIET_SECONDS = 0.1
 FEW_SECONDS = 1.0  # to wait for signatures while fewer than k members are connected
@@ -79,9 +78,9 @@ class Cosigning:
         self._clock = clock
         self._log = logger("cosigning")
         self._schedule = Schedule(store.newest[0])
-        self._hashed: Frontier | None = None  # over the leaves that were read back
-        self._weighty = False  # a system leaf is among those not signed with ML-DSA-44 yet
+        self._read_back = ReadBack(ledger)
         self._early: dict[str, Cosignatures] = {}
+        self._published: tuple[Held | None, bytes] = (None, b"")  # the newest note that was made
         self._work = asyncio.Event()
         self._grown = asyncio.Event()  # set, and replaced, when a signature is stored
         self._timer: asyncio.TimerHandle | None = None
@@ -139,11 +138,34 @@ class Cosigning:
         )
 
     def checkpoint(self, held: Held) -> bytes:
-        """A head as a signed note."""
+        """A head as a signed note; what the disk gives back changed is left out and told."""
+        if self._published[0] == held:
+            return self._published[1]
         signers = self.signers_of(held.head.epoch)
         if signers is None:
             raise InvalidInput("head is of an unknown epoch", found=held.head.epoch)
-        return cosigning.publish(held.head, held.signatures, signers, self.origin, self._me)
+        sound = self._sound(held, signers)
+        note = cosigning.publish(held.head, sound, signers, self.origin, self._me)
+        self._published = (held, note)
+        return note
+
+    def _sound(self, held: Held, signers: Signers) -> cosigning.Signatures:
+        """The signatures on a head that verify, as all did when they were stored."""
+        places, sound = _places(signers), dict(held.signatures)
+        for (name, kind), data in held.signatures.items():
+            if kind == MLDSA_COSIGNATURE and signers.members[places[name]].mldsa is None:
+                continue  # of a key that was rotated since: publishing leaves it out
+            try:
+                signed = Signed(places[name], kind, data)
+                cosigning.verify(signed, held.head, self.origin, signers)
+            except InvalidInput:
+                del sound[name, kind]
+                self.store.forget(held.head.size, name, kind)
+                words = f"a signature of {name} on the head of size {held.head.size}"
+                self.on_alarm(
+                    "cosignatures", f"cosignatures.db gave back {words} changed: forgotten"
+                )
+        return sound
 
     def policy(self, epoch: int) -> bytes | None:
         """The policy of an epoch; None if it is not known here."""
@@ -211,7 +233,7 @@ class Cosigning:
             keys = self._keys_of(signers.members[place])
             if keys is None:
                 continue  # of an epoch that listed other keys of mine
-            await self._read_back(head)
+            await self._read_back.check(head, self.store.newest)
             self._sign(head, signers, place, keys)
         if self._schedule.quiet:
             self._disarm()
@@ -223,9 +245,9 @@ class Cosigning:
     def _sign(self, head: Head, signers: Signers, place: int, keys: CosignKeys) -> None:
         member, now = signers.members[place], self._clock.wall_ms() // 1000
         signed = cosigning.sign(head, self.origin, place, member, keys, now)
-        if self._weighty:
+        if self._read_back.weighty:
             signed += cosigning.sign_mldsa(head, self.origin, place, member, keys, now)
-            self._weighty = False
+            self._read_back.weighty = False
         agreed = self._is_agreed(head)
         self.store.sign(
             head, {(self._me, each.type): each.signature for each in signed}, agreed=agreed
@@ -233,27 +255,6 @@ class Cosigning:
         self._schedule.newest = head.size
         self._tell(head.size)
         self._have_grown()
-
-    async def _read_back(self, head: Head) -> None:
-        """Make the root again from what the disk returns (F5), and find what it covers."""
-        size, root = self.store.newest
-        if self._hashed is None:
-            self._hashed = Frontier.read(size, self._ledger.node)
-            if size and self._hashed.root() != root:
-                raise _corrupt(size, self._hashed.root(), root)
-        while (start := self._hashed.size) < head.size:
-            hashed = self._hashed
-            for leaf in self._ledger.leaves(start, min(LEAVES_AT_ONCE, head.size - start)):
-                hashed, _ = hashed.append(leaf_hash(leaf))
-                self._weighty = self._weighty or cosigning.is_weighty(leaf)
-            if hashed.size == start:
-                raise _corrupt(head.size, b"", head.root)
-            self._hashed = hashed
-            await asyncio.sleep(0)
-        stored = Frontier.read(head.size, self._ledger.node).root()
-        for found in (self._hashed.root(), stored):
-            if found != head.root:
-                raise _corrupt(head.size, found, head.root)
 
     def _is_agreed(self, head: Head) -> bool:
         header = self._ledger.header_of_size(head.size)
@@ -405,12 +406,3 @@ class Cosigning:
 
 def _places(signers: Signers) -> dict[str, int]:
     return {each.organization: place for place, each in enumerate(signers.members)}
-
-
-def _corrupt(size: int, found: bytes, expected: bytes) -> StorageFailed:
-    return StorageFailed(
-        "the ledger's file does not return what was final: nothing is cosigned on it",
-        found=f"root {found.hex() or 'of fewer leaves'} at size {size}",
-        expected=expected.hex(),
-        remedy="Stop the node, look at its disk, and run: tilth audit FOLDER",
-    )

@@ -1,6 +1,7 @@
 """Members cosign what is final, durably, in order, and nothing else; heads gather k signatures."""
 
 import asyncio
+import random
 import sqlite3
 from contextlib import asynccontextmanager
 
@@ -285,3 +286,81 @@ async def test_heads_of_quiet_moments_are_forgotten_and_agreed_ones_stay(tmp_pat
         sizes = [held.head.size for held in node.store.newest_first()]
 
         assert sizes == [*range(329, 329 - KEPT_QUIET_HEADS, -1), 301, 300]
+
+
+async def test_a_signature_that_the_disk_changed_is_not_published_and_comes_again(net):
+    net.follow(History().grow(3))
+    held = await net["north"].cosigned()
+    with sqlite3.connect(net["north"].folder / "cosignatures.db") as disk:
+        disk.execute(
+            "UPDATE signatures SET signature = zeroblob(72)"
+            " WHERE type = 4 AND organization = 'west'"
+        )
+    spoiled = net["north"].store.held(3)
+    note = net["north"].part.checkpoint(spoiled)
+
+    assert len(Note.decode(note).lines) == 3
+    assert "cosignatures.db" in net["north"].alarms[0][1]
+    net["west"].part.connected("north")
+    again = await net["north"].cosigned()
+    assert again.signatures == held.signatures
+    assert len(Note.decode(net["north"].part.checkpoint(again)).lines) == 4
+
+
+def signed_sizes(node, place):
+    """The sizes whose cosignature by a member the node itself sent first, in order."""
+    seen = []
+    for data in node.sent:
+        message = decode_message(data)
+        mine = any((each.member, each.type) == (place, 4) for each in message.signatures)
+        if mine and message.size not in seen:
+            seen.append(message.size)
+    return seen
+
+
+async def shake(net, chance, history, node):
+    """One thing that happens to one node."""
+    match chance.randrange(6):
+        case 0:
+            history.grow(chance.choice((1, 2, 5, 100, 300)))
+        case 1 | 2 if node.height < len(history.blocks):
+            node.follow(history, chance.randint(node.height + 1, len(history.blocks)))
+        case 3:
+            net.away ^= {node.name}
+        case 4:
+            await node.stop()
+            node.open()
+            node.start()
+        case 5:
+            node.part._demand()
+    for other in net.nodes.values():
+        if other is not node and not net.cut(node, other) and chance.random() < 0.3:
+            node.part.connected(other.name)
+    for _ in range(chance.randrange(6)):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_all_cosigned_heads_are_of_one_history_whatever_happens(net, seed):
+    chance, history = random.Random(seed), History().grow(1)
+    for _ in range(60):
+        await shake(net, chance, history, chance.choice(list(net.nodes.values())))
+    net.away = set()
+    history.grow(1)
+    net.follow(history)
+    for node in net.nodes.values():
+        for other in node.links:
+            node.part.connected(other)
+        assert (await node.cosigned(above=history.frontier.size - 1)).cosigned == 3
+
+    roots = {block.header.size: block.header.root for block, _ in history.blocks}
+    for place, name in enumerate((*NAMES, "east")):
+        for data in net[name].sent:
+            message = decode_message(data)
+            assert message.root == roots[message.size]
+        assert net[name].store.conflicts() == []
+        assert net[name].part.refused == 0
+        assert net[name].alarms == []
+        assert not net[name].task.done()  # a smaller size, or another root, would have ended it
+        mine = signed_sizes(net[name], place)
+        assert net[name].store.newest[0] == (max(mine) if name in NAMES else 0)

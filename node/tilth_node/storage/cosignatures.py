@@ -95,6 +95,14 @@ class CosignatureStore:
             _put(connection, head, theirs, agreed)
             _forget(connection, k)
 
+    def forget(self, size: int, organization: str, kind: int) -> None:
+        """Drop a signature that the disk gives back changed: its signer is asked for it again."""
+        with self._writing() as connection:
+            connection.execute(
+                "DELETE FROM signatures WHERE size = ? AND organization = ? AND type = ?",
+                (size, organization, kind),
+            )
+
     def add_conflict(self, organization: str, size: int, message: bytes) -> None:
         """Keep what a member signed of another history, for ever; one for each size."""
         with self._writing() as connection:

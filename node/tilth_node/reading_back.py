@@ -1,0 +1,63 @@
+"""The root of the tree made again from what the disk returns, before anybody signs it (F5).
+
+- Every leaf is read back and hashed once, in order; so a changed bit is found before the first head
+  over it is signed, and not when somebody asks for it years later.
+- Two roots are compared with the final one: that of the leaves, and that of the stored tree nodes.
+- The loop may do something else after each handful of leaves.
+
+Leaves to others: what a difference means (the node stops), when to sign (cosigning).
+"""
+
+import asyncio
+
+from tilth_ledger.cosigning import Head, is_weighty
+from tilth_ledger.merkle import Frontier, leaf_hash
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.ledger_store import LedgerStore
+
+LEAVES_AT_ONCE = 512
+
+
+class ReadBack:
+    """How far the ledger of a node was read back, from the newest head that it signed."""
+
+    def __init__(self, ledger: LedgerStore) -> None:
+        self._ledger = ledger
+        self._hashed: Frontier | None = None  # over the leaves that were read back
+        self.weighty = False  # a system leaf is among those not signed with ML-DSA-44 yet
+
+    async def check(self, head: Head, newest: tuple[int, bytes]) -> None:
+        """Read on up to `head`; `newest` is size and root of the head signed before.
+
+        Raises `StorageFailed` when the disk returns another tree than the final one.
+        """
+        hashed = self._hashed or self._begin(*newest)
+        while hashed.size < head.size:
+            start = hashed.size
+            for leaf in self._ledger.leaves(start, min(LEAVES_AT_ONCE, head.size - start)):
+                hashed, _ = hashed.append(leaf_hash(leaf))
+                self.weighty = self.weighty or is_weighty(leaf)
+            if hashed.size == start:
+                raise _corrupt(head.size, b"", head.root)
+            self._hashed = hashed
+            await asyncio.sleep(0)
+        stored = Frontier.read(head.size, self._ledger.node)
+        for found in (hashed.root(), stored.root()):
+            if found != head.root:
+                raise _corrupt(head.size, found, head.root)
+
+    def _begin(self, size: int, root: bytes) -> Frontier:
+        """Go on from the newest head that was signed: it is of this history, or nothing is."""
+        frontier = Frontier.read(size, self._ledger.node)
+        if size and frontier.root() != root:
+            raise _corrupt(size, frontier.root(), root)
+        return frontier
+
+
+def _corrupt(size: int, found: bytes, expected: bytes) -> StorageFailed:
+    return StorageFailed(
+        "the ledger's file does not return what was final: nothing is cosigned on it",
+        found=f"root {found.hex() or 'of fewer leaves'} at size {size}",
+        expected=expected.hex(),
+        remedy="Stop the node, look at its disk, and run: tilth audit FOLDER",
+    )
