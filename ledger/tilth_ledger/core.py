@@ -112,6 +112,11 @@ class Core:
         return self.me >= len(self.epoch.members)
 
     @property
+    def is_stranger(self) -> bool:
+        """Whether the ledger does not list this organization, or not any more."""
+        return self.me >= len(self.epoch.everyone())
+
+    @property
     def others(self) -> tuple[int, ...]:
         """The members, but for me."""
         return tuple(m for m in range(len(self.epoch.members)) if m != self.me)

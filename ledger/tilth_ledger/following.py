@@ -79,6 +79,9 @@ def hear(core: Core, follower: int, message: Message) -> None:
         case Accusation(evidence):
             for each in evidence:
                 core.accuse(each)
+        case Chain():
+            # It may have been a member when I asked it.
+            core.ignore(follower, "Chain: not asked for")
         case _:
             raise InvalidInput(
                 "only members say this", expected="entries, evidence, status or a request"
@@ -90,6 +93,21 @@ def compare(core: Core, certificates: Iterable[Certificate]) -> None:
     for certificate in certificates:
         core.table.verify(certificate)
         core.late.append(certificate)
+
+
+def takes_me_for_a_voter(core: Core, party: int, message: Message) -> bool:
+    """Whether one says to me, a follower, what voters are told, and honestly may: it is in another
+    epoch, behind mine or ahead of it, and what it says does not tell in which."""
+    if not core.follows:
+        return False
+    asks = isinstance(message, Accusation | Barrier | FetchBlock | FetchChain | Gossip)
+    return asks or (party >= len(core.epoch.members) and isinstance(message, Status))
+
+
+def answer_one_behind(core: Core, party: int, message: Message) -> None:
+    """It may know nobody else any more: final blocks lead it to those who vote now."""
+    if isinstance(message, FetchChain) and core.epoch.number:
+        catch_up.give_chain(core, party, message.height)
 
 
 def check(core: Core, message: Message) -> None:

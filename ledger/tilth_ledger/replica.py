@@ -202,7 +202,9 @@ class Replica:
         self._core = self._standing.successor(self._core)
         self._sync = catch_up.CatchUp()
         self._begins = True
-        return replace(effects, epoch=self._core.epoch, timer_ms=self._core.now)
+        refused = effects.refused + succession.turn_away(self._core)
+        epoch, now = self._core.epoch, self._core.now
+        return replace(effects, refused=refused, epoch=epoch, timer_ms=now)
 
     def _begin_epoch(self) -> None:
         """In the first step of an epoch: tell all where I stand, ask the members where they do."""
@@ -237,7 +239,7 @@ class Replica:
                 self._receive(party, message)
             case Submitted(leaf):
                 self._submit(leaf, leaves)
-            case Asked(nonce) if core.forked is None:
+            case Asked(nonce) if core.forked is None and not core.is_stranger:
                 core.barriers.add(nonce, core.me)
             case Asked():
                 pass
@@ -248,6 +250,9 @@ class Replica:
         core = self._core
         if core.forked is not None:
             core.out.refused.append((leaf_id(leaf), forks.refusal()))
+            return
+        if core.is_stranger:
+            core.out.refused.append((leaf_id(leaf), succession.refusal()))
             return
         try:
             if core.pool.add(leaf, local=True) is not None:
@@ -264,6 +269,9 @@ class Replica:
             if (epoch := _other_epoch(message, core.epoch.number)) is not None:
                 core.ignore(party, f"{type(message).__name__}: of another epoch")
                 catch_up.hear_other_epoch(core, self._sync, party, epoch)
+            elif following.takes_me_for_a_voter(core, party, message):
+                core.ignore(party, f"{type(message).__name__}: this node does not vote")
+                following.answer_one_behind(core, party, message)
             elif self._is_follower(party):
                 following.hear(core, party, message)
             else:

@@ -8,6 +8,7 @@ evidence, who is connected, what the journal holds of later epochs.
 Invariants:
 - Nobody votes in a new epoch before q - 1 of its members showed what they hold of it: a restored
   backup that comes in through an old epoch is noticed in the new one too.
+- A node whose organization takes part no more keeps nothing that waits for others.
 - A vote that a member forgot binds its key, not its place: another key in the new epoch cures it.
 
 Left to others: when an epoch ends (core), how a crash is survived (restart).
@@ -23,6 +24,7 @@ from tilth_ledger.block_tree import BlockTree, Tip
 from tilth_ledger.core import Core
 from tilth_ledger.effects import Archive, Executor, Keyring
 from tilth_ledger.epochs import Epoch
+from tilth_ledger.errors import Refused, TilthError
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.limits import Limits
 from tilth_ledger.pacemaker import Pacemaker
@@ -72,13 +74,34 @@ class Standing:
         core.promised = old.promised
         core.journal_bytes, core.compacted_bytes = old.journal_bytes, old.compacted_bytes
         core.applied = True
-        core.docket = old.docket
         core.faults = old.faults
-        for nonce in old.barriers.of(old.me):  # the others repeat theirs
-            core.barriers.add(nonce, core.me)
+        if not core.is_stranger:
+            core.docket = old.docket
+            for nonce in old.barriers.of(old.me):  # the others repeat theirs
+                core.barriers.add(nonce, core.me)
         restart.resume(core, [*old.later, *([old.forgotten] if old.forgotten else [])])
         _connect(core, old)
         return core
+
+
+def turn_away(core: Core) -> tuple[tuple[str, TilthError], ...]:
+    """Entries that nobody will take from an organization that takes part no more."""
+    if not core.is_stranger:
+        return ()
+    refused = tuple((name, refusal()) for name in core.pool if core.pool.is_local(name))
+    core.pool.drop(list(core.pool))
+    return refused
+
+
+def refusal() -> Refused:
+    """What the submitter of an entry is told by a node that the ledger does not list."""
+    return Refused(
+        "M1",
+        "the ledger does not list this node's organization",
+        found="no such member or follower",
+        expected="one that the members admitted",
+        remedy="Ask a member to admit it: tilth member propose --admit member.json",
+    )
 
 
 def report(core: Core) -> None:

@@ -31,6 +31,9 @@ from tilth_ledger.votes import KEPT_VIEWS
 OF_FOLLOWERS = (Accusation, Barrier, Gossip, Status, FetchBlock, FetchChain)
 
 
+View = tuple[int, int]  # epoch, view
+
+
 class Violation(AssertionError):
     """An invariant does not hold."""
 
@@ -41,28 +44,30 @@ class Checker:
     def __init__(self, genesis: Genesis, honest: frozenset[int], safe: bool = True) -> None:
         """`honest` holds members and followers alike."""
         self.genesis = genesis
-        self.epoch = Epoch.first(genesis)
+        self.epochs = [Epoch.first(genesis)]  # as the final chain gives them
         self.honest = honest
         self.chain: list[Block] = []  # by height, from 1
         self.state = Numbers()  # after the chain, executed here
         self.hashes: list[bytes] = [genesis.net_bytes]
         self.ids: dict[str, int] = {}
-        self.final_views: dict[int, bytes] = {}
-        self.nullified: set[int] = set()
-        self.notarized: dict[int, bytes] = {}
-        self.certified_final: dict[int, bytes] = {}
-        self.signed: dict[tuple[int, int], dict[tuple[int, bytes], Vote]] = {}
+        # By (epoch, view): votes of two epochs never meet.
+        self.final_views: dict[View, bytes] = {}
+        self.nullified: set[View] = set()
+        self.notarized: dict[View, bytes] = {}
+        self.certified_final: dict[View, bytes] = {}
+        self.signed: dict[tuple[int, int, int], dict[tuple[int, bytes], Vote]] = {}
         self.acknowledged: dict[str, int] = {}
         self.reads: dict[bytes, int] = {}  # height acknowledged to anybody when they were asked
         self.executor = NumberExecutor(genesis)
         self.accused: set[Name] = set()  # pairs that an honest node saw
         self.safe = safe
 
-    def released(self, member: int, message: Message) -> None:
-        """A message left a node."""
-        if member >= len(self.genesis.members) and member not in self.honest:
+    def released(self, member: int, message: Message, epoch: Epoch) -> None:
+        """A message left a node that is in this epoch."""
+        follows = epoch.member_index(f"m{member}") is None
+        if follows and member not in self.honest:
             return  # what it makes up proves nothing
-        if self._is_honest_follower(member) and not isinstance(message, OF_FOLLOWERS):
+        if follows and epoch.number == 0 and not isinstance(message, OF_FOLLOWERS):
             raise Violation(f"follower {member} says {type(message).__name__}")
         match message:
             case Votes(votes):
@@ -94,9 +99,21 @@ class Checker:
             height = first_height + offset
             self._final_block(height, final.block)
         last = effects.finalized[-1]
-        if last.certificate.kind is not FINALIZE or last.certificate.block != last.block.hash:
+        top = self._proven(last.block, last.void)
+        if last.certificate.kind is not FINALIZE or last.certificate.block != top.hash:
             raise Violation("the last final block has no finality certificate of its own")
         self._certificate(last.certificate)
+
+    def _proven(self, block: Block, void: tuple[Block, ...]) -> Block:
+        """The block that a finality certificate must be of: above an epoch's end, a void one."""
+        if void and self.epochs[block.header.epoch + 1].parent != block.hash:
+            raise Violation("void blocks stand above a block that ends no epoch")
+        for above in void:
+            stated = (above.header.parent, above.header.epoch, above.leaves)
+            if stated != (block.hash, block.header.epoch, ()):
+                raise Violation("a void block is not an empty one of its epoch")
+            block = above
+        return block
 
     def memory(self, member: int, held: dict[str, int], view: int, height: int) -> None:
         if held["views"] > KEPT_VIEWS + 64:
@@ -136,18 +153,21 @@ class Checker:
         taken = state.taken
         if missing := self.accused - state.evidence:
             raise Violation(f"evidence was seen and is not recorded: {sorted(missing)[:3]}")
-        if unjust := {name for name in state.evidence if name[2] in self.honest}:
+        if unjust := {name for name in state.evidence if self._number(*name[::2]) in self.honest}:
             raise Violation(f"honest members stand accused: {sorted(unjust)[:3]}")
         for text, name in submitted.items():
-            if name in self.ids or cannot_be(text, taken):
+            if name in self.ids or cannot_be(text, taken) or "epoch:" in text:
                 continue
             raise Violation(f"leaf {text!r} is neither final nor refused")
         for name in self.acknowledged:
             if name not in self.ids:
                 raise Violation(f"acknowledged leaf {name} is gone")
 
-    def _is_honest_follower(self, member: int) -> bool:
-        return member in self.honest and member >= len(self.genesis.members)
+    def _number(self, epoch: int, member: int) -> int:
+        """The number of the organization that a member of an epoch is; -1 for what never was."""
+        if epoch >= len(self.epochs) or member >= len(self.epochs[epoch].members):
+            return -1
+        return int(self.epochs[epoch].members[member].organization[1:])
 
     def _final_block(self, height: int, block: Block) -> None:
         if height < len(self.hashes):
@@ -159,17 +179,29 @@ class Checker:
             raise Violation(f"final block leaves a gap at height {height}")
         if header.parent != self.hashes[-1]:
             raise Violation(f"final block at height {height} does not link")
-        block.justification.verify(header, self.epoch)
+        if header.epoch != self.epochs[-1].number:
+            raise Violation(f"final block at height {height} is of epoch {header.epoch}")
+        block.justification.verify(header, self.epochs[-1])
         self._check_outcome(block)
         self.hashes.append(block.hash)
         self.chain.append(block)
-        self.final_views[header.view] = block.hash
+        self.final_views[header.epoch, header.view] = block.hash
         for leaf in block.leaves:
             name = leaf_id(leaf)
             if name in self.ids:
                 raise Violation(f"leaf {name} is final twice")
             self.ids[name] = height
-        self._check_view(header.view)
+        self._check_view((header.epoch, header.view))
+        if self.state.epoch != header.epoch:
+            self._begin_epoch(block)
+
+    def _begin_epoch(self, block: Block) -> None:
+        header, net = block.header, self.genesis.net_bytes
+        membership = self.executor.membership(self.state)
+        if membership.number != header.epoch + 1:
+            raise Violation(f"epoch {membership.number} follows epoch {header.epoch}")
+        place = block.hash, header.view, header.height
+        self.epochs.append(Epoch.starting(membership, net, *place))
 
     def _check_outcome(self, block: Block) -> None:
         """A final block's header states what comes of executing it."""
@@ -180,22 +212,25 @@ class Checker:
             raise Violation(f"final block at height {header.height} states what is not so")
 
     def _vote(self, vote: Vote) -> None:
-        if vote.member not in self.honest:
+        number = self._number(vote.epoch, vote.member)
+        if number not in self.honest:
             return
-        mine = self.signed.setdefault((vote.member, vote.view), {})
+        mine = self.signed.setdefault((number, vote.epoch, vote.view), {})
         key = (vote.kind, vote.block)
         if key in mine:
             return
         for other in mine.values():
             if conflict(other, vote):
                 raise Violation(
-                    f"member {vote.member} signed {other.kind.name} and {vote.kind.name} of view"
+                    f"member {number} signed {other.kind.name} and {vote.kind.name} of view"
                     f" {vote.view} that exclude each other"
                 )
         mine[key] = vote
 
     def _certificate(self, certificate: Certificate) -> None:
-        view, block = certificate.view, certificate.block
+        if certificate.epoch >= len(self.epochs):
+            raise Violation(f"a certificate of epoch {certificate.epoch}, which never began")
+        view, block = (certificate.epoch, certificate.view), certificate.block
         known = {NULLIFY: None, NOTARIZE: self.notarized, FINALIZE: self.certified_final}
         table = known[certificate.kind]
         if table is None:
@@ -208,12 +243,12 @@ class Checker:
             if view in table:
                 raise Violation(f"two {certificate.kind.name} certificates in view {view}")
             table[view] = block
-        certificate.verify(self.epoch)
+        certificate.verify(self.epochs[certificate.epoch])
         for vote in certificate.votes():
             self._vote(vote)
         self._check_view(view)
 
-    def _check_view(self, view: int) -> None:
+    def _check_view(self, view: View) -> None:
         if view in self.certified_final and view in self.nullified:
             raise Violation(f"view {view} has a finality certificate and a nullification")
         final = self.certified_final.get(view) or self.final_views.get(view)

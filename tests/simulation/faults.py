@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 
@@ -38,6 +38,8 @@ class Faults:
     severed: bool = False  # two members never have a link, not even after the healing
     followers: int = 0  # organizations without a vote
     false_followers: int = 0  # and those that lie
+    changes: int = 0  # of who votes
+    strangers: int = 0  # nodes of organizations that genesis does not list
 
 
 def crash_quorum(n: int) -> int:
@@ -61,7 +63,7 @@ def of_seed(seed: int) -> Faults:
     def sometimes(chance: float, value: float) -> float:
         return value if random.random() < chance else 0.0
 
-    return Faults(
+    drawn = Faults(
         n=n,
         q=q,
         cheap_keys=random.random() > 0.05,
@@ -91,6 +93,7 @@ def of_seed(seed: int) -> Faults:
         followers=followers,
         false_followers=false_followers,
     )
+    return _with_changes(seed, drawn)
 
 
 def _followers(seed: int) -> tuple[int, int]:
@@ -99,3 +102,14 @@ def _followers(seed: int) -> tuple[int, int]:
         return 0, 0
     random = Random(f"followers {seed}")
     return random.choice((1, 2)), random.choice((0, 0, 1))
+
+
+def _with_changes(seed: int, drawn: Faults) -> Faults:
+    """In one seed of five who votes changes; the others are as they were."""
+    if seed % 5 != 2:
+        return drawn
+    random = Random(f"changes {seed}")
+    changes, strangers = random.randint(1, 6), random.choice((0, 1, 1, 2))
+    if drawn.traitors:  # one that is voted out; there is nobody to spare for more
+        return replace(drawn, changes=1, strangers=strangers, traitors=1, severed=False)
+    return replace(drawn, changes=changes, strangers=strangers, severed=False)

@@ -105,7 +105,7 @@ class Network:
 
     def send(self, node: Node, send: Send, epoch: Epoch) -> None:
         message = send.message
-        self._world.checker.released(node.member, message)
+        self._world.checker.released(node.member, message, epoch)
         if self._faults.wire:
             decoded = decode_message(message.encode())
             if decoded != message:

@@ -2,8 +2,8 @@
 
 A leaf is an unsigned entry whose payload is a text of words: `claim:x` is refused when x is taken,
 `needs:y` until y is taken, `bad` always. Every payload takes its own first word.
-`epoch:add=m3`, `epoch:remove=m1`, `epoch:rotate=m1`, `epoch:q=3`, `epoch:rules=2` ends the epoch;
-`;q=3` behind it states the next one's q (else the smallest).
+`epoch:add=m3`, `epoch:remove=m1`, `epoch:stop=m1`, `epoch:rotate=m1`, `epoch:q=3`,
+`epoch:rules=2` ends the epoch; `;q=3` behind it states the next one's q (else the smallest).
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class NumberExecutor:
         memberships = parent.memberships
         for leaf in leaves:
             try:
+                changed_to = self._next(parent, leaf)
                 self._take(parent, taken, told, leaf)
-                memberships = self._next(parent, leaf)
+                memberships = changed_to
             except (Refused, InvalidInput) as error:
                 refused.append((Leaf.decode(leaf).id, error))
             else:
@@ -200,7 +201,7 @@ def changed(now: Membership, change: str) -> Membership:
     if what == "add":
         party = named.get(of) or organization(int(of[1:]), 0, cheap=_is_cheap(now))
         members = [*members, replace(party, votes=True)] if party not in now.members else []
-    elif what == "remove" and named.get(of) in members:
+    elif what in ("remove", "stop") and named.get(of) in members:
         members.remove(named[of])
     elif what == "rotate" and of in named:
         old = named[of]

@@ -41,6 +41,9 @@ def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
     assert sum(mix.traitors > 0 for mix in mixes) > 20
     assert sum(mix.followers > 0 for mix in mixes) == 100
     assert sum(mix.false_followers > 0 for mix in mixes) > 20
+    assert sum(mix.changes > 0 for mix in mixes) == 80
+    assert sum(mix.changes > 0 and mix.strangers > 0 for mix in mixes) > 20
+    assert sum(mix.changes > 0 and mix.traitors > 0 for mix in mixes) > 5
 
 
 def test_one_seed_is_one_run() -> None:

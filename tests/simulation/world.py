@@ -15,10 +15,11 @@ from random import Random
 from typing import Any
 
 from checker import Checker, Violation, cannot_be, name_of
+from churn import Churn
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
-from links import Network, Node, renumbered
+from links import Network, Node, party_of, renumbered
 from number_ledger import (
     Consortium,
     Keys,
@@ -71,13 +72,14 @@ class World:
         self.consortium: Consortium = consortium(f.n, f.q, f.delta_ms, f.cheap_keys, parties - f.n)
         traitors = frozenset(self.random.sample(range(f.n), f.traitors))
         self.false = frozenset(range(f.n + f.followers, parties))
-        honest = frozenset(range(parties)) - traitors - self.false
+        everyone = parties + f.strangers
+        honest = frozenset(range(everyone)) - traitors - self.false
         self.checker = Checker(self.consortium.genesis, honest)
         self.liars = traitors if f.liars else frozenset()
-        members = [*range(parties), *sorted(traitors - self.liars)]
+        members = [*range(everyone), *sorted(traitors - self.liars)]
         self.nodes = [Node(number, member) for number, member in enumerate(members)]
         self.instances = [
-            [node for node in self.nodes if node.member == member] for member in range(parties)
+            [node for node in self.nodes if node.member == member] for member in range(everyone)
         ]
         for node in self.nodes:
             node.skew_ms = self.random.randint(-f.skew_ms, f.skew_ms)
@@ -85,6 +87,7 @@ class World:
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
         self.network = Network(self, f, self.random)
+        self.churn = Churn(self)
         self.submitted: dict[str, str] = {}
         self._at_healing = (0, 0)
         self.reader = Random(f"reads {seed}")
@@ -111,6 +114,7 @@ class World:
             self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
         for number in range(READS if self.seed % 2 else 0):
             self.at(self.reader.randint(0, f.faulty_ms + 60_000), self._read, number)
+        self.churn.schedule()
         if f.partition_every_ms:
             self.at(self.random.randint(0, f.partition_every_ms), self.network.partition)
         if f.reset_ms:
@@ -119,7 +123,7 @@ class World:
         self._heal()
         for _ in range(20):  # leaves that need one another take a round each
             self._drain(self.now + HEALED_MS)
-            if self._queue:
+            if not all(self._is_an_outsiders_tick(*each[2:]) for each in self._queue):
                 raise Violation("the network does not fall silent")
             if not self._resubmit():
                 break
@@ -137,6 +141,10 @@ class World:
             action(*arguments)
         if not self.healed:
             self.now = until
+
+    def _is_an_outsiders_tick(self, action: Callable[..., None], arguments: Any) -> bool:
+        """Nobody tells a removed member that it is one: it goes on looking for the others."""
+        return action == self._tick and arguments[0].member not in self.churn.listed()
 
     # Machines.
 
@@ -209,6 +217,8 @@ class World:
             if node.member in self.checker.honest:
                 self.checker.accused.add(alarm.evidence.name)
             return
+        if alarm.kind == "clock" and node.member not in self.churn.listed():
+            return  # a removed member that talks to itself
         traitors = self.faults.traitors or self.faults.false_followers
         if alarm.kind in ("peer", "clock") and traitors:
             return
@@ -253,6 +263,8 @@ class World:
             node.timer += 1
         if effects.epoch is not None:
             self.network.meet(node)
+            if party_of(effects.epoch, node.member) is None:  # its readers are told nothing
+                self.reading = {n: at for n, at in self.reading.items() if at[0] != node.number}
         return None
 
     def _torn(self, written: bytes) -> bytes:
@@ -301,6 +313,11 @@ class World:
             )
         self._submit(text)
 
+    def ask(self, text: str) -> None:
+        """Hand in a change of who votes; nobody comes back to it."""
+        if not self.healed:
+            self._submit(text)
+
     def _submit(self, text: str) -> None:
         """To one node; a client that hears nothing comes back after the healing."""
         self.submitted[text] = name_of(text)
@@ -314,6 +331,7 @@ class World:
         ready = [n for n in self.nodes if n.replica is not None and n.member in honest]
         waiting = {number for number, _ in self.reading.values()}
         ready = [node for node in ready if node.number not in waiting]
+        ready = [n for n in ready if party_of(n.replica.epoch, n.member) is not None]
         if ready:
             node, nonce = self.reader.choice(ready), number.to_bytes(16)
             self.checker.asked(nonce)
@@ -331,9 +349,9 @@ class World:
         """Every client that still waits sends the same bytes again; whether there is one."""
         waiting = [text for text, name in self.submitted.items() if name not in self.checker.ids]
         taken = self._final_state().taken
-        waiting = [text for text in waiting if not cannot_be(text, taken)]
+        waiting = [t for t in waiting if not cannot_be(t, taken) and "epoch:" not in t]
         for text in waiting:
-            honest = [node for node in self.nodes if node.member in self.checker.honest]
+            honest = self._present()
             self.hand(self.random.choice(honest), Submitted(write_leaf(text)))
         return bool(waiting)
 
@@ -367,8 +385,13 @@ class World:
         honest = [node for node in self.nodes if node.member in self.checker.honest]
         return max((node.archive.state for node in honest), key=lambda state: state.size)
 
+    def _present(self) -> list[Node]:
+        """Honest nodes whose organizations take part at last."""
+        listed = self.churn.listed()
+        return [n for n in self.nodes if n.member in self.checker.honest and n.member in listed]
+
     def _check_end(self) -> None:
-        honest = [node for node in self.nodes if node.member in self.checker.honest]
+        honest = self._present()
         heights = {node.number: len(node.archive.blocks) for node in honest}
         if len(set(heights.values())) != 1:
             raise Violation(f"nodes end at different heights: {heights}")
@@ -378,7 +401,12 @@ class World:
         if unanswered := [n for n, asked in self.reading.items() if asked in there]:
             raise Violation(f"{len(unanswered)} readers were never answered")
         self.checker.finish(self.submitted, honest[0].archive.state)
-        if not self.faults.traitors and self.lost_views() > self.faults.n + 3:
+        if {node.replica.epoch.number for node in honest if node.replica} != {
+            self.checker.epochs[-1].number
+        }:
+            raise Violation("nodes end in different epochs")
+        faults = self.faults
+        if not faults.traitors and not faults.changes and self.lost_views() > faults.n + 3:
             raise Violation(f"{self.lost_views()} views were lost after the healing")
 
     def _note(self, node: Node, events: list[Event], effects: Effects) -> None:
