@@ -17,6 +17,7 @@ from world import World
 
 from tilth_ledger.blocks import Block, Certificate, Vote
 from tilth_ledger.effects import Effects
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.evidence import conflict
 from tilth_ledger.messages import Message, Proposal, Status, Votes
 from tilth_ledger.replica import Replica
@@ -32,13 +33,13 @@ class Witness(Checker):
         self.forked = False
         self.said: dict[tuple[int, int], set[Vote]] = {}  # member, view
 
-    def released(self, member: int, message: Message) -> None:
+    def released(self, member: int, message: Message, epoch: Epoch) -> None:
         if isinstance(message, Votes):
             self._heard(message.votes)
         if isinstance(message, Proposal):
             self._heard((message.vote,))
         if not (self.forked and isinstance(message, Status)):
-            super().released(member, message)
+            super().released(member, message, epoch)
 
     def finalized(self, member: int, effects: Effects, first_height: int) -> None:
         for offset, final in enumerate(effects.finalized):
@@ -101,6 +102,8 @@ class ForkWorld(World):
             severed=False,
             followers=0,
             false_followers=0,
+            changes=0,
+            strangers=0,
             partition_every_ms=2_000,
             delta_ms=300,
             delay=(1, 5),
