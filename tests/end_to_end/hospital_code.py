@@ -44,6 +44,14 @@ class Mean(Algorithm):
         return distances.argmin(axis=1)
 
 
+class Busy(Mean):
+    """A training that computes until somebody ends it."""
+
+    def train(self, data, model, task):
+        while True:
+            np.sort(np.random.default_rng(0).random(1 << 16))
+
+
 LARGE_BYTES = 64 << 20
 
 
