@@ -16,7 +16,7 @@ help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
 	@echo "make test              every check and every test"
 	@echo "make check             lint, types, import floors and generated code only"
-	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
+	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
 	@echo "make protos            regenerate protos/tilth_protos after a change of a .proto file"
 	@echo "make clean             remove .venv and caches"
 
@@ -34,7 +34,7 @@ check: $(VENV)/.installed-dev
 	$(PYTEST) -q tests/protos
 
 bench: $(VENV)/.installed-dev
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, ledger, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"; exit 2; }
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"; exit 2; }
 	@$(BIN)/python -m tests.benchmarks $(NAME)
 
 protos: $(VENV)/.installed-dev

@@ -27,7 +27,7 @@ from tilth.transport import Receipt, Transport
 CALLS = 2  # under way at once: one is decided while the other is answered or on its way
 CALL_ENTRIES = 256
 CALL_BYTES = 1 << 20
-ENTRIES = 16  # under way at once before operations begin to share one
+ENTRIES = 32  # under way at once before operations begin to share one
 ENTRY_OPERATIONS = 50
 ENTRY_CALLERS_BYTES = 40_000  # of operations that share an entry; one caller's may be larger
 
@@ -82,9 +82,6 @@ class Submitter:
     def _answered(
         self, entries: Sequence[_Entry], call: "Future[list[Receipt | TilthError]]"
     ) -> None:
-        with self._lock:
-            self._calls -= 1
-        self._go_on()  # before the callers hear of it: the node need not wait for them
         error = call.exception()
         outcomes = call.result() if error is None else [error] * len(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
@@ -92,6 +89,10 @@ class Submitter:
                 entry.answer.set_result(outcome)
             else:
                 entry.answer.set_exception(outcome)
+        # What the callers began when they heard of it leaves together.
+        with self._lock:
+            self._calls -= 1
+        self._go_on()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +157,11 @@ class Recorder:
         if isinstance(error, TilthError):
             self._fail(wishes, error)
             return
+        for wish in wishes:
+            wish.answer.set_result(entry.result())
         with self._lock:
             self._entries -= 1
         self._go_on()
-        for wish in wishes:
-            wish.answer.set_result(entry.result())
 
     def _fail(self, wishes: Sequence[_Wish], error: TilthError) -> None:
         apart = len(wishes) > 1 and isinstance(error, (InvalidInput, Refused))
@@ -170,6 +171,6 @@ class Recorder:
             for wish in wishes:
                 self._begin([wish])
             return
-        self._go_on()
         for wish in wishes:
             wish.answer.set_exception(error)
+        self._go_on()

@@ -32,6 +32,14 @@ async def test_an_algorithm_that_exits_3_fails_with_exit(lab, body):
     assert (result.reason, result.exit, result.outputs) == (Reason.EXIT, 3, {})
 
 
+async def test_a_step_gives_way_to_the_node_and_cannot_help_it(lab):
+    result = await lab.run(f"print(os.getpriority(os.PRIO_PROCESS, 0)); os.nice(-5); {MODEL}")
+
+    assert result.exit == 1
+    assert result.log.startswith(b"10\n")
+    assert b"PermissionError" in result.log
+
+
 async def test_an_exception_leaves_its_words_in_the_log(lab):
     result = await lab.run("raise ValueError('the learning rate is a lie')")
 

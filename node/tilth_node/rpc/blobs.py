@@ -15,7 +15,7 @@ from tilth_ledger.permissions import may_read_blob
 from tilth_ledger.rows import Rows
 from tilth_node.rpc.interceptors import Context, caller
 from tilth_node.storage.vault import Vault
-from tilth_node.worker.blobs import Blobs, finish
+from tilth_node.worker.blobs import Blobs, finish, write
 from tilth_node.worker.holders import wanted
 from tilth_protos import tasks_pb2 as pb
 from tilth_protos import tasks_pb2_grpc as pb_grpc
@@ -46,7 +46,7 @@ class BlobsService(pb_grpc.BlobsServicer):
             return pb.PutBlobResponse(digest=head.digest, known=True)
         with self._vault.writer(head.digest, head.size, resume=False) as writer:
             async for part in request_iterator:
-                writer.write(part.data)
+                await write(writer, part.data)
             await finish(writer, head.size)
         return pb.PutBlobResponse(digest=head.digest, known=False)
 

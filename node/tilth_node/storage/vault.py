@@ -31,6 +31,7 @@ from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_node.folder import sync_folder
 
 CHUNK_BYTES = 1 << 20
+UNSYNCED_BYTES = 8 << 20  # of a blob on its way in
 FLOOR_BYTES = 512 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -217,6 +218,7 @@ class Writer:
         self._file = partial.open("a+b", buffering=0)
         self.offset = self._resume()
         self._left = max(0, size - self.offset)
+        self._unsynced = 0
         vault.promise(self._left)
 
     def __enter__(self) -> "Writer":
@@ -247,7 +249,18 @@ class Writer:
             view = view[written:]
             self.offset += written
             self._left -= written
+            self._unsynced += written
             self._vault.promise(-written)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is unwritten that the ledger's next sync might wait for it: `sync`."""
+        return self._unsynced >= UNSYNCED_BYTES
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written so far."""
+        os.fdatasync(self._file.fileno())
+        self._unsynced = 0
 
     def finish(self) -> Blob:
         """Check size and digest, make the blob durable under its name."""

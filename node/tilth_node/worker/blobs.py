@@ -193,7 +193,7 @@ class Blobs:
                 if writer.offset != partial:
                     raise Unavailable("another transfer of this blob is under way")
                 async for piece in pieces:
-                    writer.write(piece)
+                    await write(writer, piece)
                 await finish(writer, size)
 
     async def _writer(self, digest: str, size: int, partial: int) -> Writer:
@@ -210,6 +210,14 @@ def _check_size(wanted: Wanted, size: int, holder: str) -> None:
             found=f"{size} bytes",
             expected=f"{wanted.size or f'at most {wanted.max_bytes}'} bytes",
         )
+
+
+async def write(writer: Writer, piece: bytes) -> None:
+    """Append to a blob, never faster than the disk: what piles up there, the ledger's syncs would
+    wait for."""
+    writer.write(piece)
+    if writer.is_behind:
+        await asyncio.to_thread(writer.sync)
 
 
 async def finish(writer: Writer, size: int) -> Blob:
