@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.barriers import Barriers
 from tilth_ledger.block_tree import BlockTree, Candidate
-from tilth_ledger.blocks import NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
 from tilth_ledger.docket import Docket
 from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
 from tilth_ledger.epochs import Epoch
@@ -193,7 +193,7 @@ class Core:
         if formed:
             self.out.certificates.append(certificate)
         if certificate.view <= self.tree.tip.view:
-            self.late.append(certificate)
+            self.compare(certificate)
             return
         self.persist(Proven(certificate))
         if certificate.kind is NOTARIZE:
@@ -260,17 +260,22 @@ class Core:
         while self.table.evidence:
             self.accuse(self.table.evidence.pop(0))
 
-    def accuse(self, evidence: Evidence) -> None:
-        """Keep evidence that is new, and tell everybody. Raises `InvalidInput` if it is none."""
-        if not self.docket.has_room(evidence):
-            return
+    def compare(self, certificate: Certificate) -> None:
+        """A verified certificate of a view up to my final tip: it may show a fork."""
+        if not self.is_halted and certificate.kind is FINALIZE:
+            self.late.append(certificate)
+
+    def accuse(self, evidence: Evidence) -> bool:
+        """Keep evidence, and tell everybody; whether it is new. Raises `InvalidInput` if it is
+        none."""
+        if not self.docket.has_room(evidence) or self.is_settled(evidence):
+            return False
         self.executor.check_evidence(self.tree.tip.state, evidence)
-        if self.is_settled(evidence):
-            return
         self.docket.add(evidence)
         self.out.records.append(Accused(evidence))
         self.out.evidence.append(evidence)
         self.alarm_evidence(evidence)
+        return True
 
     def alarm_evidence(self, evidence: Evidence) -> None:
         epoch, _, member, _ = evidence.name

@@ -138,7 +138,7 @@ class Executor(Protocol):
         """Raise `InvalidInput` unless a member signed both votes."""
 
     def holds(self, state: Any, evidence: Evidence) -> bool:
-        """Whether checked evidence stands in `state` already."""
+        """Whether evidence of this name stands in `state` already."""
 
 
 class Archive(Protocol):

@@ -294,7 +294,7 @@ class Executor:
         rules_evidence.check(state.rows, self.genesis.net_bytes, evidence)
 
     def holds(self, state: State, evidence: Evidence) -> bool:
-        """Whether checked evidence stands in `state` already."""
+        """Whether evidence of this name stands in `state` already."""
         return state.rows.get(rules_evidence.row_key(state.rows, evidence)) is not None
 
     def _take(self, block: _Block, leaf: bytes) -> list[bytes]:

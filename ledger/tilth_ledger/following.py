@@ -92,7 +92,7 @@ def compare(core: Core, certificates: Iterable[Certificate]) -> None:
     """A follower needs no certificates by themselves: one may show that the ledger has forked."""
     for certificate in certificates:
         core.table.verify(certificate)
-        core.late.append(certificate)
+        core.compare(certificate)
 
 
 def takes_me_for_a_voter(core: Core, party: int, message: Message) -> bool:

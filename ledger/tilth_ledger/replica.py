@@ -323,7 +323,8 @@ class Replica:
                 catch_up.take_chain(core, sync, member, message)
             case Accusation(evidence):
                 for each in evidence:
-                    core.accuse(each)
+                    if not core.accuse(each):
+                        core.ignore(member, "Accusation: known")
             case Barrier(nonces):
                 for nonce in nonces:
                     if not core.barriers.add(nonce, member):

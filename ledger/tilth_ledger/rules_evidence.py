@@ -28,15 +28,16 @@ def check(rows: Rows, net: bytes, evidence: Evidence) -> None:
 
 
 def row_key(rows: Rows, evidence: Evidence) -> str:
-    """Where a checked pair stands."""
+    """Where a pair stands, if it does."""
     epoch, view, _, pair = evidence.name
     return f"evidence/{accused(rows, evidence)}/{epoch:06d}/{view:016d}/{pair}"
 
 
 def accused(rows: Rows, evidence: Evidence) -> str:
-    """The organization whose votes a checked pair shows."""
-    row = rows.get(epoch_key(evidence.first.epoch)) or {}
-    return str(row["members"][evidence.member]["organization"])
+    """The organization whose votes a pair shows; empty when there was no such member."""
+    members = (rows.get(epoch_key(evidence.first.epoch)) or {"members": ()})["members"]
+    here = evidence.member < len(members)
+    return str(members[evidence.member]["organization"]) if here else ""
 
 
 def record(

@@ -15,7 +15,7 @@ from proven_world import ORGANIZER, PEM, row, site
 from stage import Stage
 
 from tilth import verifier
-from tilth_ledger import archive, canonical, frames, policies, tiles
+from tilth_ledger import archive, canonical, frames, policies, rebase, tiles
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Header, Vote
 from tilth_ledger.checkpoints import Checkpoint, cosign, cosigner_name, origin_of
 from tilth_ledger.errors import Fatal, TilthError
@@ -176,6 +176,7 @@ def _decoders() -> list[Decoder]:
     asked = Asked(net, "north", "/tilth.v1.Ledger/Submit", b"body")
     token = write_token(ORGANIZER, asked, 1_700_000_060_000).encode()
     numbers = b'{"a":[1,-2,true],"b":{"c":"\xc3\xa9"}}'
+    statement = rebase.sign("north", keys["vote"], blocks[1].header, certificates[2])
     return [
         Decoder("leaf", Leaf.decode, (entry, *ledger.leaves[:4]), Leaf.encode),
         Decoder("entry", lambda d: Entry.parse(Leaf.decode(d), OPERATIONS), (entry,)),
@@ -203,7 +204,13 @@ def _decoders() -> list[Decoder]:
             (frame([r.encode() for r in records], 0),),
             declared=(Fatal,),
         ),
-        Decoder("evidence", lambda d: Evidence.parse(d, net), (evidence.leaf(net),)),
+        Decoder(
+            "evidence",
+            lambda d: Evidence.parse(d, net),
+            (evidence.leaf(net),),
+            lambda value: value.leaf(net),
+        ),
+        Decoder("statement of a rebase", lambda d: rebase.gather([d]), (statement,)),
         Decoder("genesis", Genesis.parse, (ledger.genesis.bytes,)),
         Decoder("member file", parse_member_file, (member,)),
         Decoder("canonical", canonical.loads, (numbers, ledger.genesis.bytes)),

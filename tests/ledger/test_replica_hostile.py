@@ -134,6 +134,12 @@ def known_certificate(stage: Stage) -> Message:
     return Certificates(tuple(stage.replicas[0]._core.table.certificates(0)[:1]))
 
 
+def known_evidence(stage: Stage) -> Message:
+    message = accusation(stage, HOSTILE)
+    stage.play(1, 0, message)
+    return message
+
+
 def final_block(stage: Stage) -> Message:
     return Body(stage.disks[0].archive.blocks[-1])
 
@@ -225,6 +231,7 @@ HOSTILE_MESSAGES: dict[str, tuple[Make, str]] = {
         lambda s: accusation(s, 1, signature=bytes(64)),
         "Accusation: signature does not verify",
     ),
+    "evidence that waits already": (known_evidence, "Accusation: known"),
     "evidence against no member": (stranger, "Accusation: evidence is against no member"),
     "evidence of another epoch": (
         lambda s: accusation(s, 1, epoch=5),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from three_sites import SECONDS, Sites, record, said
 
-from tilth_ledger.errors import InvalidInput
+from tilth_ledger.errors import InvalidInput, PeerFault
 from tilth_node import running
 from tilth_node.folder import Folder
 
@@ -75,5 +75,11 @@ async def test_what_was_refused_stands_beside_the_node(sites: Sites) -> None:
         await asyncio.sleep(0)
     facts = running.status(sites.path("hospital-a"))
     assert facts["refused"]["hospital-b"] == {"bytes: unknown kind of message": 1}
+    before = node.replication.replica.held
+    for garbage in (b"", b"\x03\xff\xff", b"\x02cut short"):
+        with pytest.raises(PeerFault):  # it ends the connection
+            node.replication._received("hospital-b", [garbage])
+    assert sum(node.replication.faults["hospital-b"].values()) == 4
+    assert node.replication.replica.held == before
     assert facts["evidence"] == []
     assert json.dumps(facts)
