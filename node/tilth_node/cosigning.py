@@ -24,7 +24,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.messages import Cosignatures, Signed
-from tilth_ledger.notes import MLDSA_COSIGNATURE
+from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE
 from tilth_node.clock import Clock
 from tilth_node.logs import logger
 from tilth_node.reading_back import ReadBack
@@ -95,17 +95,18 @@ class Cosigning:
         """An epoch began: these are the keys that the ledger lists for this node now."""
         self._keys = [keys, *self._keys[:1]]
 
-    def complete(self, held: Held) -> bool:
-        """Whether k members of its epoch cosigned a head."""
+    def complete(self, held: Held, kind: int = COSIGNATURE) -> bool:
+        """Whether k members of its epoch cosigned a head, with keys of this type too."""
         signers = self.signers_of(held.head.epoch)
-        return signers is not None and held.cosigned >= signers.k
+        least = min(held.cosigned, held.count(kind))
+        return signers is not None and least >= signers.k
 
-    def newest_complete(self, above: int = 0) -> Held | None:
+    def newest_complete(self, above: int = 0, kind: int = COSIGNATURE) -> Held | None:
         """The newest head of more than `above` leaves that is complete."""
         for held in self.store.newest_first():
             if held.head.size <= above:
                 return None
-            if self.complete(held):
+            if self.complete(held, kind):
                 return held
         return None
 

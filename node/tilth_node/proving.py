@@ -6,12 +6,15 @@
 Leaves to others: the forms (tilth_ledger.bundle, tilth_ledger.proofs), gathering (cosigning).
 """
 
+from collections.abc import Sequence
+
 from tilth_ledger import bundle
 from tilth_ledger.bundle import Finality, Proven
 from tilth_ledger.cosigning import Head
 from tilth_ledger.epoch_chain import EpochEnd, epoch_chain
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import ENTRY, leaf_type
 from tilth_ledger.merkle import inclusion_proof
 from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.notes import MLDSA_COSIGNATURE
@@ -42,7 +45,7 @@ class Prover:
         wanted = (index, *also)
         for each in wanted:
             self._check(each)
-        held = await self._cosigning.gather(max(wanted), GATHER_SECONDS)
+        held = await self._held(wanted)
         proven = self._of_tip() if held is None else self._of_head(held)
         if since is not None and not 0 < since <= proven.size:
             raise InvalidInput(
@@ -60,6 +63,15 @@ class Prover:
             self._store.rows,
             since,
         )
+
+    async def _held(self, wanted: Sequence[int]) -> Held | None:
+        """The newest complete head above these entries; for system leaves one that is signed with
+        ML-DSA-44 as well, if there is one."""
+        last = max(wanted)
+        held = await self._cosigning.gather(last, GATHER_SECONDS)
+        if all(leaf_type(self._leaf(index)) == ENTRY for index in wanted):
+            return held
+        return self._cosigning.newest_complete(last, MLDSA_COSIGNATURE) or held
 
     def _of_head(self, held: Held) -> Proven:
         size = held.head.size

@@ -6,10 +6,11 @@ Four sites: three members and a follower, on one history of final blocks that a 
 import asyncio
 from dataclasses import dataclass, field
 
+from tilth_ledger import canonical
 from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header, Justification
 from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.cosigning import CosignKeys
-from tilth_ledger.epochs import Signer, Signers
+from tilth_ledger.epochs import Membership, Signer, Signers, epoch_key, membership_row
 from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_file
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import CERTIFIED_RESULT, Leaf, write_entry
@@ -64,7 +65,7 @@ SIGNERS = {
 }
 MEMBERS = Signers(0, tuple(SIGNERS[name] for name in NAMES), GENESIS.k)
 ORIGIN = origin_of("test", GENESIS.net)
-RESULT = Leaf(CERTIFIED_RESULT, b"{}").encode()
+RESULT = Leaf(CERTIFIED_RESULT, b'{"predicate":{}}').encode()
 
 
 def entry(number):
@@ -116,6 +117,9 @@ class Node:
 
     def open(self):
         self.ledger = LedgerStore(self.folder / "ledger.db")
+        if not self.ledger.seeded:
+            row = canonical.dumps(membership_row(Membership.of_genesis(GENESIS)))
+            self.ledger.seed({epoch_key(0): row}, bytes(2048))
         self.store = CosignatureStore(self.folder / "cosignatures.db")
         self.part = Cosigning(
             GENESIS,

@@ -1,12 +1,14 @@
 """Members cosign what is final, durably, in order, and nothing else; heads gather k signatures."""
 
 import asyncio
+import json
 import random
 import sqlite3
 from contextlib import asynccontextmanager
 
 import pytest
 from cosigning_net import (
+    GENESIS,
     KEYS,
     LONG,
     NAMES,
@@ -26,6 +28,7 @@ from tilth_ledger.messages import Cosignatures, Signed, decode_message
 from tilth_ledger.notes import MLDSA_COSIGNATURE, Note
 from tilth_ledger.policies import Policy
 from tilth_node.errors import StorageFailed
+from tilth_node.proving import Prover
 from tilth_node.storage.cosignatures import KEPT_QUIET_HEADS, CosignatureStore
 
 
@@ -286,6 +289,23 @@ async def test_heads_of_quiet_moments_are_forgotten_and_agreed_ones_stay(tmp_pat
         sizes = [held.head.size for held in node.store.newest_first()]
 
         assert sizes == [*range(329, 329 - KEPT_QUIET_HEADS, -1), 301, 300]
+
+
+async def test_a_certified_result_is_proven_on_a_head_that_holds_in_ten_years(net):
+    history = History().grow(2).grow(entry(9), RESULT)
+    net.follow(history)
+    await net["north"].cosigned(above=3)
+    for _ in range(KEPT_QUIET_HEADS + 3):
+        history.grow(1)
+        net.follow(history)
+        size = history.frontier.size
+        assert (await net["north"].part.gather(size - 1, LONG)).head.size == size
+    prover = Prover(GENESIS, net["north"].ledger, net["north"].part)
+    result, ordinary = [json.loads(await prover.bundle(index)) for index in (3, 0)]
+
+    assert result["checkpoint"].split("\n")[1] == "4"
+    assert len(Note.decode(result["checkpoint"].encode()).lines) == 7
+    assert ordinary["checkpoint"].split("\n")[1] == str(size)
 
 
 async def test_a_signature_that_the_disk_changed_is_not_published_and_comes_again(net):

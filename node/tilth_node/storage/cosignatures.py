@@ -2,8 +2,8 @@
 
 - The newest head that this member signed is durable before its signature leaves, and never shrinks
   (F5): `sign` is one synced transaction and refuses a smaller size.
-- Heads at agreed sizes stay for ever; of those signed in a quiet moment the newest few, and the
-  newest that is complete.
+- Heads at agreed sizes stay for ever; of those signed in a quiet moment the newest few, the newest
+  that is complete, and the newest that is complete in ML-DSA-44: it covers all leaves before it.
 - Two roots of one size are never both stored; a signature on another root is kept apart, as proof.
 
 Leaves to others: verifying signatures (tilth_ledger.cosigning), when to sign (cosigning).
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tilth_ledger.cosigning import Head, Signatures
 from tilth_ledger.errors import Fatal
-from tilth_ledger.notes import COSIGNATURE
+from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
 
@@ -54,7 +54,11 @@ class Held:
     @property
     def cosigned(self) -> int:
         """By how many members, with Ed25519."""
-        return sum(kind == COSIGNATURE for _, kind in self.signatures)
+        return self.count(COSIGNATURE)
+
+    def count(self, wanted: int) -> int:
+        """How many signatures of a type are stored."""
+        return sum(kind == wanted for _, kind in self.signatures)
 
 
 class CosignatureStore:
@@ -183,7 +187,8 @@ def _forget(connection: sqlite3.Connection, k: int) -> None:
         "SELECT size FROM signatures WHERE type = ? GROUP BY size HAVING count(*) >= ?"
         " ORDER BY size DESC LIMIT 1"
     )
-    complete = connection.execute(query, (COSIGNATURE, k)).fetchone()
-    gone = [each for each in old if each != complete]
+    kinds = (COSIGNATURE, MLDSA_COSIGNATURE)
+    kept = [connection.execute(query, (kind, k)).fetchone() for kind in kinds]
+    gone = [each for each in old if each not in kept]
     connection.executemany("DELETE FROM heads WHERE size = ?", gone)
     connection.executemany("DELETE FROM signatures WHERE size = ?", gone)
