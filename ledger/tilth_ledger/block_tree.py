@@ -3,6 +3,9 @@
 Invariants:
 - A block is executed at most once, on its parent's executed state, and only kept as executed when
   the outcome is what its header states.
+- A block whose leaves are not those of its header is no block: whoever handed it on changed it. It
+  is forgotten and asked for again; only what fails with its own leaves says something of this
+  member.
 - The final tip only moves to a descendant; blocks that do not descend from it are dropped.
 - What follows a block that ends the epoch is empty (M2).
 - `content` of a block: it, or an ancestor that is not final, carries leaves or barriers.
@@ -51,6 +54,7 @@ class Candidate:
     hash: bytes
     state: Any = None
     failure: str = ""
+    garbled: bool = False  # it fails, and its leaves are not those that its header states
     content: bool = False
     empties: int = 0  # empty blocks from here down to the last one with leaves
     ids: frozenset[str] = frozenset()
@@ -119,6 +123,13 @@ class BlockTree:
         for candidate in waiting:
             self._execute(candidate)
         return bool(waiting)
+
+    def drop_garbled(self) -> list[bytes]:
+        """Forget what is garbled; the hashes of it, which others hold a sound block of."""
+        dropped = [hashed for hashed, candidate in self._candidates.items() if candidate.garbled]
+        for hashed in dropped:
+            del self._candidates[hashed]
+        return dropped
 
     def missing_below(self, block: bytes) -> bytes | None:
         """The hash of the nearest ancestor (or itself) that I do not hold; None if I hold all."""
@@ -216,6 +227,8 @@ class BlockTree:
             _expect("state", header.state.hex(), after.digest.hex())
         except (InvalidInput, Refused) as error:
             candidate.failure = str(error)
+            root = self.executor.root_after(state, candidate.block.leaves)
+            candidate.garbled = root != header.root
             return
         self._accept(candidate, after)
 

@@ -190,8 +190,7 @@ def take_body(core: Core, sync: CatchUp, block: Block) -> None:
         return
     voting.check_justification(core, block)
     _learn_justification(core, block)
-    del sync.missing[hashed]
-    core.tree.add(block, hashed)
+    core.tree.add(block, hashed)  # it stays missing, and counted, if it proves to be garbled
 
 
 def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
@@ -233,6 +232,13 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
         if core.table.learn(chain.certificate):
             core.certified(chain.certificate, formed=False)
     voting.drive(core)
+    if not core.garbled.isdisjoint(hashes):
+        sync.window = []
+        raise InvalidInput(
+            "final blocks hold other leaves than their headers state",
+            found=f"heights {blocks[0].header.height} to {blocks[-1].header.height}",
+            expected="leaves that give each header's root",
+        )
     sync.claims[member] = claim
 
 

@@ -85,6 +85,9 @@ class Core:
     clock: int = 0
     view: int = 1
     proposals: dict[int, bytes] = field(default_factory=dict)
+    garbled: set[bytes] = field(
+        default_factory=set
+    )  # blocks that came with other leaves, this step
     invalid: set[int] = field(default_factory=set)
     notarized_ms: dict[int, int] = field(default_factory=dict)
     connected: set[int] = field(default_factory=set)  # members
@@ -154,6 +157,7 @@ class Core:
         self.now, self.clock = now, clock
         self.out = Outbox()
         self.served.clear()
+        self.garbled.clear()
         if self.applied:
             self.executor.settle(self.tree.tip.state)
             self.applied = False

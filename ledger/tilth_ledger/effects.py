@@ -125,6 +125,9 @@ class Executor(Protocol):
     def execute(self, parent: Any, leaves: Sequence[bytes], time_ms: int) -> Any:
         """The state after `leaves`; raises `Refused` or `InvalidInput`."""
 
+    def root_after(self, parent: Any, leaves: Sequence[bytes]) -> bytes:
+        """The tree's root after these bytes, whether or not they execute."""
+
     def membership(self, state: Any) -> Membership:
         """Who votes and who follows after the block of `state`."""
 

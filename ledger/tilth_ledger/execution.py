@@ -242,6 +242,14 @@ class Executor:
             _check_system_leaf(b"", expected[0])
         return block.state()
 
+    @staticmethod
+    def root_after(parent: State, leaves: Sequence[bytes]) -> bytes:
+        """The tree's root after these bytes, whether or not they execute."""
+        frontier = parent.frontier
+        for leaf in leaves:
+            frontier, _ = frontier.append(leaf_hash(leaf))
+        return frontier.root()
+
     def _check_room(self, block: _Block, leaf: bytes) -> None:
         if self._full(block, leaf):
             raise InvalidInput(

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header
 from tilth_ledger.core import Core
 from tilth_ledger.effects import Alarm, Finalized
-from tilth_ledger.errors import Refused
+from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.evidence import between
 from tilth_ledger.journal_records import Forked
 from tilth_ledger.messages import Certificates, Status
@@ -160,7 +160,20 @@ def _block(core: Core, height: int) -> Block | None:
     if (fresh := _fresh(core, height)) is not None:
         return fresh.block
     data = core.archive.block(height)
-    return None if data is None else Block.decode(data)
+    if data is None:
+        return None
+    try:
+        block = Block.decode(data)
+    except InvalidInput:
+        return None
+    return block if block.hash == _hash_at(core, height) else None
+
+
+def _hash_at(core: Core, height: int) -> bytes:
+    """The hash of my final block at a height, by what stands on it: damage to a disk in one
+    place is no fork."""
+    above = header(core, height + 1)
+    return core.tree.tip.hash if above is None else above.parent
 
 
 def _final_above(core: Core, height: int) -> Certificate | None:

@@ -90,7 +90,13 @@ def is_hopeless(core: Core) -> bool:
 
 
 def _execute(core: Core) -> bool:
-    return not core.lacks_rules and core.tree.execute_ready()
+    if core.lacks_rules or not core.tree.execute_ready():
+        return False
+    for hashed in core.tree.drop_garbled():
+        core.garbled.add(hashed)
+        if core.proposals.get(core.view) == hashed:
+            core.invalid.add(core.view)
+    return True
 
 
 def _compare_late(core: Core) -> bool:

@@ -213,3 +213,21 @@ def test_the_final_certificate_of_an_old_block_halts_nobody() -> None:
         final = stage.certificate(FINALIZE, block.header.view, block.hash, [0, 1])
         stage.play(2, 0, Certificates((final,)))
     assert not stage.replicas[0].halted
+
+
+@pytest.mark.parametrize("damage", ["another header", "no block"])
+def test_a_damaged_disk_is_no_fork(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(3)
+    for text in ("a", "b", "c"):
+        stage.submit(0, text)
+        stage.settle()
+    block = stage.disks[0].archive.blocks[1]
+    other = replace(block, header=replace(block.header, time_ms=block.header.time_ms + 1)).encode()
+    stage.crash(0)
+    rotten = other if damage == "another header" else other[:-1]
+    monkeypatch.setattr(stage.disks[0].archive, "block", lambda height: rotten)
+    stage.restart(0)
+    final = stage.certificate(FINALIZE, block.header.view, block.hash)
+    stage.play(1, 0, Certificates((final,)))
+    assert not stage.replicas[0].halted
+    assert stage.alarms[0] == []

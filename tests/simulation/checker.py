@@ -28,6 +28,7 @@ from tilth_ledger.messages import (
 from tilth_ledger.pool import leaf_id
 from tilth_ledger.votes import KEPT_VIEWS
 
+MOST_JOURNAL_BYTES = 4 << 20
 OF_FOLLOWERS = (Accusation, Barrier, Gossip, Status, FetchBlock, FetchChain)
 
 
@@ -41,8 +42,11 @@ class Violation(AssertionError):
 class Checker:
     """What all honest members together may and may not do."""
 
-    def __init__(self, genesis: Genesis, honest: frozenset[int], safe: bool = True) -> None:
-        """`honest` holds members and followers alike."""
+    def __init__(
+        self, genesis: Genesis, honest: frozenset[int], fragile: frozenset[int] = frozenset()
+    ) -> None:
+        """`honest` holds members and followers alike; `fragile` those of them whose disks forget:
+        what they sign is as good as a traitor's, what they hold is not."""
         self.genesis = genesis
         self.epochs = [Epoch.first(genesis)]  # as the final chain gives them
         self.honest = honest
@@ -60,7 +64,10 @@ class Checker:
         self.reads: dict[bytes, int] = {}  # height acknowledged to anybody when they were asked
         self.executor = NumberExecutor(genesis)
         self.accused: set[Name] = set()  # pairs that an honest node saw
-        self.safe = safe
+        self.fragile = fragile
+        self.roots: dict[int, bytes] = {}  # by size, of final blocks
+        self.cosigned: dict[int, int] = {}  # size of the newest head that a member signed
+        self.seen: dict[int, int] = {}  # largest size that a node's clients read
 
     def released(self, member: int, message: Message, epoch: Epoch) -> None:
         """A message left a node that is in this epoch."""
@@ -115,7 +122,10 @@ class Checker:
             block = above
         return block
 
-    def memory(self, member: int, held: dict[str, int], view: int, height: int) -> None:
+    def memory(self, member: int, held: dict[str, int], view: int, journal: int) -> None:
+        """What a node keeps is bounded: in memory, and in its journal."""
+        if journal > MOST_JOURNAL_BYTES:
+            raise Violation(f"member {member} has a journal of {journal} bytes at view {view}")
         if held["views"] > KEPT_VIEWS + 64:
             raise Violation(f"member {member} keeps {held['views']} views")
         if held["blocks"] > 64 + 2 * KEPT_VIEWS:
@@ -142,6 +152,29 @@ class Checker:
                 )
         return answered
 
+    def cosigns(self, member: int, size: int, root: bytes) -> None:
+        """A cosignature left a node: of a final block's tree, and of more leaves than before. So
+        all cosigned heads are of one history."""
+        if self.roots.get(size) != root:
+            raise Violation(f"member {member} cosigned size {size}, which no final block has")
+        if size <= self.cosigned.get(member, -1) and member not in self.fragile:
+            raise Violation(f"member {member} cosigned size {size} after {self.cosigned[member]}")
+        self.cosigned[member] = size
+
+    def read(self, member: int, state: Numbers) -> None:
+        """A client reads what a node holds: a prefix of what is final, never less than before."""
+        if state.size and self.roots.get(state.size) != state.root:
+            raise Violation(f"member {member} shows a tree of size {state.size} that is not final")
+        if state.size < self.seen.get(member, 0) and member not in self.fragile:
+            raise Violation(f"what member {member} shows shrank to {state.size}")
+        self.seen[member] = state.size
+
+    def whole_chain(self, member: int, blocks: list[Block]) -> None:
+        """A node's stored blocks are those of all, byte by byte."""
+        for height, (stored, block) in enumerate(zip(blocks, self.chain, strict=True), 1):
+            if stored.hash != self.hashes[height] or stored.leaves != block.leaves:
+                raise Violation(f"member {member} stores other bytes at height {height}")
+
     def same_chain(self, member: int, blocks: list[Block]) -> None:
         """A node's stored chain, as it finds it at a restart."""
         for height, block in enumerate(blocks[-3:], len(blocks) - len(blocks[-3:]) + 1):
@@ -153,7 +186,8 @@ class Checker:
         taken = state.taken
         if missing := self.accused - state.evidence:
             raise Violation(f"evidence was seen and is not recorded: {sorted(missing)[:3]}")
-        if unjust := {name for name in state.evidence if self._number(*name[::2]) in self.honest}:
+        honest = self.honest - self.fragile
+        if unjust := {name for name in state.evidence if self._number(*name[::2]) in honest}:
             raise Violation(f"honest members stand accused: {sorted(unjust)[:3]}")
         for text, name in submitted.items():
             if name in self.ids or cannot_be(text, taken) or "epoch:" in text:
@@ -186,6 +220,8 @@ class Checker:
         self.hashes.append(block.hash)
         self.chain.append(block)
         self.final_views[header.epoch, header.view] = block.hash
+        if self.roots.setdefault(header.size, header.root) != header.root:
+            raise Violation(f"two final blocks of size {header.size} have different roots")
         for leaf in block.leaves:
             name = leaf_id(leaf)
             if name in self.ids:
@@ -213,7 +249,7 @@ class Checker:
 
     def _vote(self, vote: Vote) -> None:
         number = self._number(vote.epoch, vote.member)
-        if number not in self.honest:
+        if number not in self.honest or number in self.fragile:
             return
         mine = self.signed.setdefault((number, vote.epoch, vote.view), {})
         key = (vote.kind, vote.block)

@@ -40,17 +40,44 @@ class Faults:
     false_followers: int = 0  # and those that lie
     changes: int = 0  # of who votes
     strangers: int = 0  # nodes of organizations that genesis does not list
+    replay: float = 0.0  # of a message being heard once more, much later
+    clog_every_ms: int = 0  # a link that holds everything back for a while; 0: none
+    pause_every_ms: int = 0  # a process that stands still while its clock goes on
+    pause_ms: tuple[int, int] = (1, 1)
+    jump_every_ms: int = 0  # a wall clock that is set, by seconds
+    jumpers: int = 0  # members whose wall clock is set by up to an hour
+    full_every_ms: int = 0  # a disk that takes nothing for a while, or fails a sync
+    fragile: int = 0  # members whose disk loses what it promised
+    rotten: int = 0  # members whose stored final blocks are damaged
+    cosigns: bool = False
+
+    @property
+    def most_traitors(self) -> int:
+        """So many members may sign whatever they like."""
+        return 2 * self.q - self.n - 1
 
 
 def crash_quorum(n: int) -> int:
     return n // 2 + 1
 
 
+def byzantine_quorum(n: int) -> int:
+    return n - (n - 1) // 3
+
+
 def of_seed(seed: int) -> Faults:
     """The faults of a seed."""
+    network = _of_network(seed)
+    return _with_machines(seed, _small(network) if network.n >= 10 else network)
+
+
+def _of_network(seed: int) -> Faults:
     random = Random(f"faults {seed}")
     n = random.choice((1, 2, 3, 3, 3, 4, 4, 7))
+    n = _other_size(seed) or n
     q = crash_quorum(n)
+    if n in (5, 6) or n >= 10:
+        q = Random(f"quorum {seed}").choice((q, byzantine_quorum(n)))
     if n == 7 and random.random() < 0.5:
         q = 5
     if n == 3 and random.random() < 0.15:
@@ -113,3 +140,60 @@ def _with_changes(seed: int, drawn: Faults) -> Faults:
     if drawn.traitors:  # one that is voted out; there is nobody to spare for more
         return replace(drawn, changes=1, strangers=strangers, traitors=1, severed=False)
     return replace(drawn, changes=changes, strangers=strangers, severed=False)
+
+
+def _other_size(seed: int) -> int:
+    """Large for one seed of ten, 5 or 6 for another; else 0."""
+    random = Random(f"size {seed}")
+    kind = random.random()
+    if kind < 0.1:
+        return min(random.randint(10, 30), random.randint(10, 30))
+    return random.choice((5, 6)) if kind < 0.2 else 0
+
+
+def _small(mix: Faults) -> Faults:
+    """With many members every message is hundreds: few leaves, and many messages to a turn."""
+    return replace(
+        mix,
+        leaves=5,
+        faulty_ms=3_000,
+        batch_ms=20,
+        crash=mix.crash / 5,
+        partition_every_ms=mix.partition_every_ms and 3_000,
+        delta_ms=max(mix.delta_ms, 300),
+        reset_ms=0,
+        cheap_keys=True,
+        traitors=min(mix.traitors, 2),
+        compact_bytes=1 << 20,
+    )
+
+
+def _with_machines(seed: int, mix: Faults) -> Faults:
+    """What happens to clocks, processes and disks; at most n - q members are ever damaged."""
+    random = Random(f"machines {seed}")
+
+    def sometimes(chance: float, value: int) -> int:
+        return value if random.random() < chance else 0
+
+    spare = mix.n - mix.q - mix.traitors
+    if mix.changes:
+        spare = 0  # who votes is another one tomorrow
+    room = min(spare, mix.most_traitors - mix.traitors) if not mix.severed else 0
+    fragile = random.randint(0, room) if room > 0 and random.random() < 0.6 else 0
+    spare -= fragile
+    rotten = random.randint(0, spare) if spare > 0 and random.random() < 0.3 else 0
+    spare -= rotten
+    jumpers = random.randint(0, spare) if spare > 0 and random.random() < 0.3 else 0
+    return replace(
+        mix,
+        replay=random.uniform(0.0, 0.5) if random.random() < 0.25 else 0.0,
+        clog_every_ms=sometimes(0.25, random.choice((500, 3_000))),
+        pause_every_ms=sometimes(0.35, random.choice((300, 2_000, 10_000))),
+        pause_ms=random.choice(((1, 50), (50, 2_000), (1_000, 20_000))),
+        jump_every_ms=sometimes(0.3, random.choice((500, 3_000))),
+        jumpers=jumpers,
+        full_every_ms=sometimes(0.25, random.choice((1_000, 5_000))),
+        fragile=fragile,
+        rotten=rotten,
+        cosigns=True,
+    )

@@ -113,6 +113,10 @@ class ForkWorld(World):
             leaves=20,
             gap_ms=300,
             faulty_ms=15_000,
+            fragile=0,
+            rotten=0,
+            jumpers=0,
+            cosigns=False,
         )
         super().__init__(seed, faults)
         genesis, honest = self.consortium.genesis, self.checker.honest

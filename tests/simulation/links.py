@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from checker import Violation
+from disks import Cosigner, Image
 from false_follower import FalseFollower
 from faults import Faults
 from liar import Liar
@@ -39,6 +40,11 @@ class Node:
     incarnation: int = 0
     skew_ms: int = 0
     offset_ms: int = 0
+    stalled: list[Event] | None = None  # of a paused process: what waits for it
+    full_until: int = 0  # until then its disk takes nothing
+    jumped_ms: int = 0  # of its wall clock
+    image: Image | None = None  # an old copy of its disk
+    cosigner: Cosigner = field(default_factory=Cosigner)
 
 
 class Network:
@@ -51,12 +57,14 @@ class Network:
         self._links: dict[tuple[int, int], int] = {}  # the connection's number; negative: gone
         self._blocked: set[tuple[int, int]] = set()
         self._last: dict[tuple[int, int], int] = {}
+        self.clogged: dict[tuple[int, int], int] = {}  # direction -> until when
         pair = Random(f"severed {world.seed}").sample(range(faults.n), 2) if faults.severed else ()
         self._severed = frozenset(pair)
 
     def heal(self) -> None:
         """Everything passes again; the world is healed already."""
         self._blocked = set()
+        self.clogged = {}
 
     def connect(self, a: Node, b: Node, incarnation: int | None = None) -> None:
         if a.replica is None or b.replica is None:
@@ -135,8 +143,17 @@ class Network:
                 arrival = max(self._world.now + delay, self._last.get(direction, 0))
                 self._last[direction] = arrival
                 delay = arrival - self._world.now
+            clogged = self.clogged.get(direction, 0) - self._world.now
             event = Received(node.member, message)
-            self._world.at(delay, self._deliver, target, pair, generation, event)
+            self._world.at(max(delay, clogged), self._deliver, target, pair, generation, event)
+        wait = self._world.machines.replays_after()
+        if wait is not None:
+            self._world.at(wait, self._replay, target, pair, Received(node.member, message))
+
+    def _replay(self, node: Node, pair: tuple[int, int], event: Event) -> None:
+        """What was said long ago is heard once more, over whatever link there is."""
+        if not self._world.healed:
+            self._deliver(node, pair, self._links.get(pair, 0), event)
 
     def _delay(self) -> int:
         if self._world.healed:
@@ -146,7 +163,7 @@ class Network:
         return self._random.randint(*self._faults.delay)
 
     def _deliver(self, node: Node, pair: tuple[int, int], generation: int, event: Event) -> None:
-        if self._links.get(pair) != generation or node.replica is None:
+        if generation <= 0 or self._links.get(pair) != generation or node.replica is None:
             return
         self._world.hand(node, event)
 

@@ -131,6 +131,10 @@ class NumberExecutor:
             memberships = self._next(parent, leaf)
         return self._after(parent, taken, told, leaves, time_ms, memberships)
 
+    @staticmethod
+    def root_after(parent: Numbers, leaves: Sequence[bytes]) -> bytes:
+        return _root(parent.root, leaves)
+
     def _next(self, parent: Numbers, leaf: bytes) -> tuple[Membership, ...]:
         """The memberships after a leaf; the parent's, the very object, if it changes nothing."""
         words = () if leaf_type(leaf) == EVIDENCE else _words(leaf)[1]
@@ -176,9 +180,7 @@ class NumberExecutor:
     ) -> Numbers:
         if not leaves:
             return replace(parent, time_ms=time_ms, entries={})
-        root, digest = parent.root, parent.digest
-        for leaf in leaves:
-            root = sha256(root + leaf).digest()
+        root, digest = _root(parent.root, leaves), parent.digest
         for word in sorted(taken):
             digest = sha256(digest + word.encode()).digest()
         for name in sorted(told):
@@ -189,6 +191,12 @@ class NumberExecutor:
         places = enumerate(leaves, parent.size)
         entries = {_words(leaf)[0]: place for place, leaf in places if leaf_type(leaf) == ENTRY}
         return Numbers(size, root, digest, time_ms, held, evidence, memberships, entries)
+
+
+def _root(root: bytes, leaves: Sequence[bytes]) -> bytes:
+    for leaf in leaves:
+        root = sha256(root + leaf).digest()
+    return root
 
 
 @lru_cache(maxsize=4096)

@@ -15,6 +15,24 @@ from soak import TooLong, at_most, replay_command, run_seed
 
 HERE = Path(__file__).resolve().parent
 SEEDS_PER_TEST = 20
+FAULTS = (
+    "clog_every_ms",
+    "crash",
+    "duplicate",
+    "fragile",
+    "full_every_ms",
+    "jump_every_ms",
+    "jumpers",
+    "loss",
+    "partition_every_ms",
+    "pause_every_ms",
+    "replay",
+    "reset_ms",
+    "rotten",
+    "severed",
+    "slow_chance",
+    "torn",
+)
 
 
 def check(seeds: range | tuple[int, ...]) -> None:
@@ -23,7 +41,7 @@ def check(seeds: range | tuple[int, ...]) -> None:
         assert not error, f"replay: {replay_command(seed)}\n{error}"
 
 
-@pytest.mark.parametrize("first", range(0, 400, SEEDS_PER_TEST))
+@pytest.mark.parametrize("first", range(0, 320, SEEDS_PER_TEST))
 def test_members_agree_and_go_on_under_faults(first: int) -> None:
     check(range(first, first + SEEDS_PER_TEST))
 
@@ -34,9 +52,11 @@ def test_seeds_that_failed_once_pass() -> None:
 
 def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
     mixes = [of_seed(seed) for seed in range(400)]
-    assert {mix.n for mix in mixes} == {1, 2, 3, 4, 7}
+    assert {mix.n for mix in mixes} >= set(range(1, 8))
+    assert 20 < sum(mix.n >= 10 for mix in mixes) < 60
+    assert max(mix.n for mix in mixes) > 20
     assert any(not mix.cheap_keys for mix in mixes)
-    for fault in ("loss", "duplicate", "partition_every_ms", "crash", "slow_chance", "reset_ms"):
+    for fault in FAULTS:
         assert 0 < sum(bool(getattr(mix, fault)) for mix in mixes) < len(mixes), fault
     assert sum(mix.traitors > 0 for mix in mixes) > 20
     assert sum(mix.followers > 0 for mix in mixes) == 100
@@ -44,6 +64,13 @@ def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
     assert sum(mix.changes > 0 for mix in mixes) == 80
     assert sum(mix.changes > 0 and mix.strangers > 0 for mix in mixes) > 20
     assert sum(mix.changes > 0 and mix.traitors > 0 for mix in mixes) > 5
+
+
+def test_no_seed_damages_more_members_than_a_quorum_can_spare() -> None:
+    for mix in map(of_seed, range(400)):
+        assert mix.traitors + mix.fragile <= mix.most_traitors or mix.traitors + mix.fragile == 0
+        damaged = mix.traitors + mix.fragile + mix.rotten + mix.jumpers
+        assert damaged <= mix.n - mix.q or (mix.is_safe and damaged == 0)
 
 
 def test_one_seed_is_one_run() -> None:

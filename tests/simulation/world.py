@@ -20,6 +20,7 @@ from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
 from links import Network, Node, party_of, renumbered
+from machines import Machines
 from number_ledger import (
     Consortium,
     Keys,
@@ -41,7 +42,7 @@ from tilth_ledger.effects import (
     Tick,
 )
 from tilth_ledger.epochs import Epoch
-from tilth_ledger.journal_records import frame, read_journal
+from tilth_ledger.journal_records import frame
 from tilth_ledger.pool import leaf_id
 from tilth_ledger.replica import Replica
 
@@ -74,7 +75,8 @@ class World:
         self.false = frozenset(range(f.n + f.followers, parties))
         everyone = parties + f.strangers
         honest = frozenset(range(everyone)) - traitors - self.false
-        self.checker = Checker(self.consortium.genesis, honest)
+        self.machines = Machines(self, f, sorted(honest & frozenset(range(f.n))))
+        self.checker = Checker(self.consortium.genesis, honest, self.machines.fragile)
         self.liars = traitors if f.liars else frozenset()
         members = [*range(everyone), *sorted(traitors - self.liars)]
         self.nodes = [Node(number, member) for number, member in enumerate(members)]
@@ -105,6 +107,7 @@ class World:
         return self
 
     def _run(self) -> None:
+        """Faults, healing, and the end."""
         f = self.faults
         for node in self.nodes:
             self.at(self.random.randint(0, 200), self._boot, node)
@@ -119,6 +122,7 @@ class World:
             self.at(self.random.randint(0, f.partition_every_ms), self.network.partition)
         if f.reset_ms:
             self.at(self.random.randint(0, f.reset_ms), self.network.reset)
+        self.machines.begin()
         self._drain(f.faulty_ms)
         self._heal()
         for _ in range(20):  # leaves that need one another take a round each
@@ -167,7 +171,7 @@ class World:
                 )
 
     def _restore(self, node: Node) -> Replica:
-        found = read_journal(node.journal)
+        found = self.machines.read_journal(node)
         node.journal = node.journal[: found.good_bytes]
         node.sequence = found.sequence
         archive = node.archive
@@ -184,8 +188,10 @@ class World:
             self.rules() if self.rules else None,
         )
 
-    def _crash(self, node: Node) -> None:
+    def crash(self, node: Node) -> None:
+        """The process ends; in a while it is started again."""
         node.replica = None
+        node.stalled = None
         node.timer += 1
         for other in self.nodes:
             self.network.disconnect(node, other)
@@ -196,9 +202,12 @@ class World:
         replica = node.replica
         if replica is None:
             return
+        if node.stalled is not None:
+            node.stalled += events
+            return
         self.steps += 1
         mono = self.now + node.offset_ms
-        wall = WALL_MS + self.now + node.skew_ms
+        wall = WALL_MS + self.now + node.skew_ms + node.jumped_ms
         epoch = replica.epoch
         own = [each for each in (renumbered(epoch, event) for event in events) if each]
         effects = replica.step(mono, wall, own)
@@ -210,7 +219,7 @@ class World:
         self._carry_out(node, effects, epoch)
         if node.replica is not None and node.member in self.checker.honest:
             held, view = node.replica.held, node.replica.view
-            self.checker.memory(node.member, held, view, node.replica.height)
+            self.checker.memory(node.member, held, view, len(node.journal))
 
     def _check_alarm(self, node: Node, alarm: Any) -> None:
         if alarm.kind == "evidence" and alarm.evidence.member not in self.checker.honest:
@@ -219,8 +228,7 @@ class World:
             return
         if alarm.kind == "clock" and node.member not in self.churn.listed():
             return  # a removed member that talks to itself
-        traitors = self.faults.traitors or self.faults.false_followers
-        if alarm.kind in ("peer", "clock") and traitors:
+        if self.machines.explains(node, alarm):
             return
         if node.member in self.checker.honest:
             raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
@@ -232,29 +240,31 @@ class World:
         crash = not self.healed and doing and self.random.random() < self.faults.crash
         point = self.random.randint(0, 4) if crash else 9
         if point == 0:
-            return self._crash(node)
+            return self.crash(node)
+        if self.machines.disk_fails(node, effects):
+            return self.crash(node)
         if effects.compact is not None:
             node.journal, node.sequence = frame(effects.compact, 0), len(effects.compact)
         elif effects.persist:
             written = frame(effects.persist, node.sequence)
             if point == 1 and self.faults.torn:
                 node.journal += self._torn(written)
-                return self._crash(node)
+                return self.crash(node)
             node.journal += written
             node.sequence += len(effects.persist)
         if point in (1, 2):
-            return self._crash(node)
+            return self.crash(node)
         if effects.finalized:
             self._apply(node, effects)
         if point == 3:
-            return self._crash(node)
+            return self.crash(node)
         sends = list(effects.send)
         if point == 4:
             sends = sends[: self.random.randint(0, len(sends))]
         for send in sends:
             self.network.send(node, send, epoch)
         if point == 4:
-            return self._crash(node)
+            return self.crash(node)
         if effects.timer_ms is not None:
             node.timer += 1
             wait = max(0, effects.timer_ms - node.offset_ms - self.now)
@@ -278,6 +288,7 @@ class World:
         if node.member in self.checker.honest:
             self.checker.finalized(node.member, effects, first)
         node.archive.apply(effects)
+        self.machines.cosign(node, effects)
         if node.member in self.checker.honest:
             self._answer_readers(node, [final.block for final in effects.finalized])
             for offset, final in enumerate(effects.finalized):
@@ -360,6 +371,7 @@ class World:
     def _heal(self) -> None:
         self.healed = True
         self.network.heal()
+        self.machines.heal()
         for node in self.nodes:
             if node.replica is None:
                 self._boot(node)
@@ -397,6 +409,8 @@ class World:
             raise Violation(f"nodes end at different heights: {heights}")
         if len({node.archive.state for node in honest}) != 1:
             raise Violation("nodes end in different states")
+        for node in honest:
+            self.checker.whole_chain(node.member, node.archive.blocks)
         there = {(node.number, node.incarnation) for node in honest}
         if unanswered := [n for n, asked in self.reading.items() if asked in there]:
             raise Violation(f"{len(unanswered)} readers were never answered")
