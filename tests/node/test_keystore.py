@@ -1,10 +1,12 @@
 """The keys of a node."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import MemberKeys, Organization
 from tilth_node import keystore, tls
 from tilth_node.clock import Clock
 
@@ -49,3 +51,40 @@ def test_a_missing_key_says_what_to_do(keys: Path) -> None:
     (keys / keystore.AUTHORITY_KEY).unlink()
     with pytest.raises(InvalidInput, match="restore it from its backup"):
         keystore.load(keys)
+
+
+def test_rotated_keys_lie_beside_the_old_and_count_when_the_ledger_lists_them(keys: Path) -> None:
+    old = keystore.load(keys)
+    keystore.rotate(
+        keys, Clock(), ["member", "tls"], tls.new_authority("hospital-a", Clock().utc())
+    )
+    new = keystore.load_newest(keys)
+    assert new.vote != old.vote
+    assert (new.node, new.authority != old.authority) == (old.node, True)
+    assert keystore.load(keys) == old
+    listed = organization(new)
+    assert keystore.load(keys, listed) == new
+    assert keystore.load(keys, replace(listed, tls_authority="another")).authority == old.authority
+    assert keystore.vote_key(keys, old.vote.public) == old.vote
+    assert keystore.vote_key(keys, new.vote.public) == new.vote
+    assert keystore.vote_key(keys, new.log.public) is None
+    assert keystore.authorities(keys) == new.authority + old.authority
+
+
+def test_a_second_rotation_keeps_what_it_does_not_renew(keys: Path) -> None:
+    authority = tls.new_authority("hospital-a", Clock().utc())
+    keystore.rotate(keys, Clock(), ["member", "admin"], authority)
+    first, admin = keystore.load_newest(keys), keystore.load_newest_admin(keys)
+    keystore.rotate(keys, Clock(), ["node"], authority)
+    second = keystore.load_newest(keys)
+    assert (second.vote, keystore.load_newest_admin(keys)) == (first.vote, admin)
+    assert second.node != first.node
+    assert keystore.load_admin(keys) != admin
+    assert {each.stat().st_mode & 0o777 for each in keys.glob("[0-9]/*.seed")} == {0o600}
+
+
+def organization(held: keystore.Keys) -> Organization:
+    named = (held.vote, held.cosign, held.log, held.node, held.node)
+    public = MemberKeys(*(key.public for key in named))
+    pem = held.authority.decode("ascii")
+    return Organization("hospital-a", "Hospital A", True, False, public, pem)

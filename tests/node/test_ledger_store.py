@@ -149,3 +149,23 @@ def test_an_overlay_on_stored_rows_reads_through(store: LedgerStore) -> None:
     overlay.put("a/11", {"new": True})
     assert [key for key, _ in overlay.scan("a/1")] == ["a/10", "a/11"]
     assert stored.get("a/1") is not None
+
+
+def test_void_blocks_are_kept_beside_the_block_that_they_prove(store: LedgerStore) -> None:
+    end, above, higher = chain((b"end",), (), ())
+    void = (above[0], higher[0])
+    store.apply([end], certificate_of(void[-1]), void)
+    assert store.void(1) == tuple(block.encode() for block in void)
+    header, certificate = store.final_with(0)
+    assert (header, certificate.block) == (void[-1].header, void[-1].hash)
+    assert header.root == end[0].header.root
+    assert store.block(2) is None
+
+
+def test_a_block_with_a_certificate_of_its_own_needs_no_void_ones(store: LedgerStore) -> None:
+    blocks = chain((b"end",), (b"next",))
+    store.apply(blocks[:1], certificate_of(blocks[0][0]))
+    assert (store.void(1), store.void(2)) == ((), ())
+    assert store.final_with(0)[0] == blocks[0][0].header
+    with pytest.raises(Fatal):
+        store.final_with(1)

@@ -1,0 +1,94 @@
+"""Whom the ledger lists from an epoch on may connect, whom it lists no more is cut off, and nothing
+is started again for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tilth_node import keystore, tls
+from tilth_node.clock import Clock
+from tilth_node.keystore import Keys
+from tilth_node.rpc.peers import Peers, Self
+from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
+from tilth_protos import peers_pb2_grpc as pb_grpc
+
+NET = "cd" * 32
+SECONDS = 10
+
+
+class Site:
+    """One node that listens; `listed` are the organizations it knows of."""
+
+    def __init__(self, folder: Path, name: str, addresses: dict[str, str]) -> None:
+        self.folder, self.name, self.addresses = folder / name, name, addresses
+        keystore.create(self.folder, Clock(), tls.new_authority(name, Clock().utc()))
+
+    @property
+    def keys(self) -> Keys:
+        return keystore.load_newest(self.folder)
+
+    @asynccontextmanager
+    async def running(self, *listed: "Site") -> AsyncIterator[Peers]:
+        certificates = Certificates(self.keys, self.name, authorities(*listed), Clock())
+        me = Self(NET, self.name, "one", "test")
+        peers = Peers(me, certificates, lambda name: self.addresses.get(name, ""), Clock())
+        add = lambda server: pb_grpc.add_PeerServicer_to_server(peers, server)  # noqa: E731
+        server, at = listen("127.0.0.1:0", certificates.for_peers(), [add], PEER_OPTIONS)
+        await server.start()
+        self.addresses[self.name] = at
+        peers.start()
+        try:
+            yield peers
+        finally:
+            await peers.stop()
+            await server.stop(0)
+
+
+def authorities(*sites: Site) -> dict[str, bytes]:
+    return {site.name: site.keys.authority for site in sites}
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> tuple[Site, Site]:
+    addresses: dict[str, str] = {}
+    return Site(tmp_path, "a", addresses), Site(tmp_path, "b", addresses)
+
+
+async def test_a_newcomer_is_connected_when_it_is_listed_and_cut_off_when_it_is_not(
+    sites: tuple[Site, Site],
+) -> None:
+    a, b = sites
+    async with AsyncExitStack() as stack, asyncio.timeout(SECONDS):
+        at_a = await stack.enter_async_context(a.running(a))
+        at_b = await stack.enter_async_context(b.running(a))
+        assert (at_a.others, at_a.links) == ([], {})
+        at_a.admit(a.keys, authorities(a, b))
+        await at_a.connected("b")
+        assert list(at_b.links) == ["a"]
+
+        gone = asyncio.Event()
+        at_a.on_down = lambda name: gone.set()
+        at_a.admit(a.keys, authorities(a))
+        await gone.wait()
+        assert (at_a.others, dict(at_a.links)) == ([], {})
+
+
+async def test_a_rotated_authority_counts_from_the_epoch_that_lists_it(
+    sites: tuple[Site, Site],
+) -> None:
+    a, b = sites
+    async with AsyncExitStack() as stack, asyncio.timeout(SECONDS):
+        at_a = await stack.enter_async_context(a.running(a, b))
+        old = b.keys
+        keystore.rotate(b.folder, Clock(), ["tls"], tls.new_authority("b", Clock().utc()))
+        assert b.keys.authority != old.authority
+        # It shows the new one before a's ledger lists it: a does not take it for b.
+        at_b = await stack.enter_async_context(b.running(a, b))
+        at_a.readdress()
+        assert at_a.links == {}
+        at_a.admit(a.keys, authorities(a, b))
+        await at_a.connected("b")
+        await at_b.connected("a")
