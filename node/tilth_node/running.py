@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tilth_ledger import forks
 from tilth_ledger.canonical import dumps, loads
+from tilth_ledger.journal_records import Forgotten, Forked, decode_record, read_journal
 from tilth_node import config, founding, logs
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
+from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_store import peek, peek_rows
 
 Facts = dict[str, Any]
@@ -59,11 +62,30 @@ def status(path: Path) -> Facts:
         facts["height"] = 0 if header is None else header.height
         facts["root"] = "" if header is None else header.root.hex()
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
+    facts |= _never_again(folder)
     facts["running"] = folder.ready.exists()
     if folder.ready.exists() and folder.notices.exists():
         facts |= loads(folder.notices.read_bytes(), max_bytes=1 << 20)
     if folder.ready.exists() and folder.waiting.exists():
         facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
+    return facts
+
+
+def _never_again(folder: Folder) -> Facts:
+    """What the journal says that no restart undoes: a fork, a vote that was forgotten."""
+    journal = folder.journal / JOURNAL
+    if not journal.exists():
+        return {}
+    records = [decode_record(body) for body in read_journal(journal.read_bytes()).bodies]
+    facts: Facts = {}
+    for record in records:
+        if isinstance(record, Forked):
+            facts["halted"] = f"the ledger has forked: it is decided here no more. {forks.REMEDY}"
+        if isinstance(record, Forgotten):
+            facts["forgotten"] = (
+                f"its vote of view {record.vote.view}: it does not vote with this key again."
+                " Replace it: tilth member rotate"
+            )
     return facts
 
 

@@ -15,7 +15,7 @@ from three_sites import SECONDS, Sites, asked, record, said
 from tilth import transport, verifier
 from tilth.cli import main
 from tilth_ledger.errors import Fatal, Refused
-from tilth_node import auditing
+from tilth_node import auditing, running
 
 A, B, C = "hospital-a", "hospital-b", "hospital-c"
 
@@ -75,6 +75,8 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
     for name in (A, B):
         await sites.stop(name)
 
+        assert "tilth ledger rebase" in running.status(sites.path(name))["halted"]
+
     one, other, genesis = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
     signed = run(capsys, "sign", sites.path(A), "--out", one)
     own = run(capsys, "sign", sites.path(B), "--out", tmp_path / "own.json")
@@ -103,6 +105,7 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
         await nodes[1].feed.at_least(1)
     assert {node.genesis.net for node in nodes} == {begun["net"]}
     assert [node.replication.alarm for node in nodes] == ["", ""]
+    assert "halted" not in running.status(sites.path(A))
 
     kept = Path(run(capsys, "join", sites.path(C), genesis, "--hash", begun["net"])["before"])
     assert auditing.audit(kept).clean

@@ -50,6 +50,7 @@ async def test_a_restored_backup_follows_and_says_what_to_do(sites: Sites) -> No
     await sites.stop("hospital-b")
     again = await sites.start("hospital-b")
     assert "forgot a vote" in await said(again, "forgot")
+    assert "tilth member rotate" in running.status(sites.path("hospital-b"))["forgotten"]
 
 
 async def test_a_node_that_restarts_from_its_own_folder_votes_on(sites: Sites) -> None:

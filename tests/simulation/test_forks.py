@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from checker import Violation
 from fork_world import ForkWorld
+
+from tilth_ledger import forks
 
 SEEDS = range(12)
 
@@ -33,3 +36,13 @@ def test_what_was_signed_names_enough_traitors_and_nobody_else(worlds: list[Fork
 
 def test_a_world_that_does_not_fork_ends_as_every_world_does(worlds: list[ForkWorld]) -> None:
     assert not all(world.checker.forked for world in worlds)
+
+
+@pytest.mark.rule("V5")
+def test_members_that_do_not_look_for_forks_are_noticed(
+    worlds: list[ForkWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = next(world.seed for world in worlds if world.apart)
+    monkeypatch.setattr(forks, "halt", lambda *_: None)
+    with pytest.raises(Violation):
+        ForkWorld(apart).run()
