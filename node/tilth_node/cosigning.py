@@ -72,7 +72,8 @@ class Cosigning:
         self.on_alarm: Callable[[str, str], None] = lambda kind, message: None
         self._me = organization
         self._keys = [keys]  # newest first; an epoch's end is signed with those before it
-        self.signers_of = signers_of
+        self._signers_of = signers_of
+        self._signers: dict[int, Signers] = {}  # of epochs that were looked up: they never change
         self._ledger = ledger
         self._peers = peers
         self._clock = clock
@@ -95,6 +96,13 @@ class Cosigning:
         """An epoch began: these are the keys that the ledger lists for this node now."""
         self._keys = [keys, *self._keys[:1]]
 
+    def signers_of(self, epoch: int) -> Signers | None:
+        """Who signs heads in an epoch; None if it is not known here."""
+        found = self._signers.get(epoch) or self._signers_of(epoch)
+        if found is not None:
+            self._signers[epoch] = found
+        return found
+
     def complete(self, held: Held, kind: int = COSIGNATURE) -> bool:
         """Whether k members of its epoch cosigned a head, with keys of this type too."""
         signers = self.signers_of(held.head.epoch)
@@ -103,10 +111,14 @@ class Cosigning:
 
     def newest_complete(self, above: int = 0, kind: int = COSIGNATURE) -> Held | None:
         """The newest head of more than `above` leaves that is complete."""
-        for held in self.store.newest_first():
-            if held.head.size <= above:
+        for size, epoch, count in self.store.counts(kind):
+            if size <= above:
                 return None
-            if self.complete(held, kind):
+            signers = self.signers_of(epoch)
+            if signers is None or count < signers.k:
+                continue
+            held = self.store.held(size)
+            if held is not None and self.complete(held, kind):
                 return held
         return None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from network import Network, has_reached, new_identity
 
+from tilth.verifier import verify
 from tilth_ledger.leaf import Leaf
 from tilth_ledger.merkle import leaf_hash, verify_inclusion
 from tilth_ledger.policies import Policy
@@ -50,6 +51,14 @@ def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Netw
         assert get(network, i, "/checkpoint") == (200, proof.checkpoint)
     assert Leaf.decode(get(network, 2, "/tile/entries/000.p/1")[1][2:]).type == 1
 
+    trusted = get(network, 2, "/checkpoint")[1]
+    for _ in range(2):
+        network.submit(1, [new_identity()[1]])
+    data = network.transport(1).prove(2, since=1)
+    report = verify(data, network.genesis.bytes, trusted=trusted)
+    assert report.ok, report.refusal
+    assert (report.facts["size"], report.facts["quorum"]) == (3, "3 of 3")
+
     network.kill(0)
     network.start(0)
-    assert policy.check(get(network, 0, "/checkpoint")[1]).size == 1
+    assert policy.check(get(network, 0, "/checkpoint")[1]).size == 3

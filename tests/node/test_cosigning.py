@@ -277,6 +277,18 @@ async def test_keys_that_the_ledger_does_not_list_sign_nothing(tmp_path):
         assert node.store.newest == (0, b"")
 
 
+async def test_the_newest_complete_head_is_found_behind_any_number_of_others(tmp_path):
+    async with alone(tmp_path) as node:
+        root, all_of_them = bytes(32), {(name, 4): b"s" for name in NAMES}
+        node.store.add(Head(256, root, 0), all_of_them, agreed=True, k=3)
+        for size in range(512, 512 + 256 * 100, 256):
+            node.store.add(Head(size, root, 0), {("south", 4): b"s"}, agreed=True, k=3)
+
+        assert node.part.newest_complete().head.size == 256
+        assert node.part.newest_complete(above=256) is None
+        assert node.part.newest_complete(kind=6) is None
+
+
 async def test_heads_of_quiet_moments_are_forgotten_and_agreed_ones_stay(tmp_path):
     async with alone(tmp_path) as node:
         root = bytes(32)

@@ -133,6 +133,14 @@ class CosignatureStore:
         for found in self._reader.execute(query, (limit,)).fetchall():
             yield self._with_signatures(found)
 
+    def counts(self, kind: int) -> Iterator[tuple[int, int, int]]:
+        """Size, epoch and number of signatures of a type, of all heads from the newest on."""
+        query = (
+            "SELECT size, epoch, count(*) FROM signatures JOIN heads USING (size) WHERE type = ?"
+            " GROUP BY size ORDER BY size DESC"
+        )
+        yield from self._reader.execute(query, (kind,))
+
     def close(self) -> None:
         self._database.close()
 
