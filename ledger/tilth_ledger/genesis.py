@@ -152,11 +152,6 @@ class Genesis:
     def net_bytes(self) -> builtins.bytes:
         return builtins.bytes.fromhex(self.net)
 
-    def member_index(self, organization: str) -> int | None:
-        """The member's place in the order of votes; None if it does not vote."""
-        names = [member.organization for member in self.members]
-        return names.index(organization) if organization in names else None
-
     def everyone(self) -> tuple[Organization, ...]:
         """Members, then the organizations that do not vote."""
         return self.members + self.organizations

@@ -54,13 +54,16 @@ def status(path: Path) -> Facts:
     facts: Facts = {
         "organization": settings.organization,
         "net": genesis.net,
-        "votes": genesis.member_index(settings.organization) is not None,
+        "votes": any(settings.organization == each.organization for each in genesis.members),
     }
     if folder.database.exists():
         header = peek(folder.database)
         facts["size"] = 0 if header is None else header.size
         facts["height"] = 0 if header is None else header.height
         facts["root"] = "" if header is None else header.root.hex()
+        mine = f"organization/{settings.organization}"
+        rows = dict(peek_rows(folder.database, mine))
+        facts["votes"] = bool(rows.get(mine, {}).get("votes"))
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
     facts |= _never_again(folder)
     facts["running"] = folder.ready.exists()

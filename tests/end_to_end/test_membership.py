@@ -14,7 +14,7 @@ from tilth.cli import main
 from tilth.errors import Refused
 from tilth.verifier import verify
 from tilth_ledger.errors import TilthError
-from tilth_node import rotating
+from tilth_node import rotating, running
 from tilth_node.clock import Clock
 
 Networks = Callable[..., Network]
@@ -126,6 +126,12 @@ def test_three_members_become_four_one_is_removed_and_one_rotates_under_load(
     same_ledger(network, [A, B, d])
     status = network.transport(B).status()
     assert (status["epoch"], status["voting"], status["alarm"]) == (4, True, "")
+    assert (status["quorum"], status["certification"]) == (2, 3)
+    assert {peer["organization"]: peer["member"] for peer in status["peers"]} == {
+        "hospital-a": True,
+        "hospital-d": True,
+    }
+    assert running.status(network.sites[d].folder)["votes"] is True
 
     report = verify(network.transport(B).prove(0), network.genesis.bytes)
     assert report.ok, report.refusal

@@ -179,7 +179,7 @@ class Peers(pb_grpc.PeerServicer):
 
     async def connected(self, organization: str) -> None:
         """Wait until a link to the organization stands."""
-        await self._up[organization].wait()
+        await self._up.setdefault(organization, asyncio.Event()).wait()
 
     def readdress(self) -> None:
         """Addresses may have changed: try those that are not connected at once."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.replica import Replica
 from tilth_node.node import Node
 from tilth_node.replication import Replication
@@ -23,12 +24,12 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         voting=replica.votes,
         epoch=replica.epoch.number,
         view=replica.view,
-        quorum=genesis.q,
-        certification=genesis.k,
+        quorum=replica.epoch.q,
+        certification=replica.epoch.k,
         pending=node.replication.pending,
         alarm=node.replication.alarm,
         halted=node.replication.halted,
-        peers=[_peer(node, name) for name in node.peers.others],
+        peers=[_peer(node, replica.epoch, name) for name in node.peers.others],
     )
     if tip is not None:
         header = tip.header
@@ -58,11 +59,11 @@ def _tell_evidence(node: Node, answer: pb.StatusResponse) -> None:
             answer.evidence.add(**{name: row[name] for name in named})
 
 
-def _peer(node: Node, organization: str) -> pb.PeerStatus:
+def _peer(node: Node, epoch: Epoch, organization: str) -> pb.PeerStatus:
     link = node.peers.links.get(organization)
     return pb.PeerStatus(
         organization=organization,
-        member=node.genesis.member_index(organization) is not None,
+        member=epoch.member_index(organization) is not None,
         connected=link is not None,
         dialled=link is not None and link.dialler == node.organization,
         address=node.peers.address(organization),

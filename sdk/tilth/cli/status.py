@@ -13,7 +13,8 @@ def register(noun: argparse.ArgumentParser) -> None:
 def _status(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         status = net.status()
-        status["votes"] = net.genesis.member_index(net.organization) is not None
+        mine = net.rows.get(f"organization/{net.organization}") or {}
+        status["votes"] = bool(mine.get("votes"))
     peers = [
         (
             each["organization"],
