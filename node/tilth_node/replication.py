@@ -365,7 +365,7 @@ class Replication:
     def _answer(self, effects: Effects) -> None:
         for final in effects.finalized:
             self._answer_final(final)
-            self._readers.final(final.block.justification.barriers, self._store.size)
+            self._readers.final(final.block.justification.barriers, self._state.size)
         if self.replica.halted:
             self._readers.fail(forks.refusal())
         for name, refusal in effects.refused:
@@ -382,7 +382,7 @@ class Replication:
                 self.raise_alarm(alarm.kind, alarm.message)
                 self._log.error("alarm", kind=alarm.kind, message=alarm.message)
         if effects.finalized:
-            self._feed.publish(self._store.size, [each.state.changes for each in effects.finalized])
+            self._feed.publish(self._state.size, [each.state.changes for each in effects.finalized])
             self.on_final(effects.finalized)
 
     def _answer_final(self, final: Finalized) -> None:
