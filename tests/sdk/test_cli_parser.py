@@ -156,3 +156,15 @@ def test_grants_are_words_or_organizations():
     assert grant.test == "public"
     assert grant.mixed == "participants"
     assert grant.logs is None
+
+
+@pytest.mark.parametrize("how", ["at-least=x", "local=3", "linearizable=1"])
+def test_a_read_that_has_no_such_name_is_refused_before_anybody_is_asked(how, capsys):
+    assert main(["status", "--profile", "nowhere", "--read", how]) == 1
+    assert "--read is wrong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["local", "at-least=12", "linearizable"])
+def test_a_read_is_named_on_the_command_line(how, capsys):
+    assert main(["status", "--profile", "nowhere", "--read", how]) == 1
+    assert "--read is wrong" not in capsys.readouterr().err  # but there is no such profile
