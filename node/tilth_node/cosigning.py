@@ -222,6 +222,8 @@ class Cosigning:
 
     async def run(self) -> None:
         """Sign what is due until cancelled; an error that must stop the process is raised."""
+        for organization, size, _ in self.store.conflicts():
+            self._tell_split_view(organization, size)
         try:
             self._arm()
             while True:
@@ -347,9 +349,12 @@ class Cosigning:
         for signed in message.signatures:
             member = cosigning.verify(signed, head, self.origin, signers)
             self.store.add_conflict(member.organization, head.size, message.encode())
-            words = f"{member.organization} signed another root of size {head.size}"
-            self._log.error("split view", member=member.organization, size=head.size)
-            self.on_alarm("split view", f"{words}: {head.root.hex()}; both are kept")
+            self._tell_split_view(member.organization, head.size)
+
+    def _tell_split_view(self, organization: str, size: int) -> None:
+        self._log.error("split view", member=organization, size=size)
+        words = f"{organization} signed another root of size {size} than this ledger's"
+        self.on_alarm("split view", f"{words}: its signature is kept in cosignatures.db")
 
     def _receive_early(self) -> None:
         tip = self._schedule.tip

@@ -162,6 +162,12 @@ async def test_another_history_is_never_cosigned_and_is_kept_as_proof(net, size)
     assert net["north"].store.conflicts() == [("west", size, message.encode())]
     assert len(net["north"].sent) == before  # no answer, no signature
     assert net["north"].store.held(3).head.root != head.root
+    await net["north"].stop()
+    net["north"].alarms.clear()
+    net["north"].open()
+    net["north"].start()
+    await asyncio.sleep(0)
+    assert net["north"].alarms[0][0] == "split view"  # a restart forgets nothing
     forged = Cosignatures(True, 0, size, head.root, (Signed(0, 4, bytes(72)),))
     net["south"].part.received("west", forged)
     assert net["south"].alarms == []

@@ -216,6 +216,17 @@ async def test_entries_are_compressed_for_who_takes_that(serve):
     assert len(body) < len(plain)
 
 
+async def test_large_bundles_are_sent_as_they_are(net):
+    net.follow(History().grow(*(bytes([1, 0, 1]) + bytes(60_000) for _ in range(10))))
+    site = Served(net["north"])
+    await site.listener.start()
+    _, headers, body = await site.get("/tile/entries/000.p/10", **{"Accept-Encoding": "gzip"})
+    await site.listener.stop(0)
+
+    assert "content-encoding" not in headers
+    assert len(body) == 10 * (2 + 60_003)
+
+
 async def test_nothing_but_get_and_head_is_served(serve):
     site = await serve()
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"):
