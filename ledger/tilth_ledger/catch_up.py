@@ -93,7 +93,7 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
         return
     for vote in told.yours:
         _compare_with_record(core, vote)
-    core.confirmed.add(member)
+    core.confirm(member)
     behind = told.view < core.view or told.unproven < _unproven(core)
     if behind and not core.follows:
         _give_certificates(core, member, told)
@@ -276,6 +276,7 @@ def is_stuck(core: Core, sync: CatchUp) -> bool:
 
 def retry(core: Core, sync: CatchUp) -> None:
     """Say again all that may have been lost."""
+    core.alarm_blank()
     for member in core.others:
         core.send((member,), status(core, member, asks=True))
     _repeat_votes(core, core.others)

@@ -32,6 +32,7 @@ from tilth_ledger.faults import Faults
 from tilth_ledger.forwarding import Owed
 from tilth_ledger.journal_records import (
     Accused,
+    Blank,
     Forgotten,
     Forked,
     Held,
@@ -96,6 +97,7 @@ class Core:
     faults: Faults = field(default_factory=Faults)
     confirmed: set[int] = field(default_factory=set)
     late: list[Certificate] = field(default_factory=list)  # of views up to the tip, to be compared
+    blank: bool = False  # an empty journal beside a ledger: what I signed, only the others know
     forgotten: Forgotten | None = None
     forked: Forked | None = None
     docket: Docket = field(default_factory=Docket)
@@ -150,7 +152,32 @@ class Core:
 
     @property
     def is_confirmed(self) -> bool:
-        return self.follows or len(self.confirmed) >= self.epoch.q - 1
+        """Whether enough others showed what they hold of me: all, when I may have lost it all."""
+        needed = len(self.others) if self.blank else self.epoch.q - 1
+        return self.follows or len(self.confirmed) >= needed
+
+    def begin_blank(self) -> None:
+        """My journal is empty and the ledger is not: a lost disk, or a late first start."""
+        if not self.follows and self.signer is not None:
+            self.blank = True
+            self.out.records.append(Blank(True))
+
+    def alarm_blank(self) -> None:
+        """Say what is awaited, when it does not come at once."""
+        if self.blank:
+            self.alarm(
+                "memory",
+                "this node's journal is empty although the ledger is not: it may have lost votes"
+                " that it sent. It votes when every other member is connected and has shown what it"
+                " holds; if one of them is gone for good, replace the key: tilth member rotate",
+            )
+
+    def confirm(self, member: int) -> None:
+        """A member has shown what it holds of me."""
+        self.confirmed.add(member)
+        if self.blank and self.is_confirmed:
+            self.blank = False
+            self.out.records.append(Blank(False))
 
     def begin(self, now: int, clock: int) -> None:
         """A new step."""
@@ -342,6 +369,7 @@ class Core:
         records: list[Record] = [self.promised, *self.later]
         records += [Accused(each) for each in self.docket]
         records += [each for each in (self.forgotten, self.forked) if each is not None]
+        records += [Blank(True)] if self.blank else []
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
         records += [OwnVote(vote) for vote in self.ballot.votes.values()]
         records += [Proven(c) for c in self.table.certificates(tip.view)]
@@ -359,6 +387,8 @@ class Core:
         """What to replace the journal by, and what to append to it."""
         tip = self.tree.tip
         records = [r for r in self.out.records if _view_of(r) > tip.view]
+        if not records and self.out.finalized and not self.journal_bytes and not self.follows:
+            records = [self.promised]  # one that catches up from the first block on has begun here
         if not records:
             return None, ()
         stored = tip if not self.out.finalized else None

@@ -106,7 +106,18 @@ class Forked:
         return b"\x07" + self.mine.encode() + self.theirs.encode()
 
 
-Record = OwnVote | Held | Proven | Promised | Forgotten | Accused | Forked
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """This journal began empty although the ledger did not (1), or every other member has shown
+    since what it holds of me (0)."""
+
+    blank: bool
+
+    def encode(self) -> bytes:
+        return b"\x08" + bytes((self.blank,))
+
+
+Record = OwnVote | Held | Proven | Promised | Forgotten | Accused | Forked | Blank
 
 
 def decode_record(body: bytes) -> Record:
@@ -133,11 +144,15 @@ def _read(kind: int, reader: Reader) -> Record:
             return Accused(Evidence.of(Vote.read(reader), Vote.read(reader)))
         case 7:
             return Forked(Certificate.read(reader), Certificate.read(reader))
+        case 8:
+            if (flag := reader.number(1)) > 1:
+                raise InvalidInput("blank is neither 0 nor 1", found=flag)
+            return Blank(bool(flag))
         case _:
             raise InvalidInput(
                 "unknown journal record",
                 found=f"kind {kind}",
-                expected="1 to 7",
+                expected="1 to 8",
                 remedy="A newer release wrote this journal: start that one.",
             )
 

@@ -7,6 +7,8 @@ Invariants:
   the next one.
 - Records of an epoch that is over are void; those of one that the store does not reach yet are kept
   until it does.
+- A member whose journal is empty beside a ledger that is not (a new disk and a snapshot) can't know
+  what it signed: it votes when all others have shown what they hold of it, or with another key.
 - A store that holds less than was promised lost data: no vote until the loss is repaired from
   peers (F8).
 
@@ -29,6 +31,7 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import (
     Accused,
+    Blank,
     Forgotten,
     Forked,
     Held,
@@ -90,6 +93,8 @@ def restore(core: Core, bodies: Sequence[bytes]) -> None:
     core.view = core.tree.tip.view + 1
     core.journal_bytes = sum(len(body) + 28 for body in bodies)
     resume(core, [decode_record(body) for body in bodies])
+    if not bodies and core.tree.tip.height > 0:
+        core.begin_blank()
     if core.tree.tip.height < core.promised.height:
         core.alarm(
             "repair",
@@ -147,6 +152,8 @@ def _take(core: Core, record: Record) -> None:
         case Forgotten():
             core.forgotten = record
             core.alarm_forgotten()
+        case Blank(blank):
+            core.blank = blank
         case Forked():
             core.forked = record
             forks.alarm(core)

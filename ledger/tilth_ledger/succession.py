@@ -72,6 +72,8 @@ class Standing:
         core.view = tip.view + 1
         core.pool = old.pool
         core.promised = old.promised
+        if core.signer is not None and core.signer.public in old.epoch.voters:
+            core.blank = old.blank  # another key has signed nothing yet
         core.journal_bytes, core.compacted_bytes = old.journal_bytes, old.compacted_bytes
         core.applied = True
         core.faults = old.faults

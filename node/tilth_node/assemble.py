@@ -24,9 +24,11 @@ from tilth_node.feed import Feed
 from tilth_node.folder import Folder
 from tilth_node.http import listener as http
 from tilth_node.http.answers import Answers as Pages
+from tilth_node.joining import Joining
 from tilth_node.membership import Roll
 from tilth_node.node import Node, Part, Port, Ports, Register
 from tilth_node.notices import Notices
+from tilth_node.past import PastBlocks
 from tilth_node.proving import Prover
 from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
@@ -37,6 +39,7 @@ from tilth_node.rpc.status import notices_of, status
 from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.storage.snapshot_file import adopt
 from tilth_node.worker import part as worker_part
 from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
 
@@ -61,15 +64,11 @@ def build(config: Config) -> Node:
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
     )
     cosigning = _cosigning(config, folder, genesis, roll, replication, store, peers, clock)
+    joining = Joining(genesis, store, folder, peers, config.snapshot_after)
+    past = _past(genesis, replication, joining, cosigning, store, peers)
     _tell_operator(folder, replication, peers)
     prover = Prover(genesis, store, cosigning)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
-
-    def listen_peers() -> tuple[Port, str] | None:
-        if not config.peer_listen:
-            return None
-        service = [lambda server: peers_pb2_grpc.add_PeerServicer_to_server(peers, server)]
-        return listen(config.peer_listen, certificates.for_peers(), service, PEER_OPTIONS)
 
     def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
         answers = Answers(
@@ -79,16 +78,16 @@ def build(config: Config) -> Node:
         )
         ledger = LedgerService(replication, store, feed, answers)
         add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
-        return listen(
-            config.client_listen,
-            certificates.for_clients(),
-            [add, *services],
-            CLIENT_OPTIONS,
-            [Guard(tokens, lambda: replication.halted)],
-        )
+        guards = [Guard(tokens, lambda: replication.halted)]
+        at, shown = config.client_listen, certificates.for_clients()
+        return listen(at, shown, [add, *services], CLIENT_OPTIONS, guards)
 
     pages = Pages(genesis, store, cosigning, prover.bundle, prover.proof)
-    ports = Ports(listen_peers, listen_clients, partial(_listen_http, config, pages, clock))
+    ports = Ports(
+        partial(_listen_peers, config, certificates, peers),
+        listen_clients,
+        partial(_listen_http, config, pages, clock),
+    )
     node = Node(
         config=config,
         folder=folder,
@@ -101,6 +100,8 @@ def build(config: Config) -> Node:
         peers=peers,
         replication=replication,
         cosigning=cosigning,
+        joining=joining,
+        past=past,
         ports=ports,
     )
     node.parts.extend(make(node) for make in PARTS)
@@ -115,6 +116,7 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
 
 
 def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
+    adopt(folder.joining, folder.snapshot, folder.database)
     store = LedgerStore(folder.database)
     tip = store.tip()
     if tip is not None and tip.header.net != genesis.net_bytes:
@@ -127,11 +129,42 @@ def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
     return store
 
 
+def _past(
+    genesis: Genesis,
+    replication: Replication,
+    joining: Joining,
+    cosigning: Cosigning,
+    store: LedgerStore,
+    peers: Peers,
+) -> PastBlocks:
+    """Who fetches what replication lacks, connected to it."""
+    past = PastBlocks(genesis, store, peers)
+    replication.on_height = joining.told
+    joining.hold, joining.release = replication.hold, replication.release
+    joining.on_fault = past.on_fault = replication.note_fault
+
+    def linked(organization: str) -> None:
+        cosigning.connected(organization)
+        past.connected(organization)
+
+    replication.on_link = linked
+    return past
+
+
 def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:
     """Alarms and counts of what was refused, for the status of node and folder."""
     notices = Notices(folder.notices, lambda: notices_of(replication))
     replication.on_notice = notices.changed
     peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
+
+
+def _listen_peers(
+    config: Config, certificates: Certificates, peers: Peers
+) -> tuple[Port, str] | None:
+    if not config.peer_listen:
+        return None
+    service = [lambda server: peers_pb2_grpc.add_PeerServicer_to_server(peers, server)]
+    return listen(config.peer_listen, certificates.for_peers(), service, PEER_OPTIONS)
 
 
 def _listen_http(config: Config, pages: Pages, clock: Clock) -> tuple[Port, str] | None:
@@ -163,7 +196,6 @@ def _cosigning(
     cosigning.on_alarm = replication.raise_alarm
     replication.on_final = lambda final: cosigning.final([each.block for each in final])
     replication.on_cosignatures = cosigning.received
-    replication.on_link = cosigning.connected
     replication.on_epoch = partial(_begin_epoch, roll, cosigning, peers)
     return cosigning
 

@@ -45,6 +45,7 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
     pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
     try:
         with LedgerCopy(folder.database) as copy:
+            copy.check_whole()
             return _through(auditor, copy, promised, pool, show or _silent)
     except StorageFailed as error:
         # The file opened, so what was read of it stands, and that it broke off is a finding.

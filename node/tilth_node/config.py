@@ -31,6 +31,7 @@ class Config:
     peer_listen: str = ""  # empty: accept no connection from peers, dial them
     http_listen: str = ""  # empty: nothing is served over HTTP
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    snapshot_after: int = 2_000  # blocks behind: more are not fetched one by one
     data_roots: tuple[Path, ...] = ()  # samples may be imported from below these
     runtime: str = "auto"
     allow_unisolated: bool = False  # the `process` runtime may run other organizations' code
@@ -53,6 +54,7 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
     "client": {"listen": ("client_listen", "address")},
     "peer": {"listen": ("peer_listen", "address or empty")},
     "http": {"listen": ("http_listen", "address or empty")},
+    "ledger": {"snapshot_after": ("snapshot_after", "count")},
     "data": {"roots": ("data_roots", "folders")},
     "worker": {
         "runtime": ("runtime", "runtime"),

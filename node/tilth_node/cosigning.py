@@ -19,7 +19,7 @@ from tilth_ledger.blocks import Block
 from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.cosigning import CosignKeys, Head, Schedule
 from tilth_ledger.epochs import Signer, Signers
-from tilth_ledger.errors import InvalidInput
+from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import Frontier
@@ -207,6 +207,8 @@ class Cosigning:
             return
         try:
             self._receive(organization, message)
+        except Unavailable:
+            pass  # of a tree whose leaves are not here yet: it can't be judged, and is not needed
         except InvalidInput as error:
             self.refused += 1
             self._log.warning("cosignatures refused", peer=organization, error=str(error))

@@ -43,6 +43,16 @@ class Folder:
         return self.path / "ledger.db"
 
     @property
+    def joining(self) -> Path:
+        """A snapshot that is being fetched."""
+        return self.path / "ledger.joining"
+
+    @property
+    def snapshot(self) -> Path:
+        """One that is whole, and becomes the ledger at the next start."""
+        return self.path / "ledger.snapshot"
+
+    @property
     def cosignatures(self) -> Path:
         return self.path / "cosignatures.db"
 

@@ -18,10 +18,14 @@ from tilth_node.config import Config
 from tilth_node.cosigning import Cosigning
 from tilth_node.feed import Changes, Feed
 from tilth_node.folder import Folder
-from tilth_node.replication import Receipt, Replication
+from tilth_node.joining import Joining
+from tilth_node.past import PastBlocks
+from tilth_node.replication import Replication
 from tilth_node.rpc.peers import Peers
 from tilth_node.storage.journal import JournalFile
-from tilth_node.storage.ledger_store import LedgerStore, StoredRows
+from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.storage.stored_rows import StoredRows
+from tilth_node.submissions import Receipt
 
 Register = Callable[[Any], None]  # adds a gRPC service to the server it is given
 
@@ -78,6 +82,8 @@ class Node:
     peers: Peers
     replication: Replication
     cosigning: Cosigning
+    joining: Joining
+    past: PastBlocks
     ports: Ports
     parts: list[Part] = field(default_factory=list)
     _tasks: list[asyncio.Future[None]] = field(default_factory=list)
@@ -118,12 +124,14 @@ class Node:
     async def start(self) -> None:
         self._run(self.replication.run(), "replication")
         self._run(self.cosigning.run(), "cosigning")
+        self._run(self.joining.run(), "joining")
         peers = self.ports.listen_peers()
         if peers is not None:
             server, self.ports.peer_address = peers
             await self._open(server)
         self._tasks.append(self.peers.start())
         self._run(self._follow_addresses(), "addresses")
+        self._run(self.past.run(), "past")
         for part in self.parts:
             await part.start()
             self._run(part.run(), type(part).__name__)
@@ -135,16 +143,19 @@ class Node:
             server, self.ports.http_address = http
             await self._open(server)
 
-    async def until(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set. Raises what ended replication or a part."""
-        waiting = asyncio.create_task(stop.wait())
+    async def until(self, stop: asyncio.Event) -> bool:
+        """Serve until `stop` is set, or until a snapshot waits: then True, and the node is to be
+        built and started anew. Raises what ended replication or a part."""
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, self.joining.ready)]
         try:
-            tasks: list[asyncio.Future[Any]] = [waiting, *self._tasks]
+            tasks: list[asyncio.Future[Any]] = [*waiting, *self._tasks]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            waiting.cancel()
+            for each in waiting:
+                each.cancel()
+        return self.joining.ready.is_set() and not stop.is_set()
 
     async def stop(self) -> None:
         for server in reversed(self.ports.open):

@@ -47,7 +47,11 @@ class ReadBack:
                 raise _corrupt(head.size, found, head.root)
 
     def _begin(self, size: int, root: bytes) -> Frontier:
-        """Go on from the newest head that was signed: it is of this history, or nothing is."""
+        """Go on from the newest head that was signed: it is of this history, or nothing is. After a
+        snapshot, from where that begins: a certified header proved the tree below."""
+        began = self._ledger.history
+        if began is not None and began[1] > size:
+            return Frontier.read(began[1], self._ledger.node)
         frontier = Frontier.read(size, self._ledger.node)
         if size and frontier.root() != root:
             raise _corrupt(size, frontier.root(), root)

@@ -14,7 +14,7 @@ Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage)
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from tilth_ledger import forks
 from tilth_ledger.effects import (
@@ -45,40 +45,17 @@ from tilth_node.readers import Readers
 from tilth_node.rpc.peers import Peers
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.submissions import Outcome, Receipt, Submission, standing_still
 
 BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
-OF_AN_EPOCH = ("keys", "rules", "amnesia")  # alarms that the next one cures, or raises again
+OF_AN_EPOCH = (
+    "keys",
+    "rules",
+    "amnesia",
+    "memory",
+)  # alarms that the next one cures, or raises again
 PASSING = frozenset(("peer", "clock"))  # alarms about others that nobody has to act on
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Where a final entry stands."""
-
-    id: str
-    index: int
-    size: int  # of the tree after its block
-
-
-Outcome = Receipt | TilthError
-
-
-@dataclass(slots=True)
-class _Submission:
-    """Entries that one caller waits for together."""
-
-    outcomes: list[Outcome | None]
-    open: int = 0
-    done: "asyncio.Future[None]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def settle(self, place: int, outcome: Outcome) -> None:
-        self.outcomes[place] = outcome
-        self.open -= 1
-        if not self.open and not self.done.done():
-            self.done.set_result(None)
 
 
 class Replication:
@@ -116,11 +93,13 @@ class Replication:
         self._events: list[Event] = []
         self._work = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: dict[str, list[tuple[_Submission, int]]] = {}
+        self._waiting: dict[str, list[tuple[Submission, int]]] = {}
         # For who cosigns what became final; called when it is durable.
         self.on_final: Callable[[Sequence[Finalized]], None] = lambda finalized: None
         self.on_cosignatures: Callable[[str, Cosignatures], None] = lambda name, message: None
         self.on_link: Callable[[str], None] = lambda name: None
+        self.on_height: Callable[[str, int, int], None] = lambda name, height, own: None
+        self._held = ""  # why the replica stands still
         self._readers = Readers(lambda nonce: self._put(Asked(nonce)), clock.random)
         peers.on_messages = self._received
         peers.on_up = self._connected
@@ -152,7 +131,7 @@ class Replication:
 
     async def submit_all(self, leaves: Sequence[bytes]) -> list[Outcome]:
         """Hand entries to the ledger, in this order; returns when each is final or refused."""
-        submission = _Submission([None] * len(leaves))
+        submission = Submission([None] * len(leaves))
         names: list[str] = []
         try:
             for place, leaf in enumerate(leaves):
@@ -177,8 +156,11 @@ class Replication:
         """The tree's root at the size that reads show."""
         return self._state.root
 
-    async def _begin(self, submission: _Submission, place: int, leaf: bytes) -> tuple[str, ...]:
+    async def _begin(self, submission: Submission, place: int, leaf: bytes) -> tuple[str, ...]:
         """Hand over one entry; its name if it now waits, else its outcome is known."""
+        if self._held:
+            submission.outcomes[place] = standing_still(self._held)
+            return ()
         try:
             name = self._executor.admit(leaf)
             membership.check(leaf, self._executor, self._store)
@@ -230,7 +212,8 @@ class Replication:
     def alarm(self) -> str:
         """What an operator must know, in words; empty when all is well."""
         if self.replica.votes:
-            self._alarms.pop("repair", None)  # the others gave back what was lost
+            for kind in ("repair", "memory"):
+                self._alarms.pop(kind, None)  # the others gave back what was lost
         return "; ".join(self._alarms.values())
 
     @property
@@ -253,6 +236,26 @@ class Replication:
             self._alarms[kind] = words
         elif self._alarms.pop(kind, None) is None:
             return
+        self.on_notice()
+
+    def hold(self, words: str) -> None:
+        """Stand still: what a snapshot will hold need not be decided again."""
+        self._held = words
+        self._events.clear()
+        self._set_timer(None)
+        self.raise_alarm("snapshot", words)
+        for name in list(self._waiting):
+            self._settle(name, standing_still(words))
+
+    def release(self) -> None:
+        """Go on; whoever is connected says again where it stands."""
+        self._held = ""
+        self.raise_alarm("snapshot", "")
+        self._peers.hang_up()
+
+    def note_fault(self, organization: str, reason: str) -> None:
+        """Count what a peer did wrong outside of the replica's messages."""
+        self._wire.count(organization, reason)
         self.on_notice()
 
     # -- epochs
@@ -303,12 +306,13 @@ class Replication:
                 raise PeerFault(f"{organization} sent no message", found=str(error)) from error
             if isinstance(message, Status):
                 self.told[organization] = message.size
+                self.on_height(organization, message.height, self.replica.height)
             if message is None:
                 self._wire.count(organization, "bytes: unknown kind of message")
                 self.on_notice()
             elif isinstance(message, Cosignatures):
                 self.on_cosignatures(organization, message)  # decides nothing: no event
-            else:
+            elif not self._held:
                 self._put(Received(party, message))
 
     def _connected(self, organization: str) -> None:
@@ -324,6 +328,8 @@ class Replication:
     # -- effects
 
     def _turn(self) -> None:
+        if self._held:
+            return
         events, self._events = self._events, []
         now, clock = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._carry_out(self.replica.step(now, clock, events))
@@ -389,15 +395,18 @@ class Replication:
         for name, index in final.state.entries.items() if self._waiting else ():
             self._settle(name, Receipt(name, index, final.state.size))
 
-    def _receipt(self, name: str, index: int) -> Receipt:
-        """The same one whenever it is asked for (A2)."""
-        return Receipt(name, index, self._store.size_with(index))
+    def _receipt(self, name: str, index: int) -> Outcome:
+        """The same one whenever it is asked for (A2); Unavailable while the past is missing."""
+        try:
+            return Receipt(name, index, self._store.size_with(index))
+        except Unavailable as error:
+            return error
 
     def _settle(self, name: str, outcome: Outcome) -> None:
         for submission, place in self._waiting.pop(name, ()):
             submission.settle(place, outcome)
 
-    def _forget(self, name: str, submission: _Submission) -> None:
+    def _forget(self, name: str, submission: Submission) -> None:
         """Its caller waits no more."""
         if (answers := self._waiting.pop(name, None)) is not None:
             others = [each for each in answers if each[0] is not submission]

@@ -21,7 +21,7 @@ from tilth_node import config, founding, logs
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
 from tilth_node.storage.journal import NAME as JOURNAL
-from tilth_node.storage.ledger_store import peek, peek_rows
+from tilth_node.storage.ledger_store import peek, peek_missing, peek_rows
 
 Facts = dict[str, Any]
 
@@ -42,7 +42,16 @@ def run(path: Path, ready: Callable[[Facts], None], http_address: str | None = N
     with folder.locked():
         for old in (folder.ready, folder.notices):  # of a process that was killed
             old.unlink(missing_ok=True)
-        asyncio.run(_serve(build(settings), folder, ready))
+        tell: Callable[[Facts], None] = ready
+        while (facts := asyncio.run(_serve(build(settings), folder, tell))) is not None:
+            # A snapshot waits: the same process goes on with it, at the same addresses.
+            settings = replace(
+                settings,
+                client_listen=facts["client_address"],
+                peer_listen=facts["peer_address"],
+                http_listen=facts["http_address"],
+            )
+            tell = _silent
     return 0
 
 
@@ -64,6 +73,8 @@ def status(path: Path) -> Facts:
         mine = f"organization/{settings.organization}"
         rows = dict(peek_rows(folder.database, mine))
         facts["votes"] = bool(rows.get(mine, {}).get("votes"))
+        if missing := peek_missing(folder.database):
+            facts["missing"] = f"the first {missing} leaves: fetched from other nodes while it runs"
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
     facts |= _never_again(folder)
     facts["running"] = folder.ready.exists()
@@ -106,7 +117,8 @@ def lines(facts: Facts) -> list[str]:
     return said
 
 
-async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> None:
+async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> Facts | None:
+    """Run a node to its end; the facts that it told if it is to be started anew."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +134,11 @@ async def _serve(node: Node, folder: Folder, ready: Callable[[Facts], None]) -> 
         folder.run.mkdir(mode=0o700, exist_ok=True)
         write_file(folder.ready, dumps(facts))
         ready(facts)
-        await node.until(stop)
+        return facts if await node.until(stop) else None
     finally:
         folder.ready.unlink(missing_ok=True)
         await node.stop()
+
+
+def _silent(_facts: Facts) -> None:
+    """Nobody waits for it a second time."""

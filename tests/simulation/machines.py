@@ -103,7 +103,7 @@ class Machines:
                 return liars or bool(self.rotten)
             case "clock":
                 return liars or bool(f.jump_every_ms or self.jumpers)
-            case "amnesia" | "repair":
+            case "amnesia" | "repair" | "memory":
                 return node.member in self.fragile
             case _:
                 return False

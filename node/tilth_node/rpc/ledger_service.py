@@ -15,9 +15,10 @@ from tilth_ledger import canonical
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.leaf import Leaf
 from tilth_node.feed import Feed
-from tilth_node.replication import Receipt, Replication
+from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Context, caller
 from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.submissions import Receipt
 from tilth_protos import ledger_pb2 as pb
 from tilth_protos import ledger_pb2_grpc as pb_grpc
 

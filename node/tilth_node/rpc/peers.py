@@ -181,6 +181,12 @@ class Peers(pb_grpc.PeerServicer):
         """Wait until a link to the organization stands."""
         await self._up.setdefault(organization, asyncio.Event()).wait()
 
+    def hang_up(self) -> None:
+        """End all connections; they are made again at once, and begin with where everybody
+        stands."""
+        for link in list(self._links.values()):
+            link.close()
+
     def readdress(self) -> None:
         """Addresses may have changed: try those that are not connected at once."""
         for event in self._retry.values():

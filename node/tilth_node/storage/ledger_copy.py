@@ -47,6 +47,18 @@ class LedgerCopy:
     ) -> None:
         self._reader.close()
 
+    def check_whole(self) -> None:
+        """Raise InvalidInput when the copy began with a snapshot and lacks blocks before it."""
+        found = self._read("SELECT height, size FROM history")
+        if found:
+            height, size = found[0]
+            raise InvalidInput(
+                f"{self.path} does not hold the whole ledger yet",
+                found=f"blocks from height {height} and leaves from {size} on",
+                expected="everything since genesis",
+                remedy="Let its node run until `tilth node status` tells of no missing past.",
+            )
+
     def height(self) -> int:
         """The height of the newest block now."""
         ((found,),) = self._read("SELECT coalesce(max(height), 0) FROM blocks")

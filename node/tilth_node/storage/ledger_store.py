@@ -4,6 +4,9 @@
   become durable together, before any receipt, event or read shows them.
 - The last block of an epoch may have become final through empty blocks above it: these are no part
   of the ledger, and kept in `void` as its proof; the certificate is then of the last of them.
+- A ledger that began with a snapshot lacks what came before, until it was fetched: the one line of
+  `history` says from which block and leaf on everything is here. What is asked of the rest is
+  Unavailable, never wrong.
 - Blocks hold no second copy of their leaves: their bytes are put together when a peer asks.
 - A write that fails raises StorageFailed, and the process must stop (F7).
 
@@ -14,7 +17,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,14 +29,15 @@ from tilth_ledger.blocks import (
     Justification,
 )
 from tilth_ledger.epochs import newest
-from tilth_ledger.errors import Fatal
+from tilth_ledger.errors import Fatal, Unavailable
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
-from tilth_ledger.rows import Row, parse_row
+from tilth_ledger.rows import Row
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
+from tilth_node.storage.stored_rows import StoredRows
 
-VERSION = 2
+VERSION = 3
 # Rows stand in the order in which they came, beside an index of their keys: keys are random, and a
 # tree of whole rows would write a page for each.
 SCHEMA = """
@@ -53,13 +57,13 @@ CREATE TABLE blocks (
   void BLOB
 );
 CREATE INDEX blocks_by_size ON blocks (size);
-CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL)
+CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
+CREATE TABLE history (
+  id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, size INTEGER NOT NULL
+)
 """
 INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
-SCAN_ROWS = 256
 TOUCHED_LEAVES = 16_384  # as far back as a subscription may go on from
-KNOWN_BYTES = 8 << 20  # of rows that are remembered
-KNOWN_COST = 150  # bytes of one more key and value, beside their content
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,76 +89,6 @@ class Changes(Protocol):
     def accumulator(self) -> bytes: ...
 
 
-class StoredRows:
-    """The rows of the last final block; the core's `Rows`.
-
-    What was looked up is remembered, rows that are missing too: executing an entry asks for a new
-    key several times, and for its author and dataset again and again.
-    """
-
-    def __init__(self, reader: sqlite3.Connection) -> None:
-        self._reader = reader
-        self._known: dict[str, bytes | None] = {}
-        self._known_bytes = 0
-
-    def get(self, key: str) -> Row | None:
-        value = self.get_bytes(key)
-        return None if value is None else parse_row(value)
-
-    def get_bytes(self, key: str) -> bytes | None:
-        """As `get`, with the value as it is stored."""
-        if key in self._known:
-            return self._known[key]
-        if not self._reader.in_transaction:
-            self._reader.execute("BEGIN")  # one lock for all questions until the next block
-        found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
-        value = None if found is None else bytes(found[0])
-        self._remember(key, value)
-        return value
-
-    def changed(self, rows: Mapping[str, bytes | None]) -> None:
-        """These rows have been committed."""
-        for key, value in rows.items():
-            if key in self._known:
-                self._remember(key, value)
-
-    def _remember(self, key: str, value: bytes | None) -> None:
-        self._known_bytes += len(key) + (0 if value is None else len(value)) + KNOWN_COST
-        if self._known_bytes > KNOWN_BYTES:  # starting anew is cheaper than keeping an order
-            self._known.clear()
-            self._known_bytes = 0
-        self._known[key] = value
-
-    def scan(
-        self, prefix: str, after: str = "", limit: int | None = None
-    ) -> Iterator[tuple[str, Row]]:
-        for key, value in self.scan_bytes(prefix, after, limit):
-            yield key, parse_row(value)
-
-    def scan_bytes(
-        self, prefix: str, after: str = "", limit: int | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        """As `scan`, with values as they are stored."""
-        # No key holds a code point above U+10FFFF, so this is above all that start with the prefix.
-        last = prefix + "\U0010ffff" * 4
-        low = max(prefix, after)
-        compare = ">" if after >= prefix else ">="
-        left = limit
-        while left is None or left > 0:
-            # In pages, each a query of its own: a reader left open would hold back the checkpoint.
-            page = SCAN_ROWS if left is None else min(left, SCAN_ROWS)
-            found = self._reader.execute(
-                f"SELECT key, value FROM rows WHERE key {compare} ? AND key <= ?"  # noqa: S608
-                " ORDER BY key LIMIT ?",
-                (low, last, page),
-            ).fetchall()
-            yield from found
-            if len(found) < page:
-                return
-            low, compare = found[-1][0], ">"
-            left = None if left is None else left - page
-
-
 class LedgerStore:
     """One node's copy of the ledger. Reads see what is committed, and only that."""
 
@@ -162,6 +96,14 @@ class LedgerStore:
         self._database = Database(path, SCHEMA, VERSION)
         self._reader = self._database.reader
         self.rows = StoredRows(self._reader)
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction of the writer, for the modules of this folder."""
+        return self._database.transaction()
 
     def apply(
         self,
@@ -228,10 +170,31 @@ class LedgerStore:
         found = self._one("SELECT size FROM blocks ORDER BY height DESC LIMIT 1")
         return 0 if found is None else int(found[0])
 
+    @property
+    def history(self) -> tuple[int, int] | None:
+        """The first block and the first leaf that are here, if some are missing before them."""
+        found = self._one("SELECT height, size FROM history")
+        return None if found is None else (int(found[0]), int(found[1]))
+
+    def _need(self, index: int) -> None:
+        """Raise Unavailable unless the leaf is here, or is none of this ledger."""
+        if (held := self.history) is not None and index < held[1]:
+            raise _not_yet(f"leaf {index}", held[1])
+
     def size_with(self, index: int) -> int:
         """The ledger's size after the block that made this leaf final."""
+        self._need(index)
         found = self._one("SELECT min(size) FROM blocks WHERE size > ?", (index,))
         if found[0] is None:
+            raise Fatal("no block of the ledger holds a leaf that was recorded", found=f"{index}")
+        return int(found[0])
+
+    def height_with(self, index: int) -> int:
+        """The height of the block that holds a leaf."""
+        found = self._one(
+            "SELECT height FROM blocks WHERE size > ? ORDER BY height LIMIT 1", (index,)
+        )
+        if found is None:
             raise Fatal("no block of the ledger holds a leaf that was recorded", found=f"{index}")
         return int(found[0])
 
@@ -255,6 +218,7 @@ class LedgerStore:
             "SELECT hash FROM nodes WHERE level = ? AND position = ?", (level, position)
         )
         if found is None:
+            self._need(position << level)
             raise Fatal("the ledger's tree has a hole", found=f"no node {level}/{position}")
         return bytes(found[0])
 
@@ -264,8 +228,10 @@ class LedgerStore:
             "SELECT hash FROM nodes WHERE level = ? AND position >= ? AND position < ?"
             " ORDER BY position",
             (level, start, start + count),
-        )
-        return [bytes(hashed) for (hashed,) in found.fetchall()]
+        ).fetchall()
+        if len(found) < min(count, (self.size >> level) - start):
+            self._need(start << level)
+        return [bytes(hashed) for (hashed,) in found]
 
     def header_of_size(self, size: int) -> Header | None:
         """The header of the block that made the tree this large; None if none ends there."""
@@ -289,15 +255,16 @@ class LedgerStore:
 
     def leaves(self, start: int, limit: int) -> list[bytes]:
         """Up to `limit` leaves from an index on, verbatim."""
+        self._need(start)
         found = self._reader.execute(
             "SELECT leaf FROM leaves WHERE position >= ? ORDER BY position LIMIT ?", (start, limit)
         )
         return [bytes(leaf) for (leaf,) in found.fetchall()]
 
     def block(self, height: int) -> bytes | None:
-        """The encoded block at a height."""
+        """The encoded block at a height; None if it is not here."""
         found = self._one("SELECT header, justification FROM blocks WHERE height = ?", (height,))
-        if found is None:
+        if found is None or ((held := self.history) is not None and height < held[0]):
             return None
         header = Header.decode(found[0])
         reader = Reader(found[1], "justification")
@@ -373,10 +340,25 @@ def peek_end(path: Path) -> tuple[Header, Certificate, StoredRows] | None:
     return Header.decode(found[0]), Certificate.decode(found[1]), StoredRows(reader)
 
 
+def peek_missing(path: Path) -> int:
+    """How many of the first leaves are not here yet, read beside a node that may be running."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+        found = reader.execute("SELECT size FROM history").fetchone()
+    return 0 if found is None else int(found[0])
+
+
 def peek_rows(path: Path, prefix: str) -> list[tuple[str, Row]]:
     """Rows under a prefix, read beside a node that may be running."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
         return list(StoredRows(reader).scan(prefix))
+
+
+def _not_yet(what: str, size: int) -> Unavailable:
+    return Unavailable(
+        f"{what} is not here yet: this node began with a snapshot, and fetches what came before",
+        found=f"leaves from {size} on",
+        remedy="ask again later, or another node",
+    )
 
 
 def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
