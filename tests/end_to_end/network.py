@@ -7,8 +7,8 @@
         network.start(1)
 
 Organizations are hospital-a, hospital-b, ...; the last `followers` of them have no vote. Each node
-is a process of its own on loopback, with real TLS and real syncs. `launcher` replaces `python -m
-tilth.cli`, for tests that wrap system calls.
+is a process of its own on loopback, or with `wires` on a host of its own behind a bad network, with
+real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap system calls.
 """
 
 import json
@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import wires as bad
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
@@ -74,8 +75,10 @@ class Network:
         settings: str = "",
         public: bool = False,
         arguments: Sequence[str] = (),
+        wires: bad.Wires | None = None,
     ) -> None:
         self.arguments = tuple(arguments)  # of `tilth node run`
+        self.wires = wires
         names = [f"hospital-{chr(ord('a') + i)}" for i in range(members + followers)]
         self.sites = [Site(name, folder / name) for name in names]
         self._transports: list[Transport] = []
@@ -83,6 +86,7 @@ class Network:
             made = founding.Site(
                 organization=site.organization,
                 name=site.organization.replace("-", " ").title(),
+                host="127.0.0.1" if wires is None else bad.address(i),
                 peer_port=None if i in dial_only else free_port(),
                 aggregates=aggregates,
                 data_roots=tuple(data_roots),
@@ -135,9 +139,10 @@ class Network:
         """Start the process of one node, and do not wait for it."""
         site = self.sites[i]
         assert site.process is None, f"{site.organization} runs already"
+        inside = () if self.wires is None else self.wires.launcher(i)
         with (site.folder / "node.log").open("ab") as log:
             site.process = subprocess.Popen(
-                [*launcher, "node", "run", str(site.folder), *self.arguments],
+                [*inside, *launcher, "node", "run", str(site.folder), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -202,7 +207,7 @@ class Network:
         """A new connection to a node's clients' port, by its admin or by `key`."""
         site = self.sites[i]
         transport = Transport(
-            site.ready["client_address"],
+            self.client_address(i),
             site.organization,
             self.genesis.net,
             key or self.admin(i),
@@ -210,6 +215,11 @@ class Network:
         )
         self._transports.append(transport)
         return transport
+
+    def client_address(self, i: int) -> str:
+        """Where clients on this machine reach a node."""
+        at = str(self.sites[i].ready["client_address"])
+        return at if self.wires is None else self.wires.forward(i, at)
 
     def close_clients(self) -> None:
         """Close all connections to nodes' clients' ports."""
