@@ -8,7 +8,7 @@
 
 Organizations are hospital-a, hospital-b, ...; the last `followers` of them have no vote. Each node
 is a process of its own on loopback, or with `wires` on a host of its own behind a bad network, with
-real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap system calls.
+real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap calls.
 """
 
 import json
@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 import wires as bad
+
 from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey

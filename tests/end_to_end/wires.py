@@ -32,8 +32,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -57,13 +59,17 @@ class Wires:
         self.hosts = hosts
         self._seed = seed
         self._forwards: dict[tuple[int, str], str] = {}
+        self._one = Lock()  # of the threads of a test, one at a time asks
 
     def __enter__(self) -> "Wires":
         if os.geteuid() != 0 or shutil.which("ip") is None or not Path("/dev/net/tun").exists():
             raise NoWires("network namespaces with TAP need root, `ip` and /dev/net/tun")
         words = [sys.executable, __file__, str(self.hosts), str(self._seed)]
         pipe = subprocess.PIPE
-        self._switch = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+        # A session of its own: an interrupt of the tests must not end it before its nodes.
+        self._switch = subprocess.Popen(
+            words, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+        )
         self._namespaces: list[int] = self._answer()
         return self
 
@@ -115,19 +121,20 @@ class Wires:
         """All is well again."""
         self._tell("set", self._all(), {"cut": False, "loss": 0.0, "delay": 0.0})
 
-    def frames(self) -> int:
-        """How many frames have carried data from host to host since the start; a frame that
-        only acknowledges is none."""
-        return int(self._tell("frames"))
+    def fall_silent(self, seconds: float = 1.0) -> None:
+        """Returns when no frame that carries data has passed for so long. Frames that only
+        acknowledge do not count."""
+        self._tell("silent", seconds)
 
     def _all(self) -> list[tuple[int, int]]:
         return [(a, b) for a in range(self.hosts) for b in range(self.hosts) if a != b]
 
     def _tell(self, *words: Any) -> Any:
         assert self._switch.stdin is not None
-        self._switch.stdin.write(json.dumps(words) + "\n")
-        self._switch.stdin.flush()
-        return self._answer()
+        with self._one:
+            self._switch.stdin.write(json.dumps(words) + "\n")
+            self._switch.stdin.flush()
+            return self._answer()
 
     def _answer(self) -> Any:
         assert self._switch.stdout is not None
@@ -179,7 +186,7 @@ class Switch:
         for i, host in enumerate(self.hosts):
             for j in range(hosts):
                 host.ways[j] = Way(random.Random(f"{seed}/{i}/{j}"))
-        self.frames = 0
+        self._spoken = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._pumps: set[asyncio.Task[None]] = set()
 
@@ -224,7 +231,7 @@ class Switch:
 
     def _pass(self, way: Way, receiver: int, frame: bytes) -> None:
         if _carries_data(frame):
-            self.frames += 1
+            self._spoken.set()
         if way.cut or (way.loss and way.chance.random() < way.loss):
             return
         if way.delay:
@@ -233,10 +240,18 @@ class Switch:
             self._write(receiver, frame)
 
     def _write(self, receiver: int, frame: bytes) -> None:
-        try:
+        with suppress(BlockingIOError):  # a full queue drops, as a switch does
             os.write(self.hosts[receiver].tap, frame)
-        except BlockingIOError:
-            pass  # a full queue drops, as a switch does
+
+    async def silence(self, seconds: float) -> None:
+        """Returns when no data have passed for so long."""
+        try:
+            while True:
+                self._spoken.clear()
+                async with asyncio.timeout(seconds):
+                    await self._spoken.wait()
+        except TimeoutError:
+            pass
 
     # -- clients
 
@@ -310,8 +325,9 @@ async def _serve(switch: Switch) -> None:
                 _say(None)
             case ["forward", host, at]:
                 _say(await switch.forward(host, at))
-            case ["frames"]:
-                _say(switch.frames)
+            case ["silent", seconds]:
+                await switch.silence(seconds)
+                _say(None)
 
 
 def _say(answer: Any) -> None:
