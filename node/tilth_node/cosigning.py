@@ -26,6 +26,7 @@ from tilth_ledger.merkle import Frontier
 from tilth_ledger.messages import Cosignatures, Signed
 from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE
 from tilth_node.clock import Clock
+from tilth_node.errors import StorageFailed
 from tilth_node.logs import logger
 from tilth_node.reading_back import ReadBack
 from tilth_node.storage.cosignatures import CosignatureStore, Held
@@ -83,6 +84,8 @@ class Cosigning:
         self._early: dict[str, Cosignatures] = {}
         self._published: tuple[Held | None, bytes] = (None, b"")  # the newest note that was made
         self._work = asyncio.Event()
+        self._failed: StorageFailed | None = None
+        store.on_failure = self._fail
         self._grown = asyncio.Event()  # set, and replaced, when a signature is stored
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_seconds = max(LEAST_QUIET_SECONDS, QUIET_DELTAS * genesis.delta_ms / 1000)
@@ -231,10 +234,17 @@ class Cosigning:
             while True:
                 await self._work.wait()
                 self._work.clear()
+                if self._failed is not None:
+                    raise self._failed
                 await self._sign_due()
                 self._receive_early()
         finally:
             self._disarm()
+
+    def _fail(self, failed: StorageFailed) -> None:
+        """A write failed on a peer's or a reader's account, who can do nothing: `run` raises it."""
+        self._failed = failed
+        self._work.set()
 
     def close(self) -> None:
         self.store.close()

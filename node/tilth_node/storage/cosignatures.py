@@ -10,7 +10,7 @@ Leaves to others: verifying signatures (tilth_ledger.cosigning), when to sign (c
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,8 @@ class CosignatureStore:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA, VERSION)
         self._reader = self._database.reader
+        # Told of a write that failed, whoever wanted it: the process must stop (F7).
+        self.on_failure: Callable[[StorageFailed], None] = lambda failed: None
 
     @property
     def newest(self) -> tuple[int, bytes]:
@@ -159,11 +161,14 @@ class CosignatureStore:
             with self._database.transaction() as connection:
                 yield connection
         except sqlite3.Error as error:
-            raise StorageFailed(
+            self._database.give_up()
+            failed = StorageFailed(
                 "cosignatures could not be written",
                 found=f"{type(error).__name__}: {error}",
                 remedy=f"look at the disk of {self._database.path}, then start the node again",
-            ) from error
+            )
+            self.on_failure(failed)
+            raise failed from error
 
 
 def _put(connection: sqlite3.Connection, head: Head, signatures: Signatures, agreed: bool) -> None:

@@ -50,6 +50,12 @@ class Database:
             raise
         self._writer.execute("COMMIT")
 
+    def give_up(self) -> None:
+        """After a write that failed: nothing is written any more. The reader stays, for the last
+        connection to a file copies the log into it when it is closed, which would be trying again;
+        one that only reads does not."""
+        self._writer.close()
+
     def close(self) -> None:
         self.reader.close()
         self._writer.close()

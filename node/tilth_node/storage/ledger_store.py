@@ -127,6 +127,7 @@ class LedgerStore:
                     _insert_tip(connection, last, certificate, void)
                     _insert_touched(connection, last[0].header.size, rows)
         except sqlite3.Error as error:
+            self._database.give_up()
             raise StorageFailed(
                 "the ledger could not be written",
                 found=f"{type(error).__name__}: {error}",

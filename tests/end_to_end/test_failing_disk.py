@@ -1,0 +1,121 @@
+"""Disks that fail under a real node, by the kernel's word: the node ends at once, says which file,
+and asks nothing of it again; when it is back it asks the others before it votes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from injected import Fault, Injected
+from network import Network, new_identity, same_ledger
+
+pytestmark = pytest.mark.slow
+JOURNAL, LEDGER, COSIGNATURES = "journal/votes", "ledger.db-wal", "cosignatures.db-wal"
+SYNCS = "fsync,fdatasync"
+FAULTS = (
+    Fault(JOURNAL, SYNCS, "error=EIO"),
+    Fault(JOURNAL, "write", "error=ENOSPC"),
+    Fault(LEDGER, SYNCS, "error=EIO"),
+    Fault(LEDGER, "pwrite64", "error=ENOSPC", once=False),
+    Fault(COSIGNATURES, SYNCS, "error=EIO"),
+    Fault(COSIGNATURES, "pwrite64", "error=ENOSPC"),
+)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("disk"), members=3) as network:
+        network.start()
+        yield network
+
+
+def breaks(network: Network, harm: Callable[[], None] = lambda: None) -> str:
+    """Entries through node 0 until it ends, and one through another node; what 0 logged. Then it is
+    started again, and nothing that was acknowledged is lost."""
+    site = network.sites[0]
+    assert site.process is not None
+    before = len(site.log)
+    client = network.transport(0)
+    first = network.entry(0, [new_identity()[1]])
+    receipt = client.submit(first)
+    harm()
+    entries = [network.entry(0, [new_identity()[1]]) for _ in range(3)]
+    sent = [client.submit_soon([entry]) for entry in entries]
+    assert site.process.wait(30) == 1
+    network.ended(0)
+    said = site.log[before:]
+    acknowledged = {first: receipt}
+    for entry, answer in zip(entries, sent, strict=True):
+        if answer.done() and answer.exception() is None:
+            [acknowledged[entry]] = answer.result()
+    network.submit(1, [new_identity()[1]])
+    network.start(0)
+    client = network.transport(0)
+    assert all(client.submit(entry) == old for entry, old in acknowledged.items())
+    last = max(client.submit(entry).size for entry in entries)
+    status = votes_again(network)
+    assert (status["alarm"], status["evidence_count"]) == ("", 0)
+    assert status["size"] >= last
+    return said
+
+
+def votes_again(network: Network) -> dict[str, Any]:
+    """The status of node 0 once it votes: when the others have told what they hold of it."""
+    client = network.transport(0)
+    while not (status := client.status())["voting"]:
+        pass
+    return status
+
+
+@pytest.mark.rule("F7")
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_call_that_fails_ends_the_node_which_names_the_file_and_never_tries_again(
+    network: Network, fault: Fault
+) -> None:
+    with Injected(network.sites[0], fault) as injected:
+        said = breaks(network, injected.begin)
+    assert str(network.sites[0].folder / fault.file.removesuffix("-wal")) in said
+    assert "look at the disk" in said
+    assert "start the node again" in said
+    assert "INJECTED" in injected.calls()[-1]
+    same_ledger(network, [0, 1, 2])
+
+
+@pytest.mark.rule("F7")
+def test_after_its_disk_failed_a_node_that_is_alone_does_not_vote(network: Network) -> None:
+    """What the disk kept is unknown: the others are asked first."""
+    with Injected(network.sites[0], FAULTS[0]) as injected:
+        injected.begin()
+        network.transport(0).submit_soon([network.entry(0, [new_identity()[1]])])
+        assert network.ended(0) == 1
+    for i in (1, 2):
+        network.stop(i)
+    network.start(0)
+    client = network.transport(0)
+    waiting = client.submit_soon([network.entry(0, [new_identity()[1]])])
+    assert not client.status()["voting"]
+    network.start(1)
+    assert waiting.result(60)
+    votes_again(network)
+    network.start(2)
+    same_ledger(network, [0, 1, 2])
+
+
+def test_a_write_that_the_disk_lost_without_a_word_is_noticed_and_fetched_again(
+    network: Network,
+) -> None:
+    """Part of a transaction is not there after a crash, and SQLite drops it and all behind it."""
+    lost = Fault(LEDGER, "pwrite64", "retval=100")
+    entries = [network.entry(0, [new_identity()[1]]) for _ in range(4)]
+    with Injected(network.sites[0], lost) as injected:
+        injected.begin()
+        receipts = [network.transport(0).submit(entry) for entry in entries]
+        network.kill(0)
+    before = len(network.sites[0].log)
+    network.start(0)
+    client = network.transport(0)
+    assert [client.submit(entry) for entry in entries] == receipts
+    network.submit(1, [new_identity()[1]])
+    assert votes_again(network)["alarm"] == ""
+    assert "were promised: it lost data" in network.sites[0].log[before:]
+    same_ledger(network, [0, 1, 2])
