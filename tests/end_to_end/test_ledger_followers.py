@@ -140,7 +140,10 @@ def test_an_external_test_hospital_without_a_vote_certifies_a_model(tmp_path: Pa
         [(_, certified)] = field.rows("certified/").items()
         assert certified["worker"] == "hospital-d"
         proof = field.nodes.transport(FOLLOWER).prove(certified["index"])
-        assert verify(proof, field.nodes.genesis.bytes).ok
+        report = verify(proof, field.nodes.genesis.bytes)
+        assert report.ok, report.refusal
+        members = ["hospital-a", "hospital-b", "hospital-c"]
+        assert report.facts["signers"] == report.facts["signed with ML-DSA-44"] == members
         same_ledger(field.nodes, ALL)
 
 
