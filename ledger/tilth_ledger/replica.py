@@ -382,6 +382,8 @@ class Replica:
     def _timer(self) -> int | None:
         """The next time at which something changes without a message."""
         core = self._core
+        if core.is_halted:
+            return None
         times = [core.pace.retry_ms, proposing.tip_due_ms(core), core.owed.due_ms]
         if core.may_vote and core.ballot.vote(core.view, NULLIFY) is None:
             times.append(core.pace.advance_ms())

@@ -112,6 +112,12 @@ def test_a_halted_member_is_silent_and_votes_for_nothing(met: Stage) -> None:
     assert met.heights()[:2] == [1, 1]
 
 
+def test_a_halted_member_sets_no_timer_for_a_block_that_it_will_never_get(met: Stage) -> None:
+    unknown = met.certificate(NOTARIZE, 40, b"u" * 32, [0, FALSE])
+    effects = met.step(1, [Received(FALSE, Certificates((unknown,)))])
+    assert effects.timer_ms is None
+
+
 def test_a_halted_member_takes_no_entry_and_says_what_to_run(met: Stage) -> None:
     effects = met.step(0, [Submitted(write_leaf("late"))])
     [(_, refusal)] = effects.refused

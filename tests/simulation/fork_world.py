@@ -42,13 +42,13 @@ class Witness(Checker):
             super().released(member, message, epoch)
 
     def finalized(self, member: int, effects: Effects, first_height: int) -> None:
-        for offset, final in enumerate(effects.finalized):
-            height = first_height + offset
+        below = self.hashes[first_height - 1 : first_height]
+        for height, final in enumerate(effects.finalized, first_height):
             standing = self.hashes[height : height + 1]
-            if standing not in ([], [final.block.hash]) or (
-                not standing and final.block.header.parent != self.hashes[-1]
-            ):
+            linked = below == [final.block.header.parent]
+            if not linked or standing not in ([], [final.block.hash]):
                 self.forked = True
+            below = [final.block.hash]
             if self.forked:
                 self._certificate(final.certificate)
         if not self.forked:
