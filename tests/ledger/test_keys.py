@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +105,31 @@ def test_a_signature_with_s_beyond_the_group_order_is_refused():
 
     with pytest.raises(BadSignature):
         KEY.public.verify(malleable, b"message")
+
+
+def opinions(public, signature, message):
+    """Whether we take a signature, and whether the other library does."""
+    ours = theirs = True
+    try:
+        PublicKey(public).verify(signature, message)
+    except InvalidInput:
+        ours = False
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except InvalidSignature:
+        theirs = False
+    return ours, theirs
+
+
+@given(st.binary(max_size=64), st.lists(st.integers(0, 767), max_size=2))
+def test_openssl_takes_the_same_signatures_as_we_do(message, flipped):
+    parts = bytearray(KEY.public.raw + KEY.sign(message))
+    for bit in flipped:
+        parts[bit // 8] ^= 1 << bit % 8
+
+    ours, theirs = opinions(bytes(parts[:32]), bytes(parts[32:]), message)
+
+    assert ours == theirs
 
 
 @given(st.binary(max_size=64), st.integers(0, 511))
