@@ -190,7 +190,7 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """Something an operator must know: `kind` is evidence, fork, amnesia, repair,
-    diverged, clock, keys, rules or peer."""
+    diverged, clock, keys, rules, unlisted or peer."""
 
     kind: str
     message: str

@@ -116,6 +116,12 @@ def report(core: Core) -> None:
             f"epoch {number} follows rules_version {core.epoch.rules_version}, which this release"
             " does not have: it neither votes nor follows. Install a release that has it",
         )
+    elif core.is_stranger:
+        core.alarm(
+            "unlisted",
+            f"epoch {number} does not list this organization: it takes no part. Its members removed"
+            " it, or admit it later. Ask one of them: tilth member list",
+        )
     elif not core.follows and core.signer is None:
         core.alarm(
             "keys",

@@ -52,6 +52,7 @@ BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the
 OF_AN_EPOCH = (
     "keys",
     "rules",
+    "unlisted",
     "amnesia",
     "memory",
 )  # alarms that the next one cures, or raises again

@@ -88,6 +88,10 @@ def test_who_is_removed_counts_no_more_and_the_others_go_on(stage: Stage) -> Non
     assert len(blocks(stage)) == before + 1
     assert not stage.replicas[2].votes
     assert stage.heights()[2] == before  # nobody tells it any more
+    assert [alarm.kind for alarm in stage.alarms[2]] == ["unlisted"]
+    stage.submit(2, "c")
+    [(_, refusal)] = stage.refused[2]
+    assert "does not list" in str(refusal)
 
 
 def test_who_stops_voting_follows_on(stage: Stage) -> None:

@@ -222,6 +222,8 @@ class World:
             if node.member in self.checker.honest:
                 self.checker.accused.add(alarm.evidence.name)
             return
+        if alarm.kind == "unlisted":
+            return
         if alarm.kind == "clock" and node.member not in self.churn.listed():
             return  # a removed member that talks to itself
         if self.machines.explains(node, alarm):

@@ -46,6 +46,7 @@ _HOST = re.compile(r"[0-9A-Za-z_.-]+|[0-9A-Fa-f:.]+")
 HELLO_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 15.0
+PARTING_SECONDS = 1.0
 SECOND_REMEDY = (
     "stop one of them: two nodes with the keys of one member sign votes that exclude each other. "
     "After a folder was restored from a backup or copied, replace its vote key: tilth member rotate"
@@ -117,16 +118,23 @@ class Peers(pb_grpc.PeerServicer):
         before = set(self.others)
         self._certificates.use(keys, authorities)
         for name in before - set(self.others):
-            if (task := self._dialling.pop(name, None)) is not None:
-                task.cancel()
-            if (link := self._links.get(name)) is not None:
-                self._drop(link)
+            # What was just sent tells it why.
+            asyncio.get_running_loop().call_later(PARTING_SECONDS, self._part, name)
         for name in self.others:
-            if name not in before:
+            if name not in before and name not in self._dialling:
                 self._expect(name)
                 if self._failed is not None:
                     self._begin(name)
         self.readdress()
+
+    def _part(self, name: str) -> None:
+        """Cut off one that the ledger lists no more."""
+        if name in self.others:
+            return  # it came back meanwhile
+        if (task := self._dialling.pop(name, None)) is not None:
+            task.cancel()
+        if (link := self._links.get(name)) is not None:
+            self._drop(link)
 
     def _expect(self, name: str) -> None:
         self._free[name] = asyncio.Event()
@@ -228,7 +236,7 @@ class Peers(pb_grpc.PeerServicer):
     async def _dial(self, organization: str) -> None:
         """Open a link and carry it to its end."""
         address = self.address(organization)
-        if not address:
+        if not address or organization not in self.others:
             return
         target = dialled(address)
         number = self._dials = self._dials + 1
