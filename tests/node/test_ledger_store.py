@@ -95,8 +95,13 @@ def test_a_write_that_fails_in_its_middle_leaves_nothing(store: LedgerStore) -> 
         store.apply(twice, certificate_of(blocks[1][0]))
     assert isinstance(caught.value, Fatal)
     assert (store.tip(), store.size, store.rows.get("row/1")) == (None, 0, None)
-    store.apply(blocks, certificate_of(blocks[1][0]))
-    assert store.size == 2
+    with pytest.raises(StorageFailed):
+        store.apply(blocks, certificate_of(blocks[1][0]))  # what is on disk is unknown
+    store.close()
+    again = LedgerStore(store.path)
+    again.apply(blocks, certificate_of(blocks[1][0]))
+    assert again.size == 2
+    again.close()
 
 
 @pytest.mark.rule("A2")
