@@ -10,13 +10,14 @@ PYTEST := $(BIN)/pytest
 # Where byte code may not be written, each of the hundreds of processes of the tests compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check bench protos clean
+.PHONY: help demo test check bench kill-loop protos clean
 
 help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
 	@echo "make test              every check and every test"
 	@echo "make check             lint, types, import floors and generated code only"
 	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
+	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
 	@echo "make protos            regenerate protos/tilth_protos after a change of a .proto file"
 	@echo "make clean             remove .venv and caches"
 
@@ -36,6 +37,9 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"; exit 2; }
 	@$(BIN)/python -m tests.benchmarks $(NAME)
+
+kill-loop: $(VENV)/.installed-dev
+	@$(BIN)/python tests/end_to_end/kill_loop.py --kills $(or $(COUNT),300) $(ARGS)
 
 protos: $(VENV)/.installed-dev
 	$(BIN)/python protos/generate.py

@@ -178,7 +178,9 @@ class Crowd:
         prefix, and the history is that of one log; the history."""
         if self._wrong:
             raise self._wrong[0]
-        leaves = all_leaves(self.network.transport(0))
+        client = self.network.transport(0)
+        client.get_row("organization/hospital-a", at_least=self._known)
+        leaves = all_leaves(client)
         index = {leaf: i for i, leaf in enumerate(leaves)}
         assert len(index) == len(leaves), "an entry stands twice"
         history = []
