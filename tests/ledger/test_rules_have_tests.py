@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 REFUSALS = {"raises", "refused", "refusal"}
 NEGATIVES = (ast.Not, ast.NotIn, ast.IsNot, ast.NotEq)
 # What the votes of a member and its journal promise, numbered in the specification of the ledger.
-VOTING = ["V1", "V2", "V3", "V4", "V5", "V6", "F1", "F2", "F3", "F4", "F6", "F7", "F8", "F9"]
+VOTING = ["V1", "V2", "V3", "V4", "V5", "V6", "F1", "F2", "F3", "F4", "F5", "F6", "F7", "F8", "F9"]
 
 
 def rules():

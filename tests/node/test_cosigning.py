@@ -52,6 +52,7 @@ async def alone(folder):
         await node.stop()
 
 
+@pytest.mark.rule("F5")
 async def test_a_quiet_tip_is_cosigned_by_all_and_then_there_is_silence(net):
     history = History().grow(3)
     net.follow(history)
