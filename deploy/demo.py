@@ -9,6 +9,7 @@ the persons of the demo sign with.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ SESSION = ROOT / "node" / "tilth_node" / "demo" / "user-code" / "session.py"
 TILTH = [sys.executable, "-m", "tilth.cli"]
 NAMES = ("hospital-a", "hospital-b", "hospital-c")
 PORTS = {"hospital-a": "TILTH_PORT_A", "hospital-b": "TILTH_PORT_B", "hospital-c": "TILTH_PORT_C"}
+_VOLUMES = ("volume", "ls", "-q")
 IMAGES = {
     "tilth-node": ("deploy/node.Dockerfile", "."),
     "tilth-task": ("deploy/task.Dockerfile", "deploy"),
@@ -38,8 +40,7 @@ class Compose:
         self.folder = folder
         facts = folder / "compose.json"
         if not facts.exists():
-            address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-            facts.write_text(json.dumps(settings(folder, address)))
+            facts.write_text(json.dumps(settings(folder, _address())))
         self.settings: dict[str, str] = json.loads(facts.read_bytes())
         self.environment = {**os.environ, **self.settings}
         self._command = _compose()
@@ -86,8 +87,21 @@ class Compose:
         self("run", "--rm", "-T", "healthy")
 
     def down(self) -> None:
-        """Containers, networks and volumes go."""
+        """Containers, networks and volumes go, and what the nodes kept on the engine for a next
+        life: code and samples in volumes, each with a container that never runs."""
         self("down", "--volumes", "--remove-orphans")
+        genesis = self.folder / "genesis.json"
+        net = hashlib.sha256(genesis.read_bytes()).hexdigest()[:8] if genesis.exists() else ""
+        for label in (f"org.tilth.node=tilth-{name}-{net}" for name in NAMES if net):
+            for found, remove in ((("ps", "-aq"), ("rm", "-f")), (_VOLUMES, ("volume", "rm"))):
+                if left := self._docker(*found, "--filter", f"label={label}").split():
+                    self._docker(*remove, *left)
+
+    def _docker(self, *words: str) -> str:
+        """What the docker command printed."""
+        command = ["docker", *words]
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, check=True)
+        return done.stdout.decode()
 
     def _init(self, name: str) -> bytes:
         words = [
@@ -119,7 +133,11 @@ def build(engine: str = "docker") -> None:
             print(f"building {tag} ...", flush=True)
             # The default network of builds may not exist on an engine without a bridge.
             words = ["build", "--network=host", "-q", "-t", tag, "-f", file, context]
-            subprocess.run([engine, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            built = subprocess.run(
+                [engine, *words], cwd=ROOT, check=False, stdout=subprocess.DEVNULL
+            )
+            if built.returncode != 0:
+                raise SystemExit(f"{tag} was not built: the lines above say why")
 
 
 def job(compose: Compose, rounds: int) -> dict[str, object]:
@@ -144,12 +162,16 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--keep", action="store_true", help="leave the nodes running")
-    parser.add_argument("--down", type=Path, metavar="FOLDER", help="end nodes that --keep left")
+    parser.add_argument("--down", type=Path, metavar="FOLDER", help="end what --keep left")
     parser.add_argument("--rounds", type=int, default=3, help="of each of the two algorithms")
     options = parser.parse_args()
     if options.down:
+        if not (options.down / "compose.json").exists():
+            raise SystemExit(f"{options.down} is not of nodes that --keep left: no compose.json")
         Compose(options.down).down()
+        shutil.rmtree(options.down)
         return 0
+    check_engine()
     build()
     folder = Path(tempfile.mkdtemp(prefix="tilth-compose-"))
     folder.chmod(0o755)  # the nodes' user reads the data below it
@@ -167,6 +189,30 @@ def main() -> int:
             compose.down()
             shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def check_engine() -> None:
+    """Refuse, with what helps, where no engine with Compose answers on this machine."""
+    address = _address()
+    if not address.startswith("unix://"):
+        raise SystemExit(
+            f"the engine is not on this machine: DOCKER_HOST is {address}, and the nodes mount its "
+            "socket; expected unix:///..."
+        )
+    if shutil.which("docker") is None:
+        raise SystemExit("the docker command is not here: install docker.io and docker-compose")
+    asked = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        words = asked.stderr.strip() or "no words"
+        raise SystemExit(
+            f"no container engine answers at {address}: {words}\n"
+            "start one, or name its socket with DOCKER_HOST"
+        )
+    _compose()
+
+
+def _address() -> str:
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 def _compose() -> list[str]:

@@ -22,6 +22,7 @@ def check(path: Path) -> str:
     folder = Folder(path)
     organization = config.load(path).organization
     authority = keystore.authorities(folder.keys).decode("ascii")
+    at = "no address"
     try:
         at = str(json.loads(folder.ready.read_bytes())["client_address"])
         context = ssl.create_default_context(cadata=authority)
@@ -31,7 +32,17 @@ def check(path: Path) -> str:
             context.wrap_socket(plain, server_hostname=f"{organization}.tilth"),
         ):
             return at
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "the node does not run",
+            found=f"no {folder.ready}",
+            expected=f"a node running on {path}",
+            remedy=f"tilth node run {path}",
+        ) from error
     except (OSError, ValueError) as error:
         raise Unavailable(
-            "the node does not answer", found=str(error), expected=f"a node running on {path}"
+            "the node does not answer",
+            found=f"{at}: {error}",
+            expected=f"a node running on {path}",
+            remedy="its log says what it does; its service or container should restart it",
         ) from error

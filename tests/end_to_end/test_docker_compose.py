@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,7 +40,11 @@ def compose(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         made.found()
         made.up()
         yield made
-        made.down()
+        ends = [sys.executable, str(ROOT / "deploy" / "demo.py"), "--down", str(place)]
+        subprocess.run(ends, check=True)
+        assert not place.exists()
+        for left in (("ps", "-aq"), ("volume", "ls", "-q")):
+            assert engine.docker(*left, "--filter", "label=org.tilth.node") == ""
 
 
 @contextmanager
@@ -103,6 +108,20 @@ def test_the_job_completes_although_one_node_is_cut_off_and_one_is_killed(
         audit = ("tilth", "audit", "/data", "--json")
         report = json.loads(engine.docker("exec", container(engine, name), *audit))
         assert report["findings"] == []
+
+
+def test_a_node_s_container_has_a_user_and_no_rights(engine: Engine, compose: demo.Compose) -> None:
+    node = container(engine, "hospital-a")
+    (facts,) = json.loads(engine.docker("inspect", node))
+    status = engine.docker("exec", node, "cat", "/proc/1/status", "/proc/self/status")
+    assert engine.docker("exec", node, "id", "-u") == facts["Config"]["User"].split(":")[0]
+    assert facts["Config"]["User"] == "10001:10001"
+    assert facts["Config"]["Healthcheck"]["Test"] == ["CMD", "tilth", "node", "health", "/data"]
+    assert facts["HostConfig"]["ReadonlyRootfs"]
+    assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\s*(\w+)", status)) == {"0" * 16}
+    assert set(re.findall(r"NoNewPrivs:\s*(\d)", status)) == {"1"}
+    with pytest.raises(AssertionError, match="is not the folder of a node"):
+        engine.docker("exec", node, "tilth", "node", "health", "/tmp")
 
 
 def test_both_generations_of_compose_take_the_file(engine: Engine, tmp_path: Path) -> None:

@@ -82,8 +82,9 @@ class Sweep:
         rows = [field.net.rows.get(f"task/{key}") or {} for key in keys]
         assert {(row["attempt"], row["receipt"]["grade"]) for row in rows} == {(1, "A")}
         models = {str(sorted(field.rows("model/", at=i).items())) for i in range(3)}
-        boards = {str(net.leaderboard(net.objectives.find(self.goal.key))) for net in field.nets}
-        assert (len(models), len(boards)) == (1, 1)
+        boards = [net.leaderboard(net.objectives.find(self.goal.key)) for net in field.nets]
+        assert (len(models), len({str(board) for board in boards})) == (1, 1)
+        assert [row.plan for row in boards[0].rows].count(self.run.key) == 1
         audit(field.nodes)
         while self.left_on_the_engine():  # removed beside the work
             pass
@@ -169,7 +170,7 @@ def test_a_runner_and_a_task_that_are_killed_while_it_runs_and_when_its_output_i
 
 def test_all_nodes_restart_one_after_the_other_under_a_running_plan(sweep: Sweep) -> None:
     field = sweep.field
-    sweep.run = field.submit(field.averaging(rounds=2, seconds=1.0))
+    sweep.run = field.submit(field.averaging(rounds=2, seconds=1.0, goal=sweep.goal))
     for site in range(3):
         field.nodes.stop(site)
         field.restart(site)

@@ -44,5 +44,6 @@ def test_a_plan_runs_in_containers_and_its_receipts_name_image_and_grade(field: 
     receipt = (field.net.rows.get(f"task/{field.task(run, 'train')}") or {})["receipt"]
     assert (receipt["runtime"], receipt["mode"]) == ("docker", "strict")
     assert receipt["images"]["train"].startswith("sha256:")
-    boards = {str(net.leaderboard(net.objectives.find(goal.key))) for net in field.nets}
-    assert len(boards) == 1
+    boards = [net.leaderboard(net.objectives.find(goal.key)) for net in field.nets]
+    assert [row.plan for row in boards[0].rows] == [run.key]
+    assert len({str(board) for board in boards}) == 1

@@ -128,6 +128,14 @@ def renamed(data: bytes) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT) + manifest + bytes(-len(manifest) % 512) + rest
 
 
+def test_the_text_of_a_file_that_is_no_image_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("patients:\n" + "x" * 1_000)
+    with pytest.raises(InvalidInput) as refused, (tmp_path / "notes").open("rb") as file:
+        imagefile.read(file)
+    assert refused.value.found == "bytes that name no member"
+    assert refused.value.expected == "manifest.json"
+
+
 def test_a_file_can_put_no_image_under_a_name_that_is_in_use(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="lists other layers"):
         imagefile.read(io.BytesIO(renamed(made(tmp_path))))

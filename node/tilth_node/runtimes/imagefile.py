@@ -133,8 +133,9 @@ def _content(file: IO[bytes], name: str, most: int) -> Iterator[bytes]:
     field = head[124:135]
     size = int(field, 8) if re.fullmatch(rb"[0-7]{11}", field) else -1
     if not 0 <= size <= most or head != _head(name, size):
-        shown = head[:100].rstrip(b"\0").decode("utf-8", "replace")
-        raise _wrong("is not in the one form that an image has", shown or "its end", name)
+        other = re.fullmatch(rb"([\w./-]{1,99})\0+", head[:100])
+        shown = other[1].decode() if other else "bytes that name no member" if head else "its end"
+        raise _wrong("is not in the one form that an image has", shown, name)
     left = size
     while left:
         piece = file.read(min(_CHUNK, left))
