@@ -3,18 +3,21 @@
 import json
 import shutil
 import sys
-from base64 import b64decode
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from network import Network, new_identity
 
+from tilth.proofs import proof_file
 from tilth.transport import Receipt
 from tilth.verifier import verify
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import Leaf
+from tilth_ledger.proofs import TlogProof
 
 Networks = Callable[..., Network]
 LAUNCHER = (sys.executable, str(Path(__file__).with_name("crashing.py")))
@@ -64,16 +67,20 @@ def test_a_stranger_verifies_the_proof_of_an_entry(network: Network) -> None:
     bundle = network.transport(0).prove(receipt.index)
     report = verify(bundle, network.genesis.bytes)
     assert report.ok, report
-    leaves = {each["index"]: b64decode(each["leaf"]) for each in json.loads(bundle)["leaves"]}
-    assert Leaf.decode(leaves[receipt.index]).id == receipt.id
+    proof = proof_file(bundle, receipt.index)
+    assert proof is not None
+    entry = TlogProof.decode(proof).extra
+    assert entry is not None
+    assert Leaf.decode(entry).id == receipt.id
 
 
 def test_a_proof_with_a_changed_leaf_is_refused(network: Network) -> None:
     receipt = network.submit(0, [new_identity()[1]])
     bundle = json.loads(network.transport(0).prove(receipt.index))
-    [leaf] = [each for each in bundle["leaves"] if each["index"] == receipt.index]
-    leaf["leaf"] = leaf["leaf"].replace("A", "B", 1)
-    assert not verify(json.dumps(bundle).encode(), network.genesis.bytes).ok
+    content = zlib.decompress(b64decode(bundle["content"]))
+    bundle["content"] = b64encode(zlib.compress(content.replace(b"a", b"b", 1))).decode()
+    report = verify(json.dumps(bundle).encode(), network.genesis.bytes)
+    assert report.refusal["check"].startswith("place of leaf")
 
 
 def test_there_is_no_proof_of_what_is_not_there(network: Network) -> None:
