@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Header
-from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
 from tilth_ledger.snapshots import (
     MAX_VOID,
+    Voters,
     check_final,
     grown,
     read_frontier,
@@ -35,7 +35,7 @@ STRETCH_BLOCKS = 256
 STRETCH_BYTES = 1 << 20
 MAX_STRETCH_BYTES = 80 << 20  # one block may be as large as a block can be
 
-EpochOf = Callable[[int], Epoch | None]
+VotersOf = Callable[[int], Voters | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Stretch:
         return Stretch(before, blocks)
 
     def check(
-        self, net: bytes, above: Header, epoch_of: EpochOf
+        self, net: bytes, above: Header, voters_of: VotersOf
     ) -> list[tuple[Past, list[NewNode]]]:
         """The blocks with the tree nodes that they completed. Raises `InvalidInput` unless they end
         below `above` and each is what the one above it says."""
@@ -107,21 +107,21 @@ class Stretch:
                 raise InvalidInput(
                     "past blocks do not link", found=header.height, expected=f"height {height}"
                 )
-            _check_certificate(past, epoch_of)
             parent, height = header.parent, height - 1
         if height == 0 and (parent, self.before.size) != (net, 0):
             raise InvalidInput("the first block does not stand on genesis")
         frontier, checked = self.before, []
         for past in self.blocks:
+            _check_votes(past, frontier.size, voters_of)
             frontier, nodes = grown(frontier, past.block)
             checked.append((past, nodes))
         return checked
 
 
-def _check_certificate(past: Past, epoch_of: EpochOf) -> None:
-    if past.certificate is None:
-        return
-    epoch = epoch_of(past.block.header.epoch)
-    if epoch is None:
+def _check_votes(past: Past, size: int, voters_of: VotersOf) -> None:
+    voters = voters_of(past.block.header.epoch)
+    if voters is None:
         raise InvalidInput("past block is of an unknown epoch", found=past.block.header.epoch)
-    check_final(past.block, past.void, past.certificate, epoch)
+    voters.check(past.block, size)
+    if past.certificate is not None:
+        check_final(past.block, past.void, past.certificate, voters.epoch)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilth_ledger.blocks import FINALIZE, Block, Certificate
@@ -86,6 +86,7 @@ class Milestone:
                 "block is of another consortium or epoch", found=header.epoch, expected=epoch.number
             )
         grown(self.before, self.block)
+        self.block.justification.verify(header, epoch)
         check_final(self.block, self.void, self.certificate, epoch)
 
     @property
@@ -192,6 +193,29 @@ def check_final(
     if certificate.kind is not FINALIZE or certificate.block != _above(block, void):
         raise InvalidInput("certificate does not make the block final", found=block.header.height)
     certificate.verify(epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Voters:
+    """Who voted in an epoch, for verifying its blocks long after; it began on a tree of `size`
+    leaves."""
+
+    epoch: Epoch
+    size: int
+
+    @staticmethod
+    def of(number: int, row: Mapping[str, Any], net: bytes) -> Voters:
+        """From the epoch's row."""
+        return Voters(Epoch.starting(voters_of(number, row), net), row.get("index", -1) + 1)
+
+    def check(self, block: Block, size: int) -> None:
+        """Raise `InvalidInput` unless the block, on a tree of `size` leaves, may stand where it
+        does: only the first of an epoch needs no certificate of its parent."""
+        header, epoch = block.header, self.epoch
+        if block.justification.parent is None and size == self.size:
+            below = header.parent, header.parent_view, header.height - 1
+            epoch = replace(epoch, parent=below[0], parent_view=below[1], parent_height=below[2])
+        block.justification.verify(header, epoch)
 
 
 def grown(before: Frontier, block: Block) -> tuple[Frontier, list[NewNode]]:

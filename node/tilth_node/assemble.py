@@ -36,6 +36,7 @@ from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
 from tilth_node.rpc.server import CLIENT_OPTIONS, PEER_OPTIONS, Certificates, listen
 from tilth_node.rpc.status import notices_of, status
+from tilth_node.scrub_part import Scrub
 from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
@@ -102,6 +103,7 @@ def build(config: Config) -> Node:
         cosigning=cosigning,
         joining=joining,
         past=past,
+        scrub=_scrub(folder, past, replication),
         ports=ports,
     )
     node.parts.extend(make(node) for make in PARTS)
@@ -127,6 +129,13 @@ def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
             remedy="A rebase was interrupted: run tilth ledger rebase join again.",
         )
     return store
+
+
+def _scrub(folder: Folder, past: PastBlocks, replication: Replication) -> Scrub:
+    """Who looks through the folder, and what it tells."""
+    scrub = Scrub(folder.path, past.repair)
+    scrub.on_alarm = replication.raise_alarm
+    return scrub
 
 
 def _past(

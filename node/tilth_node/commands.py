@@ -13,7 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tilth_node import audit_command, image_command, rebase_command, rotate_command
+from tilth_node import (
+    audit_command,
+    image_command,
+    rebase_command,
+    rotate_command,
+    scrub_command,
+)
 from tilth_node.demo import command as demo
 
 Arguments = argparse.Namespace
@@ -76,6 +82,7 @@ def _register_node(subparsers: Any) -> None:
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
     status.add_argument("folder", type=Path, help="of the node")
     rotate_command.register(verbs)
+    scrub_command.register(verbs)
 
     image_command.register(verbs)
 

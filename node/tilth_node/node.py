@@ -22,6 +22,7 @@ from tilth_node.joining import Joining
 from tilth_node.past import PastBlocks
 from tilth_node.replication import Replication
 from tilth_node.rpc.peers import Peers
+from tilth_node.scrub_part import Scrub
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.stored_rows import StoredRows
@@ -84,6 +85,7 @@ class Node:
     cosigning: Cosigning
     joining: Joining
     past: PastBlocks
+    scrub: Scrub
     ports: Ports
     parts: list[Part] = field(default_factory=list)
     _tasks: list[asyncio.Future[None]] = field(default_factory=list)
@@ -132,6 +134,7 @@ class Node:
         self._tasks.append(self.peers.start())
         self._run(self._follow_addresses(), "addresses")
         self._run(self.past.run(), "past")
+        self._run(self.scrub.run(), "scrub")
         for part in self.parts:
             await part.start()
             self._run(part.run(), type(part).__name__)

@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from tilth_ledger.blocks import Header
-from tilth_ledger.epochs import Epoch, epoch_key
+from tilth_ledger.epochs import epoch_key
 from tilth_ledger.errors import Fatal, InvalidInput, TilthError, Unavailable
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.history import MAX_STRETCH_BYTES, Past, Stretch
 from tilth_ledger.merkle import NewNode
-from tilth_ledger.snapshots import voters_of
+from tilth_ledger.snapshots import Voters
 from tilth_node.joining import Peers
 from tilth_node.logs import logger
 from tilth_node.rpc.frames import framed, frames
@@ -85,7 +85,7 @@ class PastBlocks:
                 continue
             try:
                 stretch = await self._ask(organization, height)
-                checked = stretch.check(self._genesis.net_bytes, above, self._epoch)
+                checked = stretch.check(self._genesis.net_bytes, above, self._voters)
             except Fatal:
                 raise
             except InvalidInput as error:
@@ -115,12 +115,10 @@ class PastBlocks:
             raise Fatal("the ledger lacks a block that it stands on", found=f"height {height}")
         return header
 
-    def _epoch(self, number: int) -> Epoch | None:
-        """Who voted in an epoch, for verifying certificates."""
+    def _voters(self, number: int) -> Voters | None:
+        """Who voted in an epoch."""
         row = self._store.rows.get(epoch_key(number))
-        if row is None:
-            return None
-        return Epoch.starting(voters_of(number, row), self._genesis.net_bytes)
+        return None if row is None else Voters.of(number, row, self._genesis.net_bytes)
 
     async def serve(self, organization: str, body: bytes) -> AsyncIterator[bytes]:
         """Blocks that end right below the height that was asked for."""

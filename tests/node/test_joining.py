@@ -366,6 +366,14 @@ def past_with_another_certificate(number, frame):
     ]
 
 
+def past_without_a_proof_of_its_parent(number, frame):
+    stretch = Stretch.decode(frame)
+    last = stretch.blocks[-1]
+    bare = replace(last.block, justification=replace(last.block.justification, parent=None))
+    blocks = (*stretch.blocks[:-1], replace(last, block=bare))
+    return [replace(stretch, blocks=blocks).encode()]
+
+
 def past_of_elsewhere(number, frame):
     return [replace(s := Stretch.decode(frame), blocks=s.blocks[:-1]).encode()]
 
@@ -382,6 +390,7 @@ def past_on_another_tree(number, frame):
     [
         past_with_a_changed_leaf,
         past_with_another_certificate,
+        past_without_a_proof_of_its_parent,
         past_of_elsewhere,
         past_on_another_tree,
         noise,

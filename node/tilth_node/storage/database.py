@@ -35,6 +35,8 @@ class Database:
         self._prepare(schema, version)
         self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         self.reader.execute("PRAGMA query_only = ON")
+        # The inner pages of a large ledger's index must fit, or each look-up reads two.
+        self.reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -15,7 +15,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tilth_ledger.journal_records import frame, read_journal
+from tilth_ledger.errors import Fatal
+from tilth_ledger.journal_records import Journal, frame, read_journal
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import SECRET, write_file
 
@@ -31,7 +32,10 @@ class JournalFile:
             folder.mkdir(mode=0o700, exist_ok=True)
             if not self._path.exists():
                 write_file(self._path, b"", SECRET)
-            found = read_journal(self._path.read_bytes())
+            data = self._path.read_bytes()
+            found = self._read(data)
+            self.cut_bytes = len(data) - found.good_bytes
+            """At its end, of no record: torn by a crash, or damaged."""
             self.records = found.bodies
             """The bodies found at opening, oldest first."""
             self._next = found.sequence
@@ -40,6 +44,17 @@ class JournalFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
+
+    def _read(self, data: bytes) -> Journal:
+        try:
+            return read_journal(data)
+        except Fatal as error:
+            raise StorageFailed(
+                f"{self._path} is damaged, so this node does not start and does not vote",
+                found=error.found,
+                expected=error.expected,
+                remedy="Keep it; run: tilth node scrub FOLDER, which says what to do",
+            ) from error
 
     def append(self, bodies: Sequence[bytes]) -> None:
         """Make records durable behind the others, with one sync."""

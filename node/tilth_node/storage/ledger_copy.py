@@ -11,17 +11,18 @@ Leaves to others: what any of it means (tilth_ledger.audit).
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tilth_ledger.audit import StoredBlock
 from tilth_ledger.audit_rows import Stored
+from tilth_ledger.blocks import Header
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.merkle import NewNode
+from tilth_ledger.merkle import Frontier, NewNode
 from tilth_node.errors import StorageFailed
-from tilth_node.storage.ledger_store import VERSION, read_blocks
+from tilth_node.storage.ledger_store import SCHEMA, VERSION, read_blocks
 
 BLOCKS_PER_PAGE = 64
 MOST_LEAVES = 65_536  # of one block, whatever a broken file says
@@ -58,6 +59,46 @@ class LedgerCopy:
                 expected="everything since genesis",
                 remedy="Let its node run until `tilth node status` tells of no missing past.",
             )
+
+    def begin_at_history(self) -> tuple[int, int]:
+        """Read blocks from the first one that is here; its height, and the leaves below it."""
+        found = self._read("SELECT height, size FROM history")
+        height, size = found[0] if found else (1, 0)
+        self._height, self._size = height - 1, size
+        return height, size
+
+    def frontier(self, size: int) -> Frontier | None:
+        """The tree of so many leaves, by its stored nodes; None when one is missing."""
+        peaks: list[bytes] = []
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                found = self._read(
+                    "SELECT hash FROM nodes WHERE level = ? AND position = ?",
+                    *(level, (size >> level) - 1),
+                )
+                peaks += [_bytes(hashed) for (hashed,) in found]
+        return Frontier(size, tuple(peaks)) if len(peaks) == size.bit_count() else None
+
+    def check_schema(self) -> None:
+        """Raise InvalidInput unless the file's tables are those that this release makes."""
+        query = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            fresh.executescript(SCHEMA)
+            expected = fresh.execute(query).fetchall()
+        if (found := self._read(query)) != expected:
+            raise InvalidInput(
+                "the file's tables are not those of a ledger",
+                found="; ".join(str(each[1]) for each in found if each not in expected)[:200],
+            )
+
+    def newest(self) -> tuple[Header, bytes] | None:
+        """The header of the newest block, and the set hash's state beside it; None before the first
+        block. Raises InvalidInput when they can't be read."""
+        found = self._read("SELECT header FROM blocks ORDER BY height DESC LIMIT 1")
+        state = self._read("SELECT state FROM accumulator")
+        if not found:
+            return None
+        return Header.decode(_bytes(found[0][0])), _bytes(state[0][0]) if state else b""
 
     def height(self) -> int:
         """The height of the newest block now."""
@@ -128,9 +169,10 @@ class LedgerCopy:
         ((nodes,),) = self._read("SELECT count(*) FROM nodes")
         accumulator = self._read("SELECT state FROM accumulator")
         state = _bytes(accumulator[0][0]) if accumulator else None
-        return Stored(self._rows(), state, leaves, nodes)
+        return Stored(self.rows(), state, leaves, nodes)
 
-    def _rows(self) -> Iterator[tuple[str, bytes]]:
+    def rows(self) -> Iterator[tuple[str, bytes]]:
+        """Every row, as it is stored."""
         try:
             for key, value in self._reader.execute("SELECT key, value FROM rows"):
                 yield str(key), _bytes(value)

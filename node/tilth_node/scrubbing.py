@@ -1,0 +1,222 @@
+"""Every byte that a node depends on, read again from its disk: leaves, tree, blocks, rows, journal.
+
+- From the leaves' bytes to the nodes, roots and headers; from the rows to the digest of the newest
+  header; hashes link the blocks, certificates are verified, SQLite looks at its own pages.
+- What is found names the file and, where others can give it back, the block.
+- Nothing is executed and nothing is written: a node may run on the folder meanwhile. Memory: a page
+  of blocks or rows. After each page `pace` is called with the seconds that it took.
+
+Not looked at: which keys a block touched (`touched`), which only lets watches resume.
+
+Leaves to others: authors and rules (`tilth audit`), when to look and what to do (scrub_part), the
+command (scrub_command).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tilth_ledger.audit import StoredBlock
+from tilth_ledger.audit_checks import read_justification
+from tilth_ledger.blocks import Block, Certificate, Header
+from tilth_ledger.epochs import epoch_key
+from tilth_ledger.errors import Fatal, InvalidInput, TilthError
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.journal_records import decode_record, read_journal
+from tilth_ledger.lthash import LtHash
+from tilth_ledger.merkle import Frontier
+from tilth_ledger.snapshots import Voters, check_final, grown
+from tilth_node.folder import Folder
+from tilth_node.storage.journal import NAME as JOURNAL
+from tilth_node.storage.ledger_copy import LedgerCopy
+from tilth_node.storage.ledger_store import peek_rows
+
+PAGE_BLOCKS = 16
+PAGE_ROWS = 512
+MOST_DAMAGES = 1_000  # that are listed
+BLOCK_REMEDY = "A running node gets the block back from the others; start it, or look at the disk."
+LEDGER_REMEDY = (
+    "Stop the node, move ledger.db (with its -wal and -shm) out of the folder, leave journal/ where"
+    " it is, and start the node: it gets the ledger from the others. Look at the disk."
+)
+JOURNAL_REMEDY = (
+    "Move journal/votes out of the folder and keep it, then start the node: it votes when every"
+    " other member has shown what it holds of it, or after tilth member rotate. Look at the disk."
+)
+
+Pace = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is not as it was written; `height` of the block that holds it, or 0."""
+
+    file: str
+    what: str
+    remedy: str
+    height: int = 0
+
+
+@dataclass(slots=True)
+class Scrubbed:
+    """What was looked at, and what was found."""
+
+    blocks: int = 0
+    leaves: int = 0
+    rows: int = 0
+    records: int = 0
+    damages: list[Damage] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not self.damages
+
+    def add(self, damage: Damage) -> None:
+        if len(self.damages) < MOST_DAMAGES:
+            self.damages.append(damage)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def scrub(path: Path, pace: Pace = lambda seconds: None) -> Scrubbed:
+    """Look through a node's folder. Raises InvalidInput when it is none."""
+    folder = Folder(path)
+    if not folder.genesis.is_file():
+        raise InvalidInput(f"{path} is not the folder of a node", found="no genesis.json")
+    found = Scrubbed()
+    _journal(folder, found)
+    if folder.database.is_file():
+        _ledger(folder, found, pace)
+    return found
+
+
+def _journal(folder: Folder, found: Scrubbed) -> None:
+    file = folder.journal / JOURNAL
+    if not file.is_file():
+        return
+    data = file.read_bytes()
+    try:
+        records = [decode_record(body) for body in read_journal(data).bodies]
+    except (Fatal, InvalidInput) as error:
+        found.add(Damage(str(file), str(error), JOURNAL_REMEDY))
+        return
+    found.records = len(records)
+    rest = len(data) - read_journal(data).good_bytes
+    if rest and not folder.ready.exists():
+        words = f"{rest} bytes at its end are no record: torn by a crash, or damaged"
+        found.add(Damage(str(file), words, JOURNAL_REMEDY))
+
+
+def _ledger(folder: Folder, found: Scrubbed, pace: Pace) -> None:
+    file = folder.database
+    try:
+        with closing(_Paced(pace)) as paced, LedgerCopy(file) as copy:
+            genesis = Genesis.parse(folder.genesis.read_bytes())
+            copy.check_schema()
+            blocks = _Blocks(str(file), genesis, copy, found)
+            for number, stored in enumerate(copy.more_blocks()):
+                blocks.look_at(stored)
+                if number % PAGE_BLOCKS == 0:
+                    paced.turn()
+            with copy.still():
+                _rows(str(file), copy, found, paced)
+            for problem in copy.problems():
+                found.add(Damage(str(file), problem, LEDGER_REMEDY))
+    except TilthError as error:
+        found.add(Damage(str(file), str(error), LEDGER_REMEDY))
+
+
+class _Paced:
+    """Tells how long each piece of work took."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace, self._begun = pace, time.monotonic()
+
+    def turn(self) -> None:
+        self._pace(time.monotonic() - self._begun)
+        self._begun = time.monotonic()
+
+    def close(self) -> None:
+        self.turn()
+
+
+class _Blocks:
+    """All blocks of a ledger's file, in order of height."""
+
+    def __init__(self, file: str, genesis: Genesis, copy: LedgerCopy, found: Scrubbed) -> None:
+        self._file, self._copy, self._found = file, copy, found
+        self._net = genesis.net_bytes
+        self._known: dict[int, Voters] = {}
+        height, size = copy.begin_at_history()
+        self._parent = genesis.net_bytes if height == 1 else None
+        self._tree: Frontier | None = copy.frontier(size)
+
+    def look_at(self, stored: StoredBlock) -> None:
+        found = self._found
+        found.blocks += 1
+        found.leaves += len(stored.leaves)
+        header: Header | None = None
+        try:
+            header = Header.decode(stored.header)
+            self._tree = self._check(stored, header)
+        except TilthError as error:
+            found.add(Damage(self._file, str(error), BLOCK_REMEDY, stored.height))
+            self._tree = self._copy.frontier(stored.size)
+        self._parent = None if header is None else header.hash
+
+    def _check(self, stored: StoredBlock, header: Header) -> Frontier:
+        if self._parent is not None and header.parent != self._parent:
+            raise InvalidInput("block does not stand on the one before it", found=stored.height)
+        if (header.height, header.size) != (stored.height, stored.size):
+            raise InvalidInput("block stands in another place", found=header.height)
+        if self._tree is None:
+            raise InvalidInput("the tree below the block has a hole", found=stored.size)
+        block = Block(header, stored.leaves, read_justification(stored.justification))
+        voters = self._voters(header.epoch)
+        voters.check(block, self._tree.size)
+        tree, nodes = grown(self._tree, block)
+        if set(nodes) != set(stored.nodes):
+            raise InvalidInput("the tree's nodes are not those of the leaves", found=stored.height)
+        if stored.certificate is not None:
+            certificate = Certificate.decode(stored.certificate)
+            void = tuple(Block.decode(each) for each in stored.void)
+            check_final(block, void, certificate, voters.epoch)
+        return tree
+
+    def _voters(self, number: int) -> Voters:
+        if number not in self._known:
+            for _, row in peek_rows(self._copy.path, epoch_key(number)):
+                self._known[number] = Voters.of(number, row, self._net)
+        if number not in self._known:
+            raise InvalidInput("block is of an unknown epoch", found=number)
+        return self._known[number]
+
+
+def _rows(file: str, copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
+    """Rows against the digest of the newest header: all of one moment."""
+    total = LtHash()
+    for page in _pages(copy.rows()):
+        total = total.replace((), page)
+        found.rows += len(page)
+        paced.turn()
+    stated = copy.newest()
+    if stated is None:
+        return
+    header, accumulator = stated
+    if accumulator != total.state or total.digest() != header.state:
+        words = f"its {found.rows} rows do not give the digest of block {header.height}"
+        found.add(Damage(file, words, LEDGER_REMEDY))
+
+
+def _pages(rows: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    page: list[tuple[str, bytes]] = []
+    for row in rows:
+        page.append(row)
+        if len(page) == PAGE_ROWS:
+            yield page
+            page = []
+    yield page

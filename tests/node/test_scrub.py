@@ -1,0 +1,198 @@
+"""The scrub: a changed byte of ledger or journal is found, named with file and remedy, and given
+back by other nodes where they can."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from audited_chain import Chain
+from test_joining import FAR, altering, founded, noise
+
+from tilth_ledger.blocks import NOTARIZE, Vote
+from tilth_ledger.journal_records import OwnVote, Promised, frame
+from tilth_node.errors import StorageFailed
+from tilth_node.scrub_part import Scrub
+from tilth_node.scrubbing import scrub
+from tilth_node.storage.journal import NAME, JournalFile
+
+STRIDE = int(os.environ.get("SCRUB_STRIDE", "499"))  # 1: every byte of the store, some minutes
+
+
+@pytest.fixture(scope="module")
+def chain():
+    chain = Chain()
+    dataset = chain.dataset("hospital-a")
+    for _ in range(6):
+        chain.samples(dataset, "train", 2)
+    return chain
+
+
+@pytest.fixture
+def site(chain, tmp_path):
+    site = founded(chain, tmp_path / "site", FAR)
+    yield site
+    site.store.close()
+
+
+def changed(site, statement, *values):
+    """What a bad disk does, said in SQL."""
+    with closing(sqlite3.connect(site.folder.database)) as connection, connection:
+        assert connection.execute(statement, values).rowcount == 1
+
+
+def read(connection):
+    """All that is read of the file; `touched` only lets watches resume."""
+    tables = ("leaves", "nodes", "rows", "blocks", "accumulator", "history")
+    return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+
+
+def test_a_whole_folder_is_clean_and_counted(site, chain):
+    found = scrub(site.folder.path)
+    assert found.clean, found.damages
+    assert (found.blocks, found.leaves) == (len(chain.blocks), site.store.size)
+    assert found.rows == len(dict(site.store.rows.scan_bytes("")))
+
+
+@pytest.mark.parametrize(
+    ("statement", "height"),
+    [
+        ("UPDATE leaves SET leaf = leaf || x'00' WHERE position = 3", True),
+        ("DELETE FROM leaves WHERE position = 3", True),
+        ("UPDATE nodes SET hash = zeroblob(32) WHERE level = 0 AND position = 2", True),
+        ("DELETE FROM nodes WHERE level = 1 AND position = 0", True),
+        ("UPDATE blocks SET header = zeroblob(234) WHERE height = 4", True),
+        ("UPDATE blocks SET justification = x'0000' WHERE height = 4", True),
+        ("UPDATE blocks SET size = size + 1 WHERE height = 4", True),
+        ("UPDATE blocks SET certificate = substr(certificate, 2) WHERE height = 4", True),
+        ("UPDATE rows SET value = x'7b7d' WHERE rowid = 5", False),
+        ("DELETE FROM rows WHERE rowid = 5", False),
+        ("UPDATE accumulator SET state = zeroblob(2048)", False),
+    ],
+)
+def test_whatever_is_changed_is_named_with_its_file_and_what_to_run(site, statement, height):
+    changed(site, statement)
+    found = scrub(site.folder.path)
+    assert found.damages
+    for damage in found.damages:
+        assert damage.file == str(site.folder.database)
+        assert damage.what
+        assert damage.remedy
+    assert bool(found.damages[0].height) == height
+
+
+def test_every_flipped_byte_of_the_store_is_found_or_changes_nothing_that_is_read(site, tmp_path):
+    site.store.close()
+    with closing(sqlite3.connect(site.folder.database)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("VACUUM")
+        before = read(connection)
+    whole = site.folder.database.read_bytes()
+    unseen = 0
+    for at in range(0, len(whole), STRIDE):
+        data = bytearray(whole)
+        data[at] ^= 1 << at % 8
+        site.folder.database.write_bytes(data)
+        if not scrub(site.folder.path).clean:
+            continue
+        unseen += 1
+        with closing(sqlite3.connect(site.folder.database)) as connection:
+            assert read(connection) == before, f"byte {at}"
+    site.folder.database.write_bytes(whole)
+    assert unseen < 0.75 * len(whole) / STRIDE  # the rest of a small file is empty space
+    assert scrub(site.folder.path).clean
+
+
+def journal():
+    votes = [
+        OwnVote(Vote(NOTARIZE, 0, view, bytes((view,)) * 32, 0, bytes((view,)) * 64))
+        for view in range(1, 4)
+    ]
+    return [Promised(0, 0, 0).encode(), *(vote.encode() for vote in votes)]
+
+
+def test_every_flipped_byte_of_the_journal_is_found_and_no_record_of_it_is_believed(
+    chain, tmp_path
+):
+    bodies = journal()
+    whole = frame(bodies, 0)
+    last = len(frame(bodies[:-1], 0))
+    folder = tmp_path / "site" / "journal"
+    folder.mkdir(parents=True)
+    (tmp_path / "site" / "genesis.json").write_bytes(chain.genesis.bytes)
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 1 << at % 8
+        (folder / NAME).write_bytes(data)
+        [damage] = scrub(tmp_path / "site").damages
+        assert damage.file == str(folder / NAME)
+        assert "tilth member rotate" in damage.remedy
+        if at < last:
+            with pytest.raises(StorageFailed, match=r"does not vote.*tilth node scrub"):
+                JournalFile(folder)
+        else:  # as a crash leaves it: the others must show what they hold before it votes
+            opened = JournalFile(folder)
+            assert list(opened.records) == bodies[:-1]
+            assert opened.cut_bytes == len(whole) - last
+            opened.close()
+
+
+def test_a_damaged_block_comes_back_from_another_node(chain, tmp_path):
+    broken, whole = founded(chain, tmp_path / "a", FAR), founded(chain, tmp_path / "b", FAR)
+    broken.links = {"b": whole}
+    changed(broken, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
+    changed(broken, "UPDATE nodes SET hash = zeroblob(32) WHERE level = 0 AND position = 3")
+    alarms = []
+    part = Scrub(broken.folder.path, broken.past.repair)
+    part.share = "100"
+    part.on_alarm = lambda kind, words: alarms.append(words)
+    assert asyncio.run(part.once())
+    assert alarms == [""]
+    assert scrub(broken.folder.path).clean
+    assert broken.store.leaves(0, 100) == whole.store.leaves(0, 100)
+    broken.store.close()
+    whole.store.close()
+
+
+def test_what_nobody_can_give_back_is_told_to_the_operator(chain, tmp_path):
+    broken, liar = founded(chain, tmp_path / "a", FAR), founded(chain, tmp_path / "b", FAR)
+    broken.links = {"b": liar}
+    altering(liar, "past", noise)
+    changed(broken, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
+    changed(broken, "UPDATE rows SET value = x'7b7d' WHERE rowid = 5")
+    alarms = []
+    part = Scrub(broken.folder.path, broken.past.repair)
+    part.share = "100"
+    part.on_alarm = lambda kind, words: alarms.append(words)
+    assert not asyncio.run(part.once())
+    assert [name for name, _ in broken.faults] == ["b"]
+    assert "ledger.db" in alarms[0]
+    assert "move ledger.db" in alarms[0]
+    broken.store.close()
+    liar.store.close()
+
+
+def test_the_command_ends_with_one_when_something_is_damaged(site):
+    def scrubbed():
+        return subprocess.run(
+            [sys.executable, "-m", "tilth.cli", "node", "scrub", str(site.folder.path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = scrubbed()
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "clean")
+    changed(site, "DELETE FROM leaves WHERE position = 2")
+    done = scrubbed()
+    assert done.returncode == 1
+    assert f"damaged {site.folder.database}" in done.stdout
+
+
+def test_a_folder_without_a_node_is_refused(tmp_path: Path):
+    with pytest.raises(Exception, match="not the folder of a node"):
+        scrub(tmp_path)
