@@ -154,7 +154,8 @@ def _vote_notarize(core: Core) -> bool:
     if candidate.failure or not -MOST_BEHIND_MS <= ahead <= MOST_AHEAD_MS:
         if not candidate.failure:
             name = core.epoch.members[candidate.block.header.proposer].organization
-            core.alarm("clock", f"{name}'s proposal is {ahead} ms ahead of this node's clock")
+            off = f"{abs(ahead)} ms {'ahead of' if ahead > 0 else 'behind'} this node's clock"
+            core.alarm("clock", f"{name}'s proposal is {off}")
         core.invalid.add(core.view)
         return True
     if not candidate.executed or core.ballot.block(core.view, NOTARIZE) == candidate.hash:

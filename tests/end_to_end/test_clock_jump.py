@@ -1,56 +1,25 @@
-"""A machine's clock that leaps while a plan runs: far ahead, far back, and right again.
-
-The clock is the system's own: libfaketime (Debian's package of that name) is loaded before the
-node's process and reads from a file by how much wall time is off, so that TLS, the interpreter and
-every library see it. The monotonic clock is left alone, as it is on a machine whose time is set.
-"""
+"""A machine's clock that leaps while a plan runs: far ahead, far back, and right again."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from field import Field
-from lacking import lacks
 from network import same_ledger
+from wrong_clock import WrongClock
 
 pytestmark = pytest.mark.slow
 SITE = 1
-LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-
-
-class Wrong:
-    """How far a process's clock is off."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.set("+0")
-
-    def set(self, offset: str) -> None:
-        """Such as `+400d`, `-40h`."""
-        draft = self._file.with_suffix(".new")
-        draft.write_text(offset)
-        draft.rename(self._file)
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        return {
-            "LD_PRELOAD": str(LIBRARIES[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Wrong:
-    if not LIBRARIES:
-        lacks("setting a process's clock wrong needs libfaketime")
-    return Wrong(tmp_path / "offset")
+def clock(tmp_path: Path) -> WrongClock:
+    return WrongClock(tmp_path / "offset")
 
 
 @pytest.fixture
-def field(tmp_path: Path, clock: Wrong) -> Iterator[Field]:
+def field(tmp_path: Path, clock: WrongClock) -> Iterator[Field]:
     with Field(tmp_path) as field:
         field.nodes.stop(SITE)
         field.nodes.launch(SITE, environment=clock.environment)
@@ -59,7 +28,9 @@ def field(tmp_path: Path, clock: Wrong) -> Iterator[Field]:
         yield field
 
 
-def test_a_clock_that_leaps_ahead_and_back_under_a_running_plan(field: Field, clock: Wrong) -> None:
+def test_a_clock_that_leaps_ahead_and_back_under_a_running_plan(
+    field: Field, clock: WrongClock
+) -> None:
     goal = field.objective()
     run = field.submit(field.averaging(rounds=3, seconds=0.5, goal=goal))
     rounds = sorted(
