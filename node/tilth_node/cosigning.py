@@ -252,6 +252,10 @@ class Cosigning:
     # -- signing
 
     async def _sign_due(self) -> None:
+        if self._ledger.history is not None:
+            # It began with a snapshot: before all leaves are here there is nothing to read back.
+            self._schedule.take()
+            return
         for head in self._schedule.take():
             signers = self.signers_of(head.epoch)
             place = None if signers is None else signers.place(self._me)
@@ -293,6 +297,8 @@ class Cosigning:
     # -- gathering
 
     def _receive(self, organization: str, message: Cosignatures) -> None:
+        if (missing := self._ledger.history) is not None and message.size <= missing[1]:
+            return  # of a part of the ledger that is not here yet
         signers = self.signers_of(message.epoch)
         if signers is None:
             raise InvalidInput("cosignatures of an unknown epoch", found=message.epoch)

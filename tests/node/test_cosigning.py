@@ -274,6 +274,28 @@ async def test_a_newest_head_of_another_history_stops_the_node(tmp_path):
             await node.task
 
 
+async def test_a_node_that_began_with_a_snapshot_signs_nothing_before_it_has_all_leaves(tmp_path):
+    async with alone(tmp_path) as node:
+        history = History().grow(2).grow(2)
+        node.follow(history)
+        with sqlite3.connect(node.folder / "ledger.db") as disk:
+            disk.execute("DELETE FROM leaves WHERE position < 2")
+            disk.execute("INSERT INTO history (height, size) VALUES (2, 2)")
+        node.part._schedule.rest()
+        await node.part._sign_due()
+        node.part.received("south", Cosignatures(True, 0, 2, bytes(32), ()))
+        assert node.store.newest == (0, b"")
+        assert node.alarms == []
+
+        with sqlite3.connect(node.folder / "ledger.db") as disk:
+            disk.execute("DELETE FROM history")
+            leaves = [(at, leaf) for at, leaf in enumerate(history.blocks[0][0].leaves)]
+            disk.executemany("INSERT INTO leaves (position, leaf) VALUES (?, ?)", leaves)
+        node.part._schedule.rest()
+        await node.part._sign_due()
+        assert node.store.newest[0] == 4
+
+
 async def test_keys_that_the_ledger_does_not_list_sign_nothing(tmp_path):
     async with alone(tmp_path) as node:
         node.part._keys = [KEYS["east"].cosigning]

@@ -211,8 +211,8 @@ def shortened(report):
 
 
 def change_one_byte(content):
-    """The same bytes with one hexadecimal digit in the middle of the file turned into another."""
-    middle = len(content) // 2
+    """The same bytes with one hexadecimal digit of what is proven turned into another."""
+    middle = content.index(b'"content":"') + 200
     place = next(i for i in range(middle, len(content)) if chr(content[i]) in "0123456789abcdef")
     other = b"1" if content[place : place + 1] == b"0" else b"0"
     return content[:place] + other + content[place + 1 :]
