@@ -86,6 +86,10 @@ class Machines:
         """The journal that a node starts from; of one that is damaged in its middle the operator
         keeps a copy, and the node begins with an empty folder."""
         node.cosigner.restart()
+        if node.archive.blocks and self._cosigns(node):
+            node.cosigner.schedule.final(node.archive.blocks[-1].header)
+            node.cosigner.schedule.rest()
+            self._sign(node)
         try:
             return read_journal(node.journal)
         except Fatal:
@@ -110,13 +114,20 @@ class Machines:
 
     def cosign(self, node: Node, effects: Effects) -> None:
         """Heads of the tree that became final in this step, and whether the tip is due now."""
-        if not self._faults.cosigns or node.member not in self._world.checker.honest:
+        if not self._cosigns(node):
             return
         for final in effects.finalized:
             ends = final.state.epoch != final.block.header.epoch
             node.cosigner.schedule.final(final.block.header, ends_epoch=ends)
-        if self._random.random() < 0.3:
+        if effects.finalized and self._random.random() < 0.3:
             node.cosigner.schedule.rest()
+        self._sign(node)
+
+    def _cosigns(self, node: Node) -> bool:
+        return self._faults.cosigns and node.member in self._world.checker.honest
+
+    def _sign(self, node: Node) -> None:
+        """What is due, durable before it leaves."""
         for head in node.cosigner.schedule.take():
             node.cosigner.newest = node.cosigner.schedule.newest = head.size
             self._world.checker.cosigns(node.member, head.size, head.root)

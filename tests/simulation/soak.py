@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -33,8 +36,17 @@ def _too_long(*_: object) -> None:
     raise TooLong
 
 
+def commit() -> str:
+    """The code that ran: a seed is a run of it, and of no other."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    asked = [git, "-C", str(HERE), "describe", "--always", "--dirty"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 def replay_command(seed: int) -> str:
-    return f"python tests/simulation/soak.py --seeds {seed}"
+    return f"python tests/simulation/soak.py --seeds {seed}  # at commit {commit()}"
 
 
 @contextmanager
@@ -81,7 +93,7 @@ def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str, int, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0..200")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--traces", action="store_true", help="print each seed's trace hash")
     options = parser.parse_args()
     seeds = seeds_of(options.seeds)

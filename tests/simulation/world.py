@@ -254,6 +254,7 @@ class World:
             return self.crash(node)
         if effects.finalized:
             self._apply(node, effects)
+        self.machines.cosign(node, effects)
         if point == 3:
             return self.crash(node)
         sends = list(effects.send)
@@ -286,7 +287,6 @@ class World:
         if node.member in self.checker.honest:
             self.checker.finalized(node.member, effects, first)
         node.archive.apply(effects)
-        self.machines.cosign(node, effects)
         if node.member in self.checker.honest:
             self._answer_readers(node, [final.block for final in effects.finalized])
             for offset, final in enumerate(effects.finalized):
