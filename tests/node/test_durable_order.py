@@ -109,9 +109,12 @@ class Border:
                 border.notes.append(self.notes)
 
             def apply(
-                self, blocks: Iterable[tuple[Block, Changes]], certificate: Certificate
+                self,
+                blocks: Iterable[tuple[Block, Changes]],
+                certificate: Certificate,
+                void: Sequence[Block] = (),
             ) -> None:
-                super().apply(blocks, certificate)
+                super().apply(blocks, certificate, void)
                 self.notes.height = self.tip_height
                 self.notes.final_view = certificate.view
                 self.notes.turns.append("applied")
