@@ -82,7 +82,7 @@ CASES = (
     Case(
         "an epoch's end, one of four replaced", "N=4 Q=2 EPOCHS=2 FOUNDERS=3 MEMBERS2=14 V=2", SAFE
     ),
-    Case("an epoch's end, q from 2 to 3", f"{CHANGE} MEMBERS2=7 Q2=3 V=3", SAFE),
+    Case("an epoch's end, q from 2 to 3", f"{CHANGE} MEMBERS2=7 Q2=3 V=2", SAFE),
     Case(
         "an epoch that begins with a notarized change",
         f"{CHANGE} MEMBERS2=7 V=3 WITHOUT_FINALITY_AT_EPOCH_END",
