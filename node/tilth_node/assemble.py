@@ -25,6 +25,7 @@ from tilth_node.folder import Folder
 from tilth_node.http import listener as http
 from tilth_node.http.answers import Answers as Pages
 from tilth_node.joining import Joining
+from tilth_node.logs import logger
 from tilth_node.membership import Roll
 from tilth_node.node import Node, Part, Port, Ports, Register
 from tilth_node.notices import Notices
@@ -222,6 +223,9 @@ def _load(executor: Executor, store: LedgerStore) -> State:
 
 
 def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> Restored:
+    if journal.cut_bytes:
+        words = "the end of journal/votes was torn by a crash, or is damaged: it was cut off"
+        logger("journal").warning(words, bytes=journal.cut_bytes)
     tip = store.tip()
     state = _load(executor, store)
     if tip is None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.benchmarks import _ledgers
 
-ENTRIES, FEW, BATCHED = 1_000_000, 1_000, 20_000
-BLOCKS, BLOCK_ENTRIES = 120, 50
+ENTRIES, FEW, BATCHED = 1_000_000, 1_000, 4_000
+BLOCKS, BLOCK_ENTRIES = 80, 50
 BAR, BAR_SINGLE, BAR_BATCHED = 1.2, 5, 3
 
 
