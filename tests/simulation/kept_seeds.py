@@ -8,5 +8,7 @@ KEPT_SEEDS = (
     20,  # retries never backed off: noting work forgot that the member was stuck
     46,  # a leaf that the others refuse kept its holder talking for ever after it nullified
     392,  # the same
+    11,  # a damaged body below a good header stopped whoever was handed it
+    249,  # a member took damage to its own stored block for a fork
     1349,  # a twin of a traitor may be ahead of every honest member
 )

@@ -44,7 +44,10 @@ MOST_ACTS = 1_500
 class Liar:
     """One lying member."""
 
-    def __init__(self, consortium: Consortium, member: int, random: Random) -> None:
+    def __init__(
+        self, consortium: Consortium, member: int, random: Random, garbles: bool = False
+    ) -> None:
+        self._garbles = garbles  # leads with other leaves for some than the header states
         self.genesis = consortium.genesis
         self.epoch = consortium.epoch
         self.member = member
@@ -149,6 +152,9 @@ class Liar:
             if self.random.random() < 0.5:
                 continue
             self._led[view] = self._led.get(view, 0) + 1
+            if self._garbles:
+                sends += self._garble(view, clock_ms)
+                continue
             misstates = self.random.random() < 0.3
             block = (self._misstate if misstates else self._make_up)(view, clock_ms)
             if block is not None:
@@ -158,6 +164,19 @@ class Liar:
                 to = self._all() if misstates else self._some()
                 sends.append(Send(to, Proposal(vote, block)))
         return sends
+
+    def _garble(self, view: int, clock_ms: int) -> list[Send]:
+        """A good block, and its header with garbage for one member."""
+        block = self._sound(view, clock_ms)
+        if block is None:
+            return []
+        self._keep(block)
+        vote = self._sign(NOTARIZE, view, block.hash)
+        self._table.count(vote)
+        victim = self.random.choice(self._all())
+        rest = tuple(member for member in self._all() if member != victim)
+        other = replace(block, leaves=(write_leaf("garbage"),))
+        return [Send(rest, Proposal(vote, block)), Send((victim,), Proposal(vote, other))]
 
     def _make_up(self, view: int, clock_ms: int) -> Block | None:
         """A block on any state it knows, justified as well as it can or wants."""
@@ -192,6 +211,15 @@ class Liar:
 
     def _misstate(self, view: int, clock_ms: int) -> Block | None:
         """A block that is right in all but one thing: what its header says comes of it."""
+        block = self._sound(view, clock_ms)
+        if block is None:
+            return None
+        header = block.header
+        lies = ({"size": header.size + 1}, {"root": ZERO_HASH}, {"state": ZERO_HASH})
+        return replace(block, header=replace(header, **self.random.choice(lies)))
+
+    def _sound(self, view: int, clock_ms: int) -> Block | None:
+        """A block to which nobody can object."""
         parent = self._proven_parent(view)
         if parent is None:
             return None
@@ -218,8 +246,7 @@ class Liar:
             time_ms=time_ms,
             proposer=self.member,
         )
-        lies = ({"size": header.size + 1}, {"root": ZERO_HASH}, {"state": ZERO_HASH})
-        return Block(replace(header, **self.random.choice(lies)), built.leaves, why)
+        return Block(header, built.leaves, why)
 
     def _proven_parent(self, view: int) -> bytes | None:
         """The newest block on which a leader of this view may build, with proof of all of it."""

@@ -213,6 +213,9 @@ REMOVALS: dict[str, Removal] = {
         "pass",
         "killers.votes_of_before_a_crash_count",
     ),
+    "garbled bodies are kept, a liar garbles them": Removal(
+        "block_tree:BlockTree.drop_garbled", "if candidate.garbled", "if False", "liar", seed=36
+    ),
     "garbled bodies are kept": Removal(
         "block_tree:BlockTree.drop_garbled",
         "if candidate.garbled",

@@ -152,7 +152,9 @@ class World:
         if node.replica is not None:
             return
         if node.member in self.liars:
-            node.replica = Liar(self.consortium, node.member, self.random)
+            node.replica = Liar(
+                self.consortium, node.member, self.random, garbles=self.seed % 5 == 1
+            )
         elif node.member in self.false:
             node.replica = FalseFollower(self.consortium, node.member, self.random)
         else:
