@@ -23,6 +23,12 @@ from network import Site
 WRITES = ("write", "pwrite64", "fsync", "fdatasync", "rename", "ftruncate")
 
 
+def needs_strace() -> None:
+    """Nothing here goes without."""
+    if shutil.which("strace") is None or os.geteuid() != 0:
+        lacks("system calls that fail need root and strace")
+
+
 @dataclass(frozen=True)
 class Fault:
     """Which call on which file of a node's folder fails, and how."""
@@ -40,8 +46,7 @@ class Injected:
     """strace, attached to a node from `begin` until the node or this ends."""
 
     def __init__(self, site: Site, fault: Fault) -> None:
-        if shutil.which("strace") is None or os.geteuid() != 0:
-            lacks("system calls that fail need root and strace")
+        needs_strace()
         self._site = site
         self._fault = fault
         self._strace: subprocess.Popen[str] | None = None

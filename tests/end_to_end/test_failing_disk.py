@@ -2,11 +2,14 @@
 and asks nothing of it again; when it is back it asks the others before it votes.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from injected import Fault, Injected
+from injected import Fault, Injected, needs_strace
 from network import Network, new_identity, same_ledger
 
 pytestmark = pytest.mark.slow
@@ -119,3 +122,31 @@ def test_a_write_that_the_disk_lost_without_a_word_is_noticed_and_fetched_again(
     assert votes_again(network)["alarm"] == ""
     assert "were promised: it lost data" in network.sites[0].log[before:]
     same_ledger(network, [0, 1, 2])
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tilth_node.storage.database import Database
+database = Database(Path(sys.argv[1]), "CREATE TABLE t (a BLOB)", 1)
+print("opened", flush=True)
+for _ in range(40):
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (zeroblob(1000000))")
+print("never noticed")
+"""
+
+
+@pytest.mark.rule("F7")
+def test_a_log_that_cannot_be_copied_into_its_file_is_an_error_as_any_other(tmp_path: Path) -> None:
+    """SQLite, left to itself, keeps it to itself."""
+    needs_strace()
+    file = tmp_path / "some.db"
+    pipe = subprocess.PIPE
+    words = ("strace", "-f", "-o", "/dev/null", "-P", str(file), "-e", "trace=fdatasync,fsync")
+    fails = ("-e", f"inject={SYNCS}:error=EIO:when=2+")  # the first is of its making
+    command = [*words, *fails, sys.executable, "-c", WRITER, str(file)]
+    done = subprocess.run(command, stdout=pipe, stderr=pipe, text=True, check=False)
+    assert done.stdout == "opened\n"
+    assert "sqlite3.OperationalError: disk I/O error" in done.stderr
+    assert done.returncode == 1

@@ -18,7 +18,7 @@ from tilth_ledger.errors import InvalidInput
 
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
-LOG_PAGES = 8_000
+LOG_BYTES = 32 << 20
 CACHE_KIB = 16_384
 
 
@@ -27,10 +27,12 @@ class Database:
 
     def __init__(self, path: Path, schema: str, version: int) -> None:
         self.path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._log_bytes = LOG_BYTES
         self._writer = sqlite3.connect(path, isolation_level=None)
         self._writer.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-            f"PRAGMA wal_autocheckpoint = {LOG_PAGES}; PRAGMA cache_size = -{CACHE_KIB};"
+            f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"
         )
         self._prepare(schema, version)
         self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -51,6 +53,20 @@ class Database:
                 self._writer.execute("ROLLBACK")
             raise
         self._writer.execute("COMMIT")
+        self._copy_log()
+
+    def _copy_log(self) -> None:
+        """Copy a long log into the file and begin another. SQLite would do it by itself, and tell
+        nobody when that fails (F7)."""
+        size = self._log.stat().st_size
+        if size < self._log_bytes:
+            return
+        busy_ms = self._writer.execute("PRAGMA busy_timeout").fetchone()[0]
+        self._writer.execute("PRAGMA busy_timeout = 0")
+        busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._writer.execute(f"PRAGMA busy_timeout = {busy_ms:d}")
+        # Somebody who reads an old state, such as an audit, keeps it from ending: later, then.
+        self._log_bytes = LOG_BYTES + (size if busy else 0)
 
     def give_up(self) -> None:
         """After a write that failed: nothing is written any more. The reader stays, for the last
