@@ -3,7 +3,7 @@
     make kill-loop COUNT=300        # or: python tests/end_to_end/kill_loop.py --kills 300 --seed 7
 
 Each time one node, as many as may be missed, or all at once die by SIGKILL at a moment that chance
-picks, some once more while they start. Clients at every node go on meanwhile. After every hundred
+picks, some once more while they start. Clients at every node go on meanwhile. After every fifty
 kills, and in the end: each acknowledged entry stands where it was said to stand, the history is
 that of one log, all nodes hold the same ledger, the audit is clean, and nobody signed twice.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from crowd import Crowd
 from network import Network, same_ledger
 
-CHECK_EVERY = 100
+CHECK_EVERY = 50
 LONGEST_START_SECONDS = 1.5
 
 
