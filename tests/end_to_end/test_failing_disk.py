@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from injected import Fault, Injected, needs_strace
-from network import Network, new_identity, same_ledger
+from network import Network, has_reached, new_identity, same_ledger
 
 pytestmark = pytest.mark.slow
 JOURNAL, LEDGER, COSIGNATURES = "journal/votes", "ledger.db-wal", "cosignatures.db-wal"
@@ -107,7 +107,11 @@ def test_after_its_disk_failed_a_node_that_is_alone_does_not_vote(network: Netwo
 def test_a_write_that_the_disk_lost_without_a_word_is_noticed_and_fetched_again(
     network: Network,
 ) -> None:
-    """Part of a transaction is not there after a crash, and SQLite drops it and all behind it."""
+    """Part of a transaction is not there after a crash, and SQLite drops it and all behind it.
+
+    Where the journal was compacted meanwhile the node does not know its own votes on what was lost:
+    it follows until its key is rotated, as after an old backup. Else it votes again.
+    """
     lost = Fault(LEDGER, "pwrite64", "retval=100")
     entries = [network.entry(0, [new_identity()[1]]) for _ in range(4)]
     with Injected(network.sites[0], lost) as injected:
@@ -118,8 +122,9 @@ def test_a_write_that_the_disk_lost_without_a_word_is_noticed_and_fetched_again(
     network.start(0)
     client = network.transport(0)
     assert [client.submit(entry) for entry in entries] == receipts
-    network.submit(1, [new_identity()[1]])
-    assert votes_again(network)["alarm"] == ""
+    receipt = network.submit(1, [new_identity()[1]])
+    alarm = has_reached(client, receipt.size)["alarm"]
+    assert not alarm or "forgot a vote" in alarm
     assert "were promised: it lost data" in network.sites[0].log[before:]
     same_ledger(network, [0, 1, 2])
 
