@@ -7,6 +7,7 @@ those of members, and repeats what it was given in other forms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
@@ -23,6 +24,7 @@ from tilth_ledger.blocks import (
     Vote,
 )
 from tilth_ledger.effects import Effects, Event, Received, Send
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
     Body,
     Certificates,
@@ -60,7 +62,8 @@ class FalseFollower:
         for event in events:
             if isinstance(event, Received) and self._acts < MOST_ACTS:
                 self._acts += 1
-                self._learn(event.message)
+                with suppress(InvalidInput):  # what it is handed may be damaged
+                    self._learn(event.message)
                 sends += [Send((self._someone(),), self._lie()) for _ in range(2)]
         return Effects(send=tuple(sends))
 
