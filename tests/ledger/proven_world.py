@@ -41,7 +41,7 @@ def key_of(kind, name):
 
 
 def score_of(name):
-    matrix = MATRICES[name]
+    matrix = [list(counts) for counts in MATRICES[name]]  # whoever spoils one spoils a copy
     count = sum(map(sum, matrix))
     value = (matrix[0][0] + matrix[1][1]) / count
     return {
