@@ -10,6 +10,7 @@ KEPT_SEEDS = (
     392,  # the same
     11,  # a damaged body below a good header stopped whoever was handed it
     249,  # a member took damage to its own stored block for a fork
+    287,  # one that became a member late, and crashed then, was not expected to ask everybody
     1163,  # the simulated liar itself could not stand a damaged block
     1349,  # a twin of a traitor may be ahead of every honest member
 )

@@ -107,8 +107,10 @@ class Machines:
                 return liars or bool(self.rotten)
             case "clock":
                 return liars or bool(f.jump_every_ms or self.jumpers)
-            case "amnesia" | "repair" | "memory":
+            case "amnesia" | "repair":
                 return node.member in self.fragile
+            case "memory":  # one that becomes a member late has an empty journal too
+                return node.member in self.fragile or bool(f.changes)
             case _:
                 return False
 
