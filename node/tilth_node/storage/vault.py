@@ -105,7 +105,8 @@ class Vault(Shelf):
         """Store bytes held in memory; `holder` keeps them until it lets go."""
         digest = hashlib.sha256(data).hexdigest()
         if not self.hold(digest, holder):
-            with self.writer(digest, len(data)) as writer:
+            # All of it is at hand: nothing of what a crash left is worth going on from.
+            with self.writer(digest, len(data), resume=False) as writer:
                 writer.write(data)
                 writer.finish()
         return Blob(digest, len(data))
