@@ -199,9 +199,10 @@ class Vault(Shelf):
         self._writing.discard(digest)
 
     def _sweep(self) -> None:
-        """Partial files of interrupted second writers can never be resumed: remove them."""
+        """Remove partial files that nobody will resume: of second writers, and of blobs that came
+        another way."""
         for path in self._partial.iterdir():
-            if not _DIGEST.fullmatch(path.name):
+            if not _DIGEST.fullmatch(path.name) or self.has(path.name):
                 path.unlink()
 
 
