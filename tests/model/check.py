@@ -85,13 +85,13 @@ CASES = (
     Case("an epoch's end, q from 2 to 3", f"{CHANGE} MEMBERS2=7 Q2=3 V=2", SAFE),
     Case(
         "an epoch that begins with a notarized change",
-        f"{CHANGE} MEMBERS2=7 V=3 WITHOUT_FINALITY_AT_EPOCH_END",
+        f"{CHANGE} MEMBERS2=7 V=2 WITHOUT_FINALITY_AT_EPOCH_END",
         FORKS,
         True,
     ),
     Case(
         "leaves above a change that is not final",
-        f"{CHANGE} MEMBERS2=7 V=3 WITHOUT_EMPTY_BLOCKS_ONLY",
+        f"{CHANGE} MEMBERS2=7 V=2 WITHOUT_EMPTY_BLOCKS_ONLY",
         FORKS,
         True,
     ),
