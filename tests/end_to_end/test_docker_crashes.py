@@ -86,8 +86,9 @@ class Sweep:
         assert (len(models), len({str(board) for board in boards})) == (1, 1)
         # Equal trainings give equal models: of those, the first result counts (T8).
         model = field.net.rows.get(f"model/{self.trained[-1]}/model") or {}
-        algo = field.net.rows.get(f"task/{self.trained[-1]}") or {}
-        tested = (model["digest"], algo["algo_digest"])
+        task = field.net.rows.get(f"task/{self.trained[-1]}") or {}
+        algo = field.net.rows.get(f"algo/{task['algo']}") or {}
+        tested = (model["digest"], algo["name"])
         assert [(row.model, row.algo) for row in boards[0].rows].count(tested) == 1
         audit(field.nodes)
         while self.left_on_the_engine():  # removed beside the work
