@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tilth_ledger.errors import TilthError
+from tilth_ledger.errors import InvalidInput, TilthError
 from tilth_ledger.genesis import Genesis
 from tilth_node import config, founding
 from tilth_node.clock import Clock
@@ -58,6 +58,19 @@ class Begun:
     running: tuple[Running, ...]
     checks: tuple[Check, ...]
     grade: str
+
+
+def own_folder(folder: Path, who: str, option: str) -> Path:
+    """The folder, made where it is missing. Raises InvalidInput when something lies in it."""
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidInput(
+            f"{who} wants a folder of its own",
+            found=f"files in {folder}",
+            expected="an empty or a new folder",
+            remedy=f"Choose another one, or leave {option} out.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.absolute()
 
 
 def begin(

@@ -279,13 +279,15 @@ class Cosigning:
         if self._read_back.weighty:
             signed += cosigning.sign_mldsa(head, self.origin, place, member, keys, now)
             self._read_back.weighty = False
-        agreed = self._is_agreed(head)
-        self.store.sign(
-            head, {(self._me, each.type): each.signature for each in signed}, agreed=agreed
-        )
+        self._keep_own(head, signed)
         self._schedule.newest = head.size
         self._tell(head.size)
         self._have_grown()
+
+    def _keep_own(self, head: Head, signed: Sequence[Signed]) -> None:
+        """Make signatures of mine durable: before that, none leaves."""
+        mine = {(self._me, each.type): each.signature for each in signed}
+        self.store.sign(head, mine, agreed=self._is_agreed(head))
 
     def _is_agreed(self, head: Head) -> bool:
         header = self._ledger.header_of_size(head.size)
@@ -358,8 +360,7 @@ class Cosigning:
             return
         signed = cosigning.sign_mldsa(head, self.origin, place, member, keys, now)
         if signed:
-            mine = {(self._me, each.type): each.signature for each in signed}
-            self.store.sign(head, mine, agreed=self._is_agreed(head))
+            self._keep_own(head, signed)
             self._tell(head.size)
 
     def _conflicting(self, message: Cosignatures, head: Head, signers: Signers) -> None:

@@ -127,18 +127,11 @@ def load_genesis(folder: Folder) -> Genesis:
 
 
 def _member_file(folder: Folder, site: Site) -> bytes:
-    keys = keystore.load(folder.keys)
-    signers = {
-        "vote": keys.vote,
-        "cosign": keys.cosign,
-        "log": keys.log,
-        "node": keys.node,
-        "admin": keystore.load_admin(folder.keys),
-    }
+    keys = keystore.load_newest(folder.keys)
     return member_file(
         site.organization,
         site.name,
-        signers,
+        keystore.newest_signers(folder.keys),
         keys.authority.decode("ascii"),
         aggregates=site.aggregates,
         peer_address=site.peer_address or _announced(site.host, site.peer_port),

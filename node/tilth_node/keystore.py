@@ -105,6 +105,13 @@ def load_newest_admin(folder: Path) -> SigningKey:
     return next(_seeds(folder, ADMIN))
 
 
+def newest_signers(folder: Path) -> dict[str, SigningKey]:
+    """The newest key for each purpose that a member file names."""
+    keys = load_newest(folder)
+    own = {name: getattr(keys, name) for name in ("vote", "cosign", "log", "node")}
+    return {**own, "admin": load_newest_admin(folder)}
+
+
 def authorities(folder: Path) -> bytes:
     """The certificates of all TLS authorities that this node ever had, as PEM."""
     return b"".join(_read(place) for place in _places(folder, AUTHORITY))

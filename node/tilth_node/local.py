@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tilth_ledger.errors import InvalidInput, TilthError, from_dict
+from tilth_ledger.errors import TilthError, from_dict
 
 KEEPER = (sys.executable, "-m", "tilth_node.local")
 NAME = "tilth-local"
@@ -87,7 +87,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def _keep(organizations: Sequence[str], chosen: Path | None) -> None:
     from tilth_node import consortium  # every part of the node, which its holder need not load
 
-    folder = _empty(chosen) if chosen else Path(tempfile.mkdtemp(prefix="tilth-local-"))
+    if chosen is None:
+        folder = Path(tempfile.mkdtemp(prefix="tilth-local-"))
+    else:
+        folder = consortium.own_folder(chosen, "a local consortium", "folder")
     try:
         begun = consortium.begin(folder, NAME, organizations, data_root=READS)
         _say(
@@ -110,18 +113,6 @@ def _keep(organizations: Sequence[str], chosen: Path | None) -> None:
         consortium.stop(folder)
         if chosen is None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _empty(folder: Path) -> Path:
-    if folder.exists() and any(folder.iterdir()):
-        raise InvalidInput(
-            "a local consortium wants a folder of its own",
-            found=f"files in {folder}",
-            expected="an empty or a new folder",
-            remedy="Choose another one, or leave folder out.",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.absolute()
 
 
 def _say(facts: Mapping[str, Any]) -> None:

@@ -31,17 +31,10 @@ def rotate(path: Path, what: Collection[str], clock: Clock) -> Path:
     authority = tls.new_authority(settings.organization, clock.utc())
     keystore.rotate(folder.keys, clock, what, authority)
     keys = keystore.load_newest(folder.keys)
-    signers = {
-        "vote": keys.vote,
-        "cosign": keys.cosign,
-        "log": keys.log,
-        "node": keys.node,
-        "admin": keystore.load_newest_admin(folder.keys),
-    }
     content = member_file(
         now.organization,
         now.name,
-        signers,
+        keystore.newest_signers(folder.keys),
         keys.authority.decode("ascii"),
         aggregates=now.aggregates,
         peer_address=now.peer_address,

@@ -167,15 +167,7 @@ def _cleaned_up(options: Options) -> Iterator[None]:
 def _folder(chosen: Path | None) -> Path:
     if chosen is None:
         return Path(tempfile.mkdtemp(prefix="tilth-demo-"))
-    if chosen.exists() and any(chosen.iterdir()):
-        raise InvalidInput(
-            "the demo wants a folder of its own",
-            found=f"files in {chosen}",
-            expected="an empty or a new folder",
-            remedy="Choose another one, or leave --folder out.",
-        )
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen.absolute()
+    return consortium.own_folder(chosen, "the demo", "--folder")
 
 
 def _farewell(options: Options, seconds: float) -> None:

@@ -95,9 +95,8 @@ class Vault(Shelf):
         self._numbers = count()
         self._writing: set[str] = set()
         self._promised = 0
-        self._lock = Lock()  # of the number above: large blobs are written in threads
         self._held: dict[str, set[str]] = {}  # who holds -> digests
-        self._lock = Lock()  # between holding and removing: outputs come in threads
+        self._lock = Lock()  # of the two above: large blobs and outputs come in threads
         self._partial.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
