@@ -1,4 +1,4 @@
-"""Every decoder of bytes or text that come from outside, with good examples of each.
+"""Decoders of bytes or text that come from outside, with good examples of each.
 
 A decoder either gives back what encodes to the very same bytes, or raises the one error that it
 declares. `attempt` tries that; the tests of this folder and `run.py` only choose the bytes.
@@ -7,11 +7,14 @@ declares. `attempt` tries that; the tests of this folder and `run.py` only choos
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from proven_world import ORGANIZER, PEM, row, site
+from small_image import made
 from stage import Stage
 
 from tilth import verifier
@@ -33,6 +36,7 @@ from tilth_ledger.journal_records import (
     frame,
     read_journal,
 )
+from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import Entry, Leaf, write_entry
 from tilth_ledger.messages import (
     Accusation,
@@ -127,7 +131,13 @@ def _ballots() -> tuple[list[Vote], list[Certificate], list[Block]]:
     return votes, [notarized, skip, final], [first, second]
 
 
-def _decoders() -> list[Decoder]:
+def _image() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return made(Path(folder))
+
+
+def _votes(net: str, key: SigningKey) -> list[Decoder]:
+    """What members say to one another, and what each keeps of it."""
     votes, certificates, blocks = _ballots()
     evidence = Evidence.of(votes[2], votes[3])
     messages = (
@@ -152,34 +162,8 @@ def _decoders() -> list[Decoder]:
         Accused(evidence),
         Forked(certificates[2], certificates[2]),
     )
-    ledger, results = row()
-    net = ledger.genesis.net
-    member = member_file("north", "North", site("north"), PEM)
-    entry = write_entry(net, "north", ORGANIZER, "00" * 16, [{"op": "x.y", "n": 1}]).encode()
-    origin = origin_of(ledger.genesis.name, net)
-    keys = site("north")
-    head = Checkpoint(origin, 14, bytes(range(32)))
-    lines = (
-        sign_line(origin, keys["log"], head.text),
-        cosign(cosigner_name(origin, "north"), keys["cosign"], head.text, 1_700_000_000),
-    )
-    note = Note(head.text, lines).encode()
-    log = VerifierKey(origin, 1, keys["log"].public.raw)
-    witness = VerifierKey("north", 4, keys["cosign"].public.raw)
-    policy = f"log {log}\nwitness north {witness}\ngroup all 1 north\nquorum all\n".encode()
-    proof = TlogProof(3, (bytes(32), bytes(range(32))), note, entry).encode()
-    files = [
-        archive.ArchiveFile("tilth.toml", False, b'format = "tilth-1"\n'),
-        archive.ArchiveFile("a/run", True, b"#!/bin/sh\n"),
-    ]
-    framed = frames.file_head("a/b", 3) + b"xyz" + frames.message("done", {"exit": 0})
-    asked = Asked(net, "north", "/tilth.v1.Ledger/Submit", b"body")
-    token = write_token(ORGANIZER, asked, 1_700_000_060_000).encode()
-    numbers = b'{"a":[1,-2,true],"b":{"c":"\xc3\xa9"}}'
-    statement = rebase.sign("north", keys["vote"], blocks[1].header, certificates[2])
+    statement = rebase.sign("north", key, blocks[1].header, certificates[2])
     return [
-        Decoder("leaf", Leaf.decode, (entry, *ledger.leaves[:4]), Leaf.encode),
-        Decoder("entry", lambda d: Entry.parse(Leaf.decode(d), OPERATIONS), (entry,)),
         Decoder("header", Header.decode, (blocks[1].header.encode(),), Header.encode),
         Decoder("vote", Vote.decode, tuple(v.encode() for v in votes), Vote.encode),
         Decoder(
@@ -211,9 +195,23 @@ def _decoders() -> list[Decoder]:
             lambda value: value.leaf(net),
         ),
         Decoder("statement of a rebase", lambda d: rebase.gather([d]), (statement,)),
-        Decoder("genesis", Genesis.parse, (ledger.genesis.bytes,)),
-        Decoder("member file", parse_member_file, (member,)),
-        Decoder("canonical", canonical.loads, (numbers, ledger.genesis.bytes)),
+    ]
+
+
+def _notes(origin: str, entry: bytes) -> list[Decoder]:
+    """The formats of the C2SP specifications."""
+    keys = site("north")
+    head = Checkpoint(origin, 14, bytes(range(32)))
+    lines = (
+        sign_line(origin, keys["log"], head.text),
+        cosign(cosigner_name(origin, "north"), keys["cosign"], head.text, 1_700_000_000),
+    )
+    note = Note(head.text, lines).encode()
+    log = VerifierKey(origin, 1, keys["log"].public.raw)
+    witness = VerifierKey("north", 4, keys["cosign"].public.raw)
+    policy = f"log {log}\nwitness north {witness}\ngroup all 1 north\nquorum all\n".encode()
+    proof = TlogProof(3, (bytes(32), bytes(range(32))), note, entry).encode()
+    return [
         Decoder("note", Note.decode, (note,), Note.encode),
         Decoder("note's line", _text(Line.parse), tuple(str(line).encode() for line in lines)),
         Decoder("verifier key", _text(VerifierKey.parse), (str(log).encode(),)),
@@ -229,10 +227,41 @@ def _decoders() -> list[Decoder]:
             tiles.entry_bundle,
         ),
         Decoder("proof file", TlogProof.decode, (proof,), TlogProof.encode),
+    ]
+
+
+def _files(net: str) -> list[Decoder]:
+    """What clients, other nodes and isolations hand over."""
+    files = [
+        archive.ArchiveFile("tilth.toml", False, b'format = "tilth-1"\n'),
+        archive.ArchiveFile("a/run", True, b"#!/bin/sh\n"),
+    ]
+    framed = frames.file_head("a/b", 3) + b"xyz" + frames.message("done", {"exit": 0})
+    asked = Asked(net, "north", "/tilth.v1.Ledger/Submit", b"body")
+    token = write_token(ORGANIZER, asked, 1_700_000_060_000).encode()
+    return [
         Decoder("token", _text(Token.parse), (token,)),
         Decoder("archive", archive.read, (archive.write(files),), archive.write),
         Decoder("frames", _frames, (framed,)),
-        Decoder("image file", lambda d: imagefile.read(io.BytesIO(d)), (archive.write(files),)),
+        Decoder("image file", lambda d: imagefile.read(io.BytesIO(d)), (_image(),)),
+    ]
+
+
+def _decoders() -> list[Decoder]:
+    ledger, results = row()
+    net = ledger.genesis.net
+    member = member_file("north", "North", site("north"), PEM)
+    entry = write_entry(net, "north", ORGANIZER, "00" * 16, [{"op": "x.y", "n": 1}]).encode()
+    numbers = b'{"a":[1,-2,true],"b":{"c":"\xc3\xa9"}}'
+    return [
+        Decoder("leaf", Leaf.decode, (entry, *ledger.leaves[:4]), Leaf.encode),
+        Decoder("entry", lambda d: Entry.parse(Leaf.decode(d), OPERATIONS), (entry,)),
+        *_votes(net, site("north")["vote"]),
+        Decoder("genesis", Genesis.parse, (ledger.genesis.bytes,)),
+        Decoder("member file", parse_member_file, (member,)),
+        Decoder("canonical", canonical.loads, (numbers, ledger.genesis.bytes)),
+        *_notes(origin_of(ledger.genesis.name, net), entry),
+        *_files(net),
         Decoder(
             "bundle",
             lambda d: _refuses(d, ledger.genesis.bytes),

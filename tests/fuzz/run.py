@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / name) for name in ("fuzz", "ledger", "simulation")]
+sys.path[:0] = [str(TESTS / name) for name in ("fuzz", "ledger", "node", "simulation")]
 
 
 def fuzz(name: str, seconds: int, given: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
-from number_ledger import Consortium, NumberExecutor, Numbers, write_leaf
+from number_ledger import Consortium, NumberExecutor, Numbers, NumbersBuilt, write_leaf
 
 from tilth_ledger.blocks import (
     FINALIZE,
@@ -181,33 +181,18 @@ class Liar:
     def _make_up(self, view: int, clock_ms: int) -> Block | None:
         """A block on any state it knows, justified as well as it can or wants."""
         below = [(h, v, hashed) for hashed, (h, v) in self._heights.items() if v < view]
-        height, parent_view, parent = self.random.choice(sorted(below)[-6:])
+        _, parent_view, parent = self.random.choice(sorted(below)[-6:])
         if self.random.random() < 0.3:
             forged = self._forge_parent(view - 1, clock_ms)
             if forged is not None:
                 parent = forged
-                height, parent_view = self._heights[forged]
+                parent_view = self._heights[forged][1]
         state = self._states[parent]
         time_ms = max(state.time_ms + 1, clock_ms + self.random.choice((0, 0, 0, 9_000, 60_000)))
         text = f"lie{self.random.randint(0, 10**9)} claim:c{self.random.randint(0, 4)}"
         built = self._executor.build(state, [write_leaf(text)], time_ms)
         why = self._justify(view, parent, parent_view)
-        header = Header(
-            net=self.genesis.net_bytes,
-            epoch=0,
-            view=view,
-            height=height + 1,
-            parent=parent,
-            parent_view=parent_view,
-            skips=why.skips_digest,
-            leaf_count=len(built.leaves),
-            size=built.state.size,
-            root=built.state.root,
-            state=built.state.digest,
-            time_ms=time_ms,
-            proposer=self.member,
-        )
-        return Block(header, built.leaves, why)
+        return self._block(view, parent, built, why, time_ms)
 
     def _misstate(self, view: int, clock_ms: int) -> Block | None:
         """A block that is right in all but one thing: what its header says comes of it."""
@@ -223,7 +208,7 @@ class Liar:
         parent = self._proven_parent(view)
         if parent is None:
             return None
-        height, parent_view = self._heights[parent]
+        parent_view = self._heights[parent][1]
         state = self._states[parent]
         time_ms = max(state.time_ms + 1, clock_ms)
         text = f"misstated{self.random.randint(0, 10**9)}"
@@ -231,6 +216,13 @@ class Liar:
         skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
         certificate = self._table.notarization(parent_view) if parent_view else None
         why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
+        return self._block(view, parent, built, why, time_ms)
+
+    def _block(
+        self, view: int, parent: bytes, built: NumbersBuilt, why: Justification, time_ms: int
+    ) -> Block:
+        """The block of what was built on a parent."""
+        height, parent_view = self._heights[parent]
         header = Header(
             net=self.genesis.net_bytes,
             epoch=0,
