@@ -24,6 +24,7 @@ from tilth_ledger.execution import Executor
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
+from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier
 from tilth_node import founding, keystore
 from tilth_node.clock import Clock
@@ -182,7 +183,8 @@ def sample(entry, number):
 
 def large(entries, operations=1, progress=True):
     """The ledger of so many entries, from the cache or made now."""
-    path = cache() / f"ledger-{VERSION}-{entries}x{operations}"
+    kind = LtHash().add("", b"").digest().hex()[:8]  # another set hash is another ledger
+    path = cache() / f"ledger-{VERSION}-{kind}-{entries}x{operations}"
     if not path.is_dir():
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
