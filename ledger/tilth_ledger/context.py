@@ -78,6 +78,10 @@ class Context:
             )
         return row
 
+    def takes_part(self, organization: str) -> bool:
+        """Whether an organization was not removed (M7)."""
+        return not (self.rows.get(f"organization/{organization}") or {}).get("removed")
+
     def own(self, kind: str, key: str) -> Row:
         """The row of an asset that belongs to the author's organization (A1)."""
         row = self.need(kind, key)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 
-from tilth_ledger import canonical, operations, rules_evidence, state
+from tilth_ledger import canonical, operations, recent_heads, rules_evidence, state
 from tilth_ledger.context import Context, Op
 from tilth_ledger.epochs import Membership, epoch_key, membership_of, newest
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
@@ -145,6 +145,8 @@ class _Block:
         self.body_bytes += len(leaf)
 
     def state(self) -> State:
+        size = self.parent.size
+        recent_heads.note(self.rows, size, self.frontier, ends_epoch=self.ends_epoch)
         lthash = _with_changes(self.parent.lthash, self.parent.rows, self.rows.changes)
         return State(
             self.rows,

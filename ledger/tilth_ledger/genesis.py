@@ -1,7 +1,7 @@
 """Genesis: the one file that defines a consortium; its SHA-256 is the consortium's name `net`.
 
 Invariants:
-- A genesis that parses has 1 to 255 members, no organization or key twice, n < 2q, and q <= k <= n.
+- A genesis that parses has 1 to 150 members, no organization or key twice, n < 2q, and q <= k <= n.
 - Unknown and missing fields are refused: what two nodes could read differently is no genesis.
 - A member file proves that its sender holds every key in it: each signs the file's content.
 
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tilth_ledger import canonical
+from tilth_ledger import canonical, limits
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey, unhex
 from tilth_ledger.mldsa import MLDSA_SIGNATURE_BYTES, MlDsaKey, MlDsaSigningKey
@@ -24,7 +24,7 @@ from tilth_ledger.mldsa import MLDSA_SIGNATURE_BYTES, MlDsaKey, MlDsaSigningKey
 FORMAT = "tilth-genesis-1"
 MEMBER_FORMAT = "tilth-member-1"
 RULES_VERSION = 1
-MAX_MEMBERS = 255
+MAX_MEMBERS = limits.MEMBERS_AFTER_A_CHANGE  # more could never change
 MAX_ORGANIZATIONS = 10_000
 MAX_GENESIS_BYTES = 64 << 20
 MAX_MEMBER_FILE_BYTES = 1 << 16

@@ -18,6 +18,7 @@ from typing import Any
 from tilth_ledger import approvals
 from tilth_ledger.context import Context
 from tilth_ledger.rows import Row
+from tilth_ledger.shapes import WORKER_REMOVED
 from tilth_ledger.transitions import OPEN, move
 
 Edge = Mapping[str, Any]
@@ -218,6 +219,8 @@ def reopen(context: Context, failed: Row, plan: Row) -> None:
         other = recount(context, task)
         if other is not None:
             cancel(context, task, other)
+        elif not context.takes_part(task["worker"]):
+            cancel(context, task | {"reason": WORKER_REMOVED}, key)
         else:
             settle(context, task, plan)
     for key in sorted(waiting - opened.keys()):

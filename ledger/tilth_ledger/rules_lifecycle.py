@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from tilth_ledger import lifecycle
+from tilth_ledger import lifecycle, rules_leaving
 from tilth_ledger.context import Context, Op, refuse
 from tilth_ledger.rows import Row
 from tilth_ledger.transitions import OPEN, effective_state
@@ -108,6 +108,7 @@ def retry_task(context: Context, op: Op) -> None:
             remedy="Retry the cause, or submit a new plan.",
         )
     _check_retry(context, task, plan)
+    rules_leaving.check_worker(context, op["task"], task["worker"])
     if plan["status"] == "stopped" and plan["cause"] == op["task"]:
         plan = _resume(context, plan)
     lifecycle.reopen(context, task, plan)

@@ -1,4 +1,4 @@
-"""Rules about who votes: propose a change, approve it, and what follows when enough did (M1 to M6).
+"""Rules about who votes: propose a change, approve it, and what follows when enough did (M1 to M7).
 
 A change is a row `proposal/<key>`. Each approval is an ordinary entry by an admin of a member; the
 proposer's own counts. With the q-th the change takes effect: organizations' rows change, a new
@@ -12,7 +12,7 @@ Invariants:
   and its node; one that is removed keeps its rows, and its keys sign nothing any more.
 
 Left to others: that the leaf is the last of its block and empty blocks follow (execution, voting),
-whether a stated copy has the root it says (the node that takes a proposal or an approval in).
+what becomes of the tasks of one that is removed (rules_leaving).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tilth_ledger import limits
+from tilth_ledger import limits, recent_heads, rules_leaving
 from tilth_ledger.context import Context, Op, refuse
 from tilth_ledger.epochs import check_copy, listed, newest
 from tilth_ledger.errors import InvalidInput
@@ -144,6 +144,8 @@ def _take_effect(context: Context, key: str, proposal: Row, number: int, out: _O
             },
         )
     change = proposal["change"]
+    if change["kind"] == "remove":
+        rules_leaving.leave(context, change["organization"])
     told = {"kind": change["kind"], "proposal": key}
     for name in out.changed:
         told["organization"] = name
@@ -174,13 +176,13 @@ def _outcome(context: Context, epoch: Row, proposal: Row) -> _Outcome:
     names = [member["organization"] for member in epoch["members"]]
     out = _MAKERS[change["kind"]](context, change, _Outcome(names, epoch["rules_version"]))
     q, k, n = proposal["q"], proposal["k"], len(out.members)
-    if not (1 <= n <= limits.MEMBERS_AFTER_A_CHANGE and n < 2 * q and q <= k <= n):
+    _check_count(n)
+    if not (n < 2 * q and q <= k <= n):
         refuse(
             "M3",
             "the numbers do not fit the members after the change",
             found=f"q = {q}, k = {k} of {n} members",
-            expected=f"q from {n // 2 + 1} to {n}, k from q to {n}, and 1 to"
-            f" {limits.MEMBERS_AFTER_A_CHANGE} members",
+            expected=f"q from {n // 2 + 1} to {n}, k from q to {n}",
             remedy=f"State --q {n // 2 + 1} --k {max(n // 2 + 1, n - (n - 1) // 3)}.",
         )
     same = (names, epoch["q"], epoch["k"], epoch["rules_version"])
@@ -193,6 +195,26 @@ def _outcome(context: Context, epoch: Row, proposal: Row) -> _Outcome:
             remedy="Look at what is in force: `tilth member list`.",
         )
     return out
+
+
+def _check_count(n: int) -> None:
+    most = limits.MEMBERS_AFTER_A_CHANGE
+    if n > most:
+        refuse(
+            "M3",
+            "more members than the leaf that begins an epoch holds keys of",
+            found=f"{n} members",
+            expected=f"at most {most} that vote; any number of organizations without a vote",
+            remedy="Admit it without a vote (leave out --votes), or let another one stop voting.",
+        )
+    if n < 1:
+        refuse(
+            "M3",
+            "nobody would vote any more",
+            found="no member after the change",
+            expected="at least one",
+            remedy="Let another organization begin to vote first.",
+        )
 
 
 def _admit(context: Context, change: Op, out: _Outcome) -> _Outcome:
@@ -385,3 +407,12 @@ def _check_copy(context: Context, change: Op, key: PublicKey) -> None:
         check_copy(bytes.fromhex(context.net), stated, key)
     except InvalidInput as error:
         refuse("M5", error.message, found=error.found, expected=expected, remedy=remedy)
+    root = recent_heads.root_at(context.rows, stated["size"])
+    if stated["root"] != root:
+        refuse(
+            "M5",
+            "the newcomer's copy is not of this ledger, or of a size whose root no row tells",
+            found=f"root {stated['root'][:16]} at size {stated['size']}",
+            expected=f"root {root[:16]}" if root else f"a size of {recent_heads.PREFIX}...",
+            remedy=remedy,
+        )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tilth_ledger import grants
+from tilth_ledger import grants, rules_leaving
 from tilth_ledger.context import Context, refuse
 from tilth_ledger.kinds import KINDS, Kind, outputs_of
 from tilth_ledger.lineage import Lineage
@@ -218,6 +218,7 @@ def judge_rights(
 ) -> None:
     """Who may do what now. `inputs`: name -> (lineage of a model to come, or the row of one that
     exists; whether it comes from outside the plan)."""
+    rules_leaving.check_worker(context, task["key"], task["worker"])
     _judge_algo(context, plan, task)
     _judge_dataset(context, plan, task)
     if "objective" in task:

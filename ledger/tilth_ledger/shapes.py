@@ -81,6 +81,7 @@ FAILURE_REASONS = (
     "canceled",
     "lost",  # the run was lost and cannot be repeated
 )
+WORKER_REMOVED = "worker_removed"  # the ledger's own word (M7): no worker says it
 
 
 def record(optional: str = "", /, **fields: Type) -> Record:

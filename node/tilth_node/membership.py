@@ -3,8 +3,8 @@ which TLS authorities, and with which keys of its own.
 
 - The rows of the final state count, from the moment on when they are final: nothing is configured
   again, and nothing needs a restart.
-- What only a node can check of a change is checked where it is handed in: that a newcomer's tree is
-  this one (M5), and that this release has the rules that are to come (M6).
+- What only a node can check of a change is checked where it is handed in: that this release has the
+  rules that are to come (M6).
 
 Leaves to others: what a change does (tilth_ledger.rules_members), connections (peers).
 """
@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.errors import Refused
 from tilth_ledger.execution import Executor
 from tilth_ledger.genesis import Genesis, Organization
 from tilth_ledger.keys import PublicKey, SigningKey
 from tilth_ledger.leaf import Entry, Leaf
-from tilth_ledger.merkle import Frontier
 from tilth_node import keystore
 from tilth_node.storage.ledger_store import LedgerStore
 
@@ -64,10 +63,7 @@ def check(leaf: bytes, executor: Executor, store: LedgerStore) -> None:
         return
     entry = Entry.parse(Leaf.decode(leaf), executor.limits.entry_operations)
     for operation in entry.operations:
-        change = _change(operation, store)
-        _check_rules(change, executor)
-        if (copy := change.get("copy")) is not None:
-            _check_copy(copy, store)
+        _check_rules(_change(operation, store), executor)
 
 
 def _change(operation: Mapping[str, Any], store: LedgerStore) -> Mapping[str, Any]:
@@ -89,24 +85,4 @@ def _check_rules(change: Mapping[str, Any], executor: Executor) -> None:
             found=f"rules_version {version}",
             expected="a version that this release has",
             remedy="Install the new release on this node first.",
-        )
-
-
-def _check_copy(copy: Mapping[str, Any], store: LedgerStore) -> None:
-    size = copy["size"]
-    if size > store.size:
-        raise InvalidInput(
-            "the copy is larger than this node's ledger",
-            found=f"{size} entries",
-            expected=f"at most {store.size}",
-            remedy="Hand the proposal to a node that is up to date.",
-        )
-    root = Frontier.read(size, store.node).root().hex()
-    if root != copy["root"]:
-        raise Refused(
-            "M5",
-            "the newcomer's copy is not of this ledger",
-            found=f"root {copy['root'][:16]} at size {size}",
-            expected=root[:16],
-            remedy="Its node must follow this ledger, and state what it holds: `tilth node copy`.",
         )

@@ -12,13 +12,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from tilth_ledger import recent_heads
 from tilth_ledger.epochs import state_copy
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Organization, member_file, parse_member_file
 from tilth_node import config, founding, keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.folder import Folder, write_file
-from tilth_node.storage.ledger_store import peek
+from tilth_node.storage.ledger_store import peek, peek_rows
 
 WHAT = ("member", "node", "admin", "tls")
 NEXT = "member-next.json"
@@ -46,7 +47,8 @@ def rotate(path: Path, what: Collection[str], clock: Clock) -> Path:
 
 
 def copy_held(path: Path) -> dict[str, Any]:
-    """The statement that this node holds the ledger at its newest size."""
+    """The statement that this node holds the ledger at the newest size whose root every voter has
+    in its rows (M5)."""
     folder = Folder(path)
     genesis = founding.load_genesis(folder)
     header = peek(folder.database) if folder.database.exists() else None
@@ -57,8 +59,17 @@ def copy_held(path: Path) -> dict[str, Any]:
             expected="a node that follows the ledger",
             remedy="Let the members admit it without a vote first, and run it until it caught up.",
         )
+    heads = (row for _, row in peek_rows(folder.database, recent_heads.PREFIX))
+    head = recent_heads.newest(heads, header.size)
+    if head is None:
+        raise InvalidInput(
+            f"{path} holds no entry of the ledger yet",
+            found=f"{header.size} entries",
+            expected="a ledger with entries: the admission of this organization is one",
+            remedy="Let the members admit it without a vote first, and run it until it caught up.",
+        )
     key = keystore.load_newest(folder.keys).vote
-    return state_copy(genesis.net_bytes, header.size, header.root, key)
+    return state_copy(genesis.net_bytes, head["size"], bytes.fromhex(head["root"]), key)
 
 
 def _member(folder: Folder) -> Organization:

@@ -2,6 +2,7 @@
 
 from rules_world import PEM, World, named_key
 
+from tilth_ledger import recent_heads
 from tilth_ledger.epochs import newest, state_copy
 from tilth_ledger.genesis import KEY_NAMES, member_file
 
@@ -25,12 +26,17 @@ class MembersWorld(World):
         number, row = newest(self.rows)
         return number, [m["organization"] for m in row["members"]], row["q"], row["k"]
 
+    def head(self):
+        """The newest head in the rows: (size, root)."""
+        rows = (row for _, row in self.rows.scan("head/"))
+        newest_row = recent_heads.newest(rows, self.state.size)
+        return newest_row["size"], bytes.fromhex(newest_row["root"])
+
     def copy_of(self, signer="clinic-d vote", size=None, root=None):
-        state = self.state
+        """What a newcomer states: the newest head, unless told otherwise."""
+        held, there = self.head()
         net = self.genesis.net_bytes
-        return state_copy(
-            net, state.size if size is None else size, root or state.root, named_key(signer)
-        )
+        return state_copy(net, held if size is None else size, root or there, named_key(signer))
 
     def propose(self, change, q=2, k=3, by="hospital-a"):
         key = self.key(by)

@@ -6,12 +6,12 @@ import pytest
 from members_world import MembersWorld, file_of
 from rules_world import PEM, named_key
 
-from tilth_ledger import canonical
+from tilth_ledger import canonical, recent_heads
 from tilth_ledger.epochs import membership_of, vote_key
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.execution import RULES, Executor
 from tilth_ledger.leaf import EPOCH_END, Leaf
-from tilth_ledger.limits import PROPOSAL_LIFETIME_MS
+from tilth_ledger.limits import PROPOSAL_LIFETIME_MS, RECENT_COPY_LEAVES
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.rows import MemoryRows
 
@@ -179,6 +179,15 @@ def test_the_last_member_stays(world):
     refused("M3", world.propose, {"kind": "remove", "organization": "hospital-a"}, 1, 1)
 
 
+@pytest.mark.rule("M3")
+def test_one_member_too_many_is_told_the_limit_and_admitted_without_a_vote(world, monkeypatch):
+    monkeypatch.setattr("tilth_ledger.limits.MEMBERS_AFTER_A_CHANGE", 3)
+    error = refused("M3", world.admit, votes=True, q=3, k=3)
+    assert (error.found, "at most 3" in error.expected) == ("4 members", True)
+    world.admit(votes=False)
+    assert world.epoch == (1, THREE, 2, 3)
+
+
 # -- M4: proof of every key
 
 
@@ -266,20 +275,43 @@ def test_a_follower_becomes_a_voter_with_a_recent_copy(world):
     assert world.epoch == (2, [*THREE, "clinic-d"], 3, 3)
 
 
+def admission(world, **copy):
+    stated = world.copy_of(**copy)
+    return {"kind": "admit", "member": file_of("clinic-d"), "votes": True, "copy": stated}
+
+
 @pytest.mark.rule("M5")
 def test_a_copy_is_recent_and_signed_by_the_vote_key(world, monkeypatch):
-    def change(**copy):
-        stated = world.copy_of(**copy)
-        return {"kind": "admit", "member": file_of("clinic-d"), "votes": True, "copy": stated}
-
-    refused("M5", world.propose, change(signer="clinic-d admin"), 3, 3)
-    refused("M5", world.propose, change(size=0), 3, 3)
-    refused("M5", world.propose, change(size=world.state.size + 1), 3, 3)
-    monkeypatch.setattr("tilth_ledger.limits.RECENT_COPY_LEAVES", 1)
-    refused("M5", world.propose, change(size=world.state.size - 2), 3, 3)
-    forged = change()
+    refused("M5", world.propose, admission(world, signer="clinic-d admin"), 3, 3)
+    refused("M5", world.propose, admission(world, size=0), 3, 3)
+    refused("M5", world.propose, admission(world, size=world.state.size + 1), 3, 3)
+    forged = admission(world)
     forged["copy"]["root"] = "00" * 32
     refused("M5", world.propose, forged, 3, 3)
+    monkeypatch.setattr("tilth_ledger.limits.RECENT_COPY_LEAVES", 1)
+    refused("M5", world.propose, admission(world), 3, 3)
+
+
+@pytest.mark.rule("M5")
+def test_every_voter_compares_the_root_of_a_copy_with_those_in_its_rows(world):
+    world.change({"kind": "quorum"}, 3, 3)  # ends an epoch, so that its head is kept
+    size, root = world.head()
+    assert (size, root) == (world.state.size, world.state.root)
+    other = named_key("another tree").public.raw
+    error = refused("M5", world.propose, admission(world, size=size, root=other), 3, 3)
+    assert root.hex()[:16] in error.expected
+    refused("M5", world.propose, admission(world, size=size - 1), 3, 3)  # no row tells its root
+    world.propose(admission(world), 3, 3)
+
+
+@pytest.mark.rule("M5")
+def test_heads_are_kept_for_every_64_leaves_and_no_longer_than_they_count(world):
+    for number in range(70):
+        update = {"op": "organization.update", "name": f"A {number}"}
+        world.submit("hospital-a", update, role="admin")
+    assert [row["size"] for _, row in world.rows.scan("head/")] == [1, 64]
+    assert world.head()[1].hex() == world.row("head/001")["root"]
+    assert recent_heads.ROWS * 64 > RECENT_COPY_LEAVES
 
 
 # -- M6: what may change

@@ -2,14 +2,15 @@
 
 Invariants
 - One statement per task and attempt, ever: the first one written wins, and what is sent is
-  always its exact bytes. So a crash between "said" and "final" cannot make a second result.
+  always its exact bytes. So a crash between "said" and "final" cannot make a second result. Bytes
+  that can never be final, their key being revoked, may be replaced by the same words.
 - A statement is durable before it is sent anywhere (rule A5).
 
 Leaves to others: writing, which is one transaction with the end of the run
 (`tilth_node.storage.desk`), sending and removing (`tilth_node.worker.delivery`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilth_node.storage.database import Database
 from tilth_node.storage.faults import as_unavailable
@@ -52,6 +53,16 @@ class Outbox:
             "SELECT leaf, done FROM outbox WHERE task = ? AND attempt = ?", (task, attempt)
         ).fetchone()
         return None if row is None else Statement(task, attempt, bytes(row[0]), bool(row[1]))
+
+    def replace(self, statement: Statement, leaf: bytes) -> Statement:
+        """The same statement under another key. A crash before leaves the old bytes: they are
+        signed again at the next start."""
+        with as_unavailable(), self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE outbox SET leaf = ? WHERE task = ? AND attempt = ?",
+                (leaf, statement.task, statement.attempt),
+            )
+        return replace(statement, leaf=leaf)
 
     def remove(self, task: str, attempt: int) -> None:
         """Forget a statement whose outcome is final. A crash before leaves it: it is sent again

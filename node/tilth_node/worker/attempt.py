@@ -22,7 +22,7 @@ from tilth_node.logs import logger
 from tilth_node.runtimes import EnvironmentMissing
 from tilth_node.storage.outbox import Statement
 from tilth_node.worker import outcome
-from tilth_node.worker.delivery import say
+from tilth_node.worker.delivery import say, signed_anew
 from tilth_node.worker.execution import Execution, words
 from tilth_node.worker.failure import MOVED_ON, Dropped, Failed, reason_of
 from tilth_node.worker.patience import patiently
@@ -99,6 +99,9 @@ class Attempt:
         try:
             await patiently(lambda: say(self._site, leaf, wanted), self._tell)
         except Refused as refusal:
+            if signed_anew(self._site, leaf) != leaf:
+                await self._begin(number)  # this node's key was rotated while it waited
+                return
             if refusal.rule in MOVED_ON:
                 raise Dropped(str(refusal)) from refusal
             raise Failed(reason_of(refusal), str(refusal)) from refusal

@@ -1,7 +1,9 @@
 """Sending what the outbox holds until the ledger has decided it, and drawing the consequences.
 
 Invariants
-- The same signed bytes are sent every time: the ledger knows them and gives the same receipt.
+- The same signed bytes are sent every time: the ledger knows them and gives the same receipt. Only
+  bytes that nobody can record any more, because the key that signed them was replaced, are signed
+  again, by the key that the ledger lists now.
 - A statement leaves the outbox only after its outcome is final and its local folder settled; a
   crash in between repeats both, with the same effect.
 """
@@ -19,6 +21,7 @@ from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
 
 _OUT_OF_TIME = "L3"  # a task whose plan has expired, as one that was canceled
+_NO_AUTHOR = "A1"  # the key that this node holds does not count
 
 
 async def deliver(site: Site, statement: Statement, tell: Callable[[str], None]) -> None:
@@ -26,11 +29,19 @@ async def deliver(site: Site, statement: Statement, tell: Callable[[str], None])
     log = logger("worker")
     task = site.rows.get(f"task/{statement.task}")
     plan = "" if task is None else task["plan"]
+    statement = _with_present_key(site, statement)
     try:
         await patiently(
             lambda: say(site, statement.leaf, lambda: _still_doing(site, statement)), tell
         )
     except (Refused, InvalidInput) as error:
+        if signed_anew(site, statement.leaf) != statement.leaf:  # rotated while it waited
+            await deliver(site, statement, tell)
+            return
+        if getattr(error, "rule", "") == _NO_AUTHOR:
+            # Kept for a start at which the folder holds the key that the ledger lists.
+            log.error("statement waits for this node's key", task=statement.task, reason=str(error))
+            return
         # Cancelled meanwhile (rule L3), decided by an earlier life of this node, or not accepted.
         log.warning("statement refused", task=statement.task, reason=str(error))
         site.folders.discard(plan, statement.task, statement.attempt)
@@ -59,6 +70,29 @@ async def say(site: Site, leaf: bytes, wanted: Callable[[], bool]) -> None:
                 remedy="set this machine's clock; the task goes on by itself",
             ) from refusal
         raise
+
+
+def signed_anew(site: Site, leaf: bytes) -> bytes:
+    """The same bytes while their author's key counts or they are recorded; else what they say,
+    signed by this node's present key. A key that was revoked never comes back, so only one of the
+    two can ever be recorded."""
+    decoded = Leaf.decode(leaf)
+    entry = json.loads(decoded.payload)
+    if _counts(site, entry["author"]) or site.rows.get(f"entry/{decoded.id}") is not None:
+        return leaf
+    if not _counts(site, site.signer().key_id):
+        return leaf  # removed from the ledger, or its new keys are not in this folder
+    return site.sign(entry["operations"][0])
+
+
+def _counts(site: Site, key_id: str) -> bool:
+    row = site.rows.get(f"identity/{key_id}")
+    return row is not None and row["status"] == "active"
+
+
+def _with_present_key(site: Site, statement: Statement) -> Statement:
+    leaf = signed_anew(site, statement.leaf)
+    return statement if leaf == statement.leaf else site.desk.outbox.replace(statement, leaf)
 
 
 def named_blobs(statement: Statement) -> list[str]:
