@@ -24,6 +24,7 @@ from tilth_node import config, keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.folder import Folder, write_file
+from tilth_node.storage import journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def init(path: Path, site: Site, clock: Clock) -> Organization:
     folder.close_to_others()
     authority = tls.new_authority(site.organization, clock.utc())
     keystore.create(folder.keys, clock, authority)
+    journal.begin(folder.journal)
     content = _member_file(folder, site)
     write_file(folder.member, content)
     # The settings come last: a crash before leaves a folder that is no node yet.

@@ -19,6 +19,7 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_node import config, founding, keystore
 from tilth_node.folder import Folder, sync_folder, write_file
+from tilth_node.storage import journal
 from tilth_node.storage.desk import open_desk
 from tilth_node.storage.ledger_store import peek_end
 
@@ -91,11 +92,15 @@ def _end(folder: Folder, genesis: Genesis) -> tuple[Epoch, Header, Certificate]:
 
 
 def _move(folder: Folder, before: Path) -> None:
-    names = [f"{folder.database.name}{tail}" for tail in ("-wal", "-shm", "")]
-    names += [f"{folder.cosignatures.name}{tail}" for tail in ("-wal", "-shm", "")]
-    for name in (*names, folder.journal.name):
-        if (folder.path / name).exists():
-            (folder.path / name).replace(before / name)
+    # What an earlier try moved stays: in its place stands what the new consortium wrote since.
+    for name in (folder.database.name, folder.cosignatures.name, folder.journal.name):
+        if (before / name).exists():
+            continue
+        for file in (f"{name}-wal", f"{name}-shm", name):
+            if (folder.path / file).exists():
+                (folder.path / file).replace(before / file)
+    if not folder.journal.exists():
+        journal.begin(folder.journal)  # under the new name nothing was signed
     sync_folder(before)
     sync_folder(folder.path)
     worker = folder.path / "worker.db"

@@ -4,7 +4,7 @@ it holds of it, or when its key is another one, and not before."""
 import pytest
 from stage import Disk, Stage
 
-from tilth_ledger.journal_records import Blank, decode_record, read_journal
+from tilth_ledger.journal_records import Blank, Promised, decode_record, frame, read_journal
 
 
 @pytest.fixture
@@ -68,6 +68,19 @@ def test_the_last_one_that_shows_what_it_holds_lets_it_vote(stage):
     stage.submit(3, "later")
     stage.pass_ms(3_000)
     assert len({replica.height for replica in stage.replicas.values()}) == 1
+
+
+def test_a_new_member_that_lost_nothing_waits_for_a_quorum_only(stage):
+    stage.crash(1)
+    # As `tilth node init` leaves it: the keys are new, and the journal says so.
+    fresh = Disk(archive=stage.disks[0].archive)
+    fresh.journal = frame([Promised(0, 0, 0).encode()], 0)
+    stage.crash(3)
+    stage.disks[3] = fresh
+    stage.restart(3)
+    stage.pass_ms(5_000)
+    assert stage.replicas[3].votes
+    assert "memory" not in [alarm.kind for alarm in stage.alarms[3]]
 
 
 def test_a_first_start_of_all_needs_no_more_than_a_quorum():

@@ -144,6 +144,7 @@ async def test_a_move_that_was_interrupted_is_finished_and_no_node_starts_before
     run(capsys, "begin", sites.path(A), "--name", "x", "--statement", statement, "--out", genesis)
     run(capsys, "join", sites.path(A), genesis)
     before = next((sites.path(A) / "before").iterdir())
+    shutil.rmtree(sites.path(A) / "journal")
     for name in ("ledger.db", "journal"):  # as a crash would leave them
         (before / name).rename(sites.path(A) / name)
     with pytest.raises(Fatal, match="another consortium"):
@@ -153,3 +154,7 @@ async def test_a_move_that_was_interrupted_is_finished_and_no_node_starts_before
     node = await sites.start(A)
     await record(node, 2)
     assert node.store.size == 1
+    await sites.stop(A)
+    run(capsys, "join", sites.path(A), genesis)  # once more, by mistake: the new ledger stays
+    assert (await sites.start(A)).store.size == 1
+    assert auditing.audit(before).clean

@@ -8,6 +8,7 @@ import pytest
 
 from tilth.cli import main
 from tilth_ledger.genesis import Genesis, parse_member_file
+from tilth_ledger.journal_records import Promised, decode_record, read_journal
 from tilth_node import config
 from tilth_node.folder import Folder
 
@@ -32,6 +33,11 @@ def found(capsys: pytest.CaptureFixture[str], sites: list[Path], *more: object) 
     members = [word for site in sites for word in ("--member", site / "member.json")]
     out = sites[0].parent / "genesis.json"
     return tilth(capsys, "network", "new", "--name", "test", *members, "--out", out, *more)
+
+
+def test_a_new_folder_says_that_its_keys_signed_nothing(sites: list[Path]) -> None:
+    records = read_journal((Folder(sites[0]).journal / "votes").read_bytes()).bodies
+    assert [decode_record(each) for each in records] == [Promised(0, 0, 0)]
 
 
 @pytest.mark.parametrize("names", [["Hospital A"], ["hospital-a", "--name", "x" * 101]])

@@ -16,11 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tilth_ledger.errors import Fatal
-from tilth_ledger.journal_records import Journal, frame, read_journal
+from tilth_ledger.journal_records import Journal, Promised, frame, read_journal
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import SECRET, write_file
 
 NAME = "votes"
+
+
+def begin(folder: Path) -> None:
+    """The first record, written where the keys are born: they have signed nothing. A folder into
+    which keys alone were restored has none, and asks every member what it signed before."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_file(folder / NAME, frame([Promised(0, 0, 0).encode()], 0), SECRET)
 
 
 class JournalFile:
