@@ -22,7 +22,7 @@ FILES = {"pyproject.toml", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICE
 
 LONGEST_FILE = 450
 # The verifier is one file by design: an auditor copies it, and reads nothing else.
-ONE_FILE, LONGEST_ONE_FILE = "sdk/tilth/verifier.py", 1_400
+ONE_FILE, LONGEST_ONE_FILE = "sdk/tilth/verifier.py", 1_500
 LONGEST_FUNCTION = 60
 LONG_FUNCTION, SHARE_OF_LONG_FUNCTIONS = 40, 0.03
 MEDIAN_FUNCTION = 10

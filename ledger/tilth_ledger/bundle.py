@@ -11,6 +11,8 @@ Version 2 is JSON: format, genesis (net), and
   in base64: they are much alike;
 - `hashes`: all hashes of paths, once, in base64: a path is a list of places in it;
 - `keys`: ML-DSA-44 keys of cosigners of later epochs, whose digests their epoch's leaf states;
+- `standing`: that a row stood on a recorded leaderboard, one of the leaves: the row's bytes, its
+  place among the standing rows, and the path to their root;
 - `consistency`: that the head extends the tree of a size that the reader knows, if one was named.
 
 Invariants:
@@ -40,11 +42,14 @@ from tilth_ledger.leaf import CERTIFIED_RESULT, ENTRY, MAX_LEAF_BYTES, Leaf
 from tilth_ledger.merkle import NodeReader, consistency_proof, inclusion_proof
 from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.rows import Rows
+from tilth_ledger.rules_boards import board_key
+from tilth_ledger.standing import Standing
 
 FORMAT = "tilth-bundle-2"
 MAX_LEAVES = 256
 
 LeafReader = Callable[[int], bytes]
+BoardReader = Callable[[str, int, int], Standing]  # objective, revision, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,38 @@ class Finality:
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """A row on a recorded leaderboard, whose leaf stands at `index`."""
+
+    index: int
+    place: int
+    row: bytes
+    path: Sequence[bytes]
+
+
+def stood(
+    rows: Rows, leaf_at: LeafReader, wanted: Sequence[int], board: BoardReader
+) -> Stood | None:
+    """How the row of these certified results stood on the newest recorded board of its revision.
+
+    None when these leaves are no row, when no board was recorded, or when the row did not stand.
+    """
+    leaf = Leaf.decode(leaf_at(wanted[0]))
+    if leaf.type != CERTIFIED_RESULT:
+        return None
+    result = canonical.loads(leaf.payload, max_bytes=MAX_LEAF_BYTES)["predicate"]
+    key, revision = result["objective"], result["revision"]
+    newest = rows.get(board_key(key, revision))
+    if newest is None:
+        return None
+    found = board(key, revision, newest["size"])
+    place = found.place(wanted)
+    if place is None or found.root.hex() != newest["root"]:
+        return None
+    return Stood(newest["index"], place, found.rows[place], found.path(place))
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """The head that leaves are proven against, and all that makes a stranger believe it.
 
@@ -81,6 +118,7 @@ class Proven:
     finality: Finality | None
     ends: Sequence[EpochEnd] = ()
     keys: Mapping[str, MlDsaKey] = field(default_factory=dict)
+    stood: Stood | None = None
 
 
 def make(
@@ -95,7 +133,8 @@ def make(
     """The bundle that proves the leaves at the `wanted` indexes, and what a reader needs beside
     them; `since` is the size of a tree that the reader knows."""
     size, hashes, content = proven.size, _Hashes(), bytearray()
-    leaves = _closure(wanted, size, leaf_at, rows)
+    also = () if proven.stood is None else (proven.stood.index,)
+    leaves = _closure((*wanted, *also), size, leaf_at, rows)
     value: dict[str, Any] = {
         "format": FORMAT,
         "genesis": genesis.net,
@@ -113,6 +152,13 @@ def make(
         value |= proven.finality.as_dict()
     if proven.keys:
         value["keys"] = {name: _base64(key.raw) for name, key in proven.keys.items()}
+    if proven.stood is not None:
+        value["standing"] = {
+            "index": proven.stood.index,
+            "place": proven.stood.place,
+            "row": proven.stood.row.decode(),
+            "path": hashes.put(proven.stood.path),
+        }
     if since is not None:
         path = hashes.put(consistency_proof(since, size, node))
         value["consistency"] = {"size": since, "path": path}

@@ -20,6 +20,7 @@ from typing import Any
 
 from tilth_ledger import combine, rules_tasks
 from tilth_ledger.context import Context, Op, refuse
+from tilth_ledger.leaf import CERTIFIED_RESULT
 from tilth_ledger.rows import Row
 from tilth_ledger.rules_objectives import revision_key
 from tilth_ledger.shapes import GRADES
@@ -68,11 +69,12 @@ def certify(context: Context, plan: Row, task: Row, present: list[tuple[Op, Row]
     if entry is None or not _holds(objective, task):
         return
     edge, model = _tested(present)
-    index = context.index + 1 + len(context.results)
+    index = context.next_index
     row = _row(context, plan, task, entry, edge, model, index)
     context.rows.put(f"certified/{task['objective']}/{task['revision']:06d}/{task['key']}", row)
     task["certified"] = index
-    context.results.append(_statement(context, objective, revision, task, row, entry))
+    statement = _statement(context, objective, revision, task, row, entry)
+    context.derive(CERTIFIED_RESULT, statement)
 
 
 def _objective_set(context: Context, task: Row) -> tuple[Row | None, Row]:

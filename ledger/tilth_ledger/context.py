@@ -38,7 +38,8 @@ class Context:
     author: str
     organization: str
     roles: frozenset[str]
-    results: list[dict[str, Any]] = field(default_factory=list)  # statements for system leaves
+    # Type and statement of the system leaves that follow the entry's.
+    derived: list[tuple[int, Row]] = field(default_factory=list)
     epoch_end: Row | None = None  # what the leaf that ends this epoch states
     problems: list[TilthError] | None = None  # a dry run collects here instead of stopping
     rights: Rights = field(init=False)
@@ -49,6 +50,15 @@ class Context:
     def begin(self) -> None:
         """Before an operation: what earlier ones granted or withdrew counts."""
         self.rights = Rights(self.rows)
+
+    def derive(self, kind: int, statement: Row) -> None:
+        """A system leaf of this type follows the entry, at `next_index`."""
+        self.derived.append((kind, statement))
+
+    @property
+    def next_index(self) -> int:
+        """Where the next system leaf will stand."""
+        return self.index + 1 + len(self.derived)
 
     def need(self, kind: str, key: str, rule: str = "A3") -> Row:
         """The row of an asset; refused when there is none."""

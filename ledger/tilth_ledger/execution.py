@@ -5,9 +5,9 @@ Invariants:
   machine.
 - An entry's operations all hold or none (A2): they run in an overlay of their own.
 - The same entry is recorded once: its id is a row (A2).
-- System leaves (certified results, an epoch's end) follow the entry that caused them; a voter
-  recomputes them and compares bytes. An epoch's end is the last leaf of its block (M2). Evidence
-  has no author either, and stands before all entries (E1).
+- System leaves (certified results, recorded leaderboards, an epoch's end) follow the entry that
+  caused them; a voter recomputes them and compares bytes. An epoch's end is the last leaf of its
+  block (M2). Evidence has no author either, and stands before all entries (E1).
 - Expiry is judged in ledger time, the block's `time_ms`.
 - A signature is verified once per leaf: the cache is keyed by the hash of the WHOLE leaf bytes,
   because a leaf's id leaves its signatures out.
@@ -31,7 +31,6 @@ from tilth_ledger.evidence import Evidence
 from tilth_ledger.genesis import RULES_VERSION, Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import (
-    CERTIFIED_RESULT,
     EPOCH_END,
     EVIDENCE,
     Entry,
@@ -346,7 +345,7 @@ class Executor:
         receipt = {"index": context.index, "time_ms": block.time_ms}
         rows.put(f"entry/{checked.id}", {**receipt, "organization": entry.organization})
         # A system leaf may prove too large: then nothing of the entry holds.
-        derived = [_system_leaf(CERTIFIED_RESULT, statement) for statement in context.results]
+        derived = [_system_leaf(kind, statement) for kind, statement in context.derived]
         if (end := context.epoch_end) is not None:
             derived.append(_system_leaf(EPOCH_END, end))
             rows.put(epoch_key(end["epoch"]), {**end, "index": context.index + len(derived)})

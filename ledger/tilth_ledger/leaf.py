@@ -33,14 +33,17 @@ ENTRY = 1
 CERTIFIED_RESULT = 0x0101
 EVIDENCE = 0x0102
 EPOCH_END = 0x0103
+LEADERBOARD = 0x0104
 
-DERIVED = frozenset((CERTIFIED_RESULT, EPOCH_END))  # they follow from the entry before them
+# They follow from the entry before them.
+DERIVED = frozenset((CERTIFIED_RESULT, EPOCH_END, LEADERBOARD))
 
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED_RESULT: "application/vnd.in-toto+json",
     EVIDENCE: "application/vnd.tilth.evidence.v1+json",
     EPOCH_END: "application/vnd.tilth.epoch-end.v1+json",
+    LEADERBOARD: "application/vnd.tilth.leaderboard.v1+json",
 }
 
 _HEAD = struct.Struct(">BHI")

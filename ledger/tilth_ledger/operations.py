@@ -236,6 +236,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             metric_digest=DIGEST,
         ),
         "objective.withdraw": _line("organizer", "Withdraw an objective (A4).", key=KEY),
+        "leaderboard.record": _line(
+            "admin organizer owner scientist",
+            "Have the standing rows of a leaderboard recorded by all voters (B6).",
+            "revision",
+            objective=KEY,
+            revision=Integer(1, 999_999),  # default: the current
+        ),
         "algo.add": _line(
             "scientist",
             "Register an algo: archive, manifest, environment, grants.",

@@ -75,7 +75,7 @@ def withdraw(context: Context, kind: str, key: str) -> None:
     """Leave a tombstone: no new use; what depended on it stays (A4)."""
     row = context.own(kind, key)
     context.usable(kind, key)
-    context.rows.put(f"{kind}/{key}", {**row, "status": "withdrawn"})
+    context.rows.put(f"{kind}/{key}", {**row, "status": "withdrawn", "withdrawn": context.index})
 
 
 def add_samples(context: Context, op: Op) -> None:
@@ -129,7 +129,8 @@ def withdraw_sample(context: Context, op: Op) -> None:
     for name, _ in list(context.rows.scan(f"in-set/{op['key']}/")):
         key = name.removeprefix(f"in-set/{op['key']}/")
         holder = context.need("sampleset", key)
-        context.rows.put(f"sampleset/{key}", {**holder, "status": "retired"})
+        since = holder.get("retired", context.index)
+        context.rows.put(f"sampleset/{key}", {**holder, "status": "retired", "retired": since})
 
 
 def add_set(context: Context, op: Op) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from tilth_ledger import (
     rules_approvals,
     rules_assets,
+    rules_boards,
     rules_data,
     rules_identities,
     rules_lifecycle,
@@ -60,6 +61,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "objective.revise": rules_objectives.revise,
         "objective.accept": rules_objectives.accept,
         "objective.withdraw": rules_objectives.withdraw,
+        "leaderboard.record": rules_boards.record,
         "plan.add": rules_plans.add,
         "plan.tasks": rules_plans.add_tasks,
         "plan.close": rules_plans.close,

@@ -7,6 +7,7 @@ Leaves to others: the forms (tilth_ledger.bundle, tilth_ledger.proofs), gatherin
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tilth_ledger import bundle
 from tilth_ledger.bundle import Finality, Proven
@@ -19,6 +20,7 @@ from tilth_ledger.merkle import inclusion_proof
 from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.notes import MLDSA_COSIGNATURE
 from tilth_ledger.proofs import TlogProof
+from tilth_ledger.standing import Standing, standing
 from tilth_node.cosigning import Cosigning
 from tilth_node.storage.cosignatures import Held
 from tilth_node.storage.ledger_store import LedgerStore
@@ -33,20 +35,27 @@ class Prover:
         self._genesis = genesis
         self._store = store
         self._cosigning = cosigning
+        self._newest_board: tuple[tuple[str, int, int], Standing] | None = None
 
     async def bundle(
         self, index: int, also: tuple[int, ...] = (), since: int | None = None
     ) -> bytes:
         """The proof bundle of entries, on the newest head that k members cosigned; while they are
-        away, on the votes of q. `since`: the size of a tree that the reader knows.
+        away, on the votes of q. `since`: the size of a tree that the reader knows. Of a row it says
+        too how it stood on the newest recorded leaderboard.
 
         Raises `InvalidInput` when an entry is not final, or no ledger was as large as `since`.
         """
         wanted = (index, *also)
         for each in wanted:
             self._check(each)
-        held = await self._held(wanted)
-        proven = self._of_tip() if held is None else self._of_head(held)
+        stood = bundle.stood(self._store.rows, self._leaf, wanted, self._board)
+        held = await self._held(wanted if stood is None else (*wanted, stood.index))
+        if held is None and stood is not None:
+            # The board may be younger than all that k members cosigned: then without it.
+            held = self._cosigning.newest_complete(max(wanted))
+            stood = stood if held is None else None
+        proven = replace(self._of_tip() if held is None else self._of_head(held), stood=stood)
         if since is not None and not 0 < since <= proven.size:
             raise InvalidInput(
                 "no proof leads there",
@@ -63,6 +72,13 @@ class Prover:
             self._store.rows,
             since,
         )
+
+    def _board(self, objective: str, revision: int, size: int) -> Standing:
+        """The rows of a recorded board, made again at most once while others ask for it."""
+        wanted = objective, revision, size
+        if self._newest_board is None or self._newest_board[0] != wanted:
+            self._newest_board = wanted, standing(self._store.rows, *wanted)
+        return self._newest_board[1]
 
     async def _held(self, wanted: Sequence[int]) -> Held | None:
         """The newest complete head above these entries; for system leaves one that is signed with

@@ -45,6 +45,7 @@ from tilth.transport import Receipt, Transport
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaderboard import history as revisions
 from tilth_ledger.leaf import Leaf, write_entry
+from tilth_ledger.rules_boards import board_key
 
 # An entry that was not recorded by then never will be: rule A5.
 LIFE_MS = 10 * 60_000
@@ -183,6 +184,17 @@ class Network:
         says leaderboard.View: revision, finals_only, size, where, best, top, limit, page."""
         return read_leaderboard(self, objective, view)
 
+    def record_leaderboard(
+        self, objective: Objective, revision: int | None = None
+    ) -> dict[str, Any]:
+        """Has the members record which rows of a board stand now (rule B6), at most once a second;
+        bundles exported from then on prove it. What was recorded: index, size, time_ms, count,
+        root."""
+        number = revision or objective.revision
+        operation = {"op": "leaderboard.record", "objective": objective.key}
+        self.record(operation | {"revision": number})
+        return self.rows.get(board_key(objective.key, number)) or {}
+
     def history(self, objective: Objective, **view: Unpack[View]) -> tuple[Leaderboard, ...]:
         """The boards of all revisions of an objective, newest first."""
         return tuple(
@@ -196,7 +208,8 @@ class Network:
 
     def export(self, row: LeaderboardRow, file: str | Path, *, since: int = 0) -> Path:
         """Writes a row as a proof bundle, which `tilth.verify` checks without any node, and beside
-        it a `.tlog-proof` for each of its certified results.
+        it a `.tlog-proof` for each of its certified results. If the newest recorded board shows the
+        row (`record_leaderboard`), the bundle proves that it stood then.
 
         `since`: the size of a checkpoint that the reader trusts already (0: none).
         """

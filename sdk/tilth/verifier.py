@@ -59,12 +59,13 @@ HEADER = struct.Struct(">H32sQQQ32sQ32sIQ32s32sQH")
 CERTIFICATE = struct.Struct(">BQQ32sH")  # kind, epoch, view, block, number of members
 VOTE = struct.Struct(">32sQBQ32s")  # net, epoch, kind, view, block
 FINALIZE = 3
-ENTRY, CERTIFIED, EVIDENCE, EPOCH_END = 1, 0x0101, 0x0102, 0x0103
+ENTRY, CERTIFIED, EVIDENCE, EPOCH_END, LEADERBOARD = 1, 0x0101, 0x0102, 0x0103, 0x0104
 PAYLOAD_TYPES = {
     ENTRY: "application/vnd.tilth.entry.v1+json",
     CERTIFIED: "application/vnd.in-toto+json",
     EVIDENCE: "application/vnd.tilth.evidence.v1+json",
     EPOCH_END: "application/vnd.tilth.epoch-end.v1+json",
+    LEADERBOARD: "application/vnd.tilth.leaderboard.v1+json",
 }
 # Types of signatures on notes (c2sp.org/signed-note), with the bytes of key and signature.
 LOG, COSIGNATURE, MLDSA = 1, 4, 6
@@ -177,6 +178,10 @@ def _verify(
     ]
     if results:
         _row(results, leaves, known, report)
+    checked = 1 + max(result.index for result in results) if results else 1 + max(leaves)
+    if proof.standing is not None:
+        checked = _stood(proof.standing, results, leaves, consortium, report)
+    if results:
         report.not_proven += [
             "that the workers' word is true: each score is a signed statement; a re-run checks it",
             "that no two organizations hold the same data",
@@ -184,9 +189,9 @@ def _verify(
     report.not_proven += proof.not_proven
     weakest = min(proof.links, key=lambda link: link.liars)
     report.facts["weakest link"] = str(weakest)
-    report.facts["not checked"] = f"revocation after size {proof.tree.size}"
+    report.facts["not checked"] = f"revocation after size {checked}"
     report.not_proven += [
-        f"that nothing was revoked or withdrawn after size {proof.tree.size}",
+        f"that nothing was revoked or withdrawn after size {checked}",
         f"anything, if {weakest.liars} or more of the {weakest.members} members sign two histories",
     ]
 
@@ -206,7 +211,7 @@ def _time(milliseconds: int) -> str:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     except OverflowError:
         _refuse(
-            "time of the header or of a cosignature",
+            "time of the header, of a board or of a cosignature",
             f"{milliseconds} ms",
             "a time before the year 10000",
         )
@@ -441,7 +446,7 @@ FIELDS = {
     "tilth-bundle-1": (["certificate", "header", "leaves"], []),
     "tilth-bundle-2": (
         ["content", "epochs", "hashes", "leaves"],
-        ["certificate", "checkpoint", "consistency", "header", "keys"],
+        ["certificate", "checkpoint", "consistency", "header", "keys", "standing"],
     ),
 }
 
@@ -491,6 +496,7 @@ class _Proof:
     proven: list[str] = field(default_factory=list)
     not_proven: list[str] = field(default_factory=list)
     since: tuple[int, list[bytes]] | None = None  # a consistency proof from this size
+    standing: _Standing | None = None
 
 
 def _link(number: int, epoch: _Epoch, needed: int, text: str) -> _Link:
@@ -539,6 +545,8 @@ def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Ke
     if "consistency" in parts:
         size = _get(parts["consistency"], "size", int, "consistency")
         proof.since = size, hashes.path(parts["consistency"], "path", "consistency")
+    if "standing" in parts:
+        proof.standing = _standing_row(parts["standing"], hashes)
     proof.leaves = _leaves(parts["leaves"], tree, form)
     hashes.check_used()
     content.check_used()
@@ -1162,6 +1170,68 @@ def _check_receipt(
         _same(f"evaluation of {what}", digests["evaluation"], builtin)
 
 
+# ---- a recorded leaderboard: that a row stood at a size ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A row that is said to stand on the board in the leaf at `index`."""
+
+    index: int
+    place: int
+    row: bytes
+    path: list[bytes]
+
+
+def _standing_row(value: object, hashes: _Hashes) -> _Standing:
+    names = ["index", "path", "place", "row"]
+    _same("fields of the standing", sorted(value) if isinstance(value, dict) else value, names)
+    index, place = (_get(value, name, int, "standing") for name in ("index", "place"))
+    try:
+        row = _get(value, "row", str, "standing").encode()
+    except UnicodeEncodeError as error:
+        _refuse("row of the standing", error, "text that UTF-8 can hold")
+    return _Standing(index, place, row, hashes.path(value, "path", "standing"))
+
+
+def _stood(
+    standing: _Standing,
+    results: list[_Result],
+    leaves: Leaves,
+    consortium: _Consortium,
+    report: Report,
+) -> int:
+    """The size at which the proven row stood, on the board that all voters recomputed there."""
+    what = f"leaderboard {standing.index}"
+    leaf = leaves.get(standing.index)
+    if leaf is None or leaf.type != LEADERBOARD or not results:
+        _refuse(f"leaf of {what}", "none, or another", "a recorded leaderboard, beside its row")
+    board, row = leaf.content, _json(standing.row, f"row on {what}", MAX_LEAF_BYTES)
+    _same(f"consortium of {what}", board.get("net"), consortium.net)
+    size, count = _get(board, "size", int, what), _get(board, "count", int, what)
+    tree = _Tree(count, _unhex(board.get("root"), f"root of {what}", 32))
+    check = f"place of the row on {what}"
+    _check_inclusion(check, standing.row, standing.place, standing.path, tree)
+    for name in ("objective", "revision"):
+        _same(f"{name} of {what}", board.get(name), results[0].predicate.get(name))
+    for name in ("model", "algo"):
+        _same(f"{name} of the row on {what}", row.get(name), results[0].digests[name])
+    indexes = [result.index for result in results]
+    _same(f"results of the row on {what}", row.get("certified"), indexes)
+    if not indexes[-1] < size <= standing.index:
+        _refuse(f"size of {what}", size, f"{indexes[-1] + 1} to {standing.index}")
+    value = _value(results)
+    if value is not None:
+        _same(f"value of the row on {what}", row.get("value"), _decimal(value))
+    at = f"size {size} ({_time(_get(board, 'time_ms', int, what))})"
+    report.facts["stood"] = f"at {at}: rank {row.get('rank')}, one of {count} rows"
+    report.proven.append(f"the row stood at {at}: nothing behind it had been withdrawn")
+    accused = _get(row, "accused", list, f"row on {what}")
+    if accused:
+        report.facts["evidence at that size"] = accused
+    return size
+
+
 # ---- a leaderboard row: results of one model on all test sets of one objective ----
 
 
@@ -1221,20 +1291,24 @@ def _objective_sets(result: _Result, leaves: Leaves, known: dict[str, _Author]) 
 
 def _combined(results: list[_Result], report: Report) -> None:
     """The row's score over all its test sets, in exact arithmetic."""
-    rule = results[0].predicate.get("combine")
     if len(results) == 1:
         report.facts["score"] = results[0].score.get("value")
         return
-    combine = COMBINE.get(str(rule))
-    try:
-        value = combine(results) if combine else None
-    except (ValueError, ZeroDivisionError):
-        value = None
+    rule, value = results[0].predicate.get("combine"), _value(results)
     if value is None:
         report.not_proven.append(f"the score over all test sets: cannot combine them by {rule}")
         return
     report.facts["score"] = _decimal(value)
     report.proven.append(f"the score {_decimal(value)} is that of all {len(results)} sets, {rule}")
+
+
+def _value(results: list[_Result]) -> Fraction | None:
+    """The score over the sets of these results; None where it cannot be combined here."""
+    combine = COMBINE.get(str(results[0].predicate.get("combine")))
+    try:
+        return combine(results) if combine else None
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _weighted(results: list[_Result], weights: list[int]) -> Fraction:

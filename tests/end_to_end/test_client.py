@@ -353,7 +353,9 @@ def cli(capsys, *words, profile="hospital-a"):
 
 
 @pytest.mark.rule("B4")
-def test_a_leaderboard_is_cut_filtered_grouped_paged_and_looked_back_on(sites, data, capsys, name):
+def test_a_leaderboard_is_cut_filtered_paged_looked_back_on_and_recorded(
+    sites, data, capsys, name, tmp_path
+):
     net = sites[0]
     goal = net.objectives.add(name, metric="accuracy", datasets=data[:1])
     runs = []
@@ -389,6 +391,20 @@ def test_a_leaderboard_is_cut_filtered_grouped_paged_and_looked_back_on(sites, d
         assert main(["leaderboard", name, *wrong, "--profile", "hospital-a"]) == 1
         assert "to do" in capsys.readouterr().err
     assert main(["leaderboard", name, "--at", "99999999", "--profile", "hospital-a"]) == 1
+
+    # The members record what stands, and a stranger reads it.
+    before = net.status()["size"]
+    exported = cli(capsys, "row", "export", name, "--standing", "--out", str(tmp_path / "row.json"))
+    report = tilth.verify(exported["file"], genesis=net.profile.genesis)
+    assert report.ok, report.refusal
+    assert report.facts["stood"].startswith(f"at size {before} (")
+    assert report.facts["stood"].endswith("rank 1, one of 2 rows")
+    assert report.facts["not checked"] == f"revocation after size {before}"
+    listed = cli(capsys, "ledger", "list", "--limit", "1")
+    assert (listed[0]["index"], listed[0]["payload"]["count"]) == (before + 1, 2)
+    assert (
+        main(["leaderboard", name, "--record", "--revision", "9", "--profile", "hospital-a"]) == 1
+    )
 
 
 @pytest.mark.rule("L5")

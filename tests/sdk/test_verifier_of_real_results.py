@@ -1,13 +1,10 @@
 """What the rules certify, a bundle carries and the verifier accepts: they agree on every field."""
 
 import pytest
-from rules_world import Digits, World, named_key
+from bundled_world import bundle_of
+from rules_world import Digits, World
 
 from tilth import verifier
-from tilth_ledger import bundle
-from tilth_ledger.blocks import FINALIZE, Certificate, Header, Justification, Vote
-from tilth_ledger.epochs import Epoch
-from tilth_ledger.merkle import Frontier, leaf_hash
 
 
 def federated_averaging():
@@ -19,48 +16,6 @@ def federated_averaging():
     world.plan("hospital-a", tasks, final=[final["key"]], objectives=[digits.objective])
     world.run_all()
     return world, digits.objective
-
-
-def finality(world):
-    """A final header of the whole ledger, and its certificate."""
-    header = Header(
-        net=world.genesis.net_bytes,
-        epoch=0,
-        view=9,
-        height=9,
-        parent=b"p" * 32,
-        parent_view=8,
-        skips=Justification(None).skips_digest,
-        leaf_count=1,
-        size=world.state.size,
-        root=world.state.root,
-        state=world.state.digest,
-        time_ms=world.time_ms,
-        proposer=0,
-    )
-    votes = [
-        Vote.sign(
-            Epoch.first(world.genesis), named_key(f"{name} vote"), place, FINALIZE, 9, header.hash
-        )
-        for place, name in enumerate(world.organizations)
-    ]
-    return header, Certificate.of(votes, len(votes))
-
-
-def bundle_of(world, leaves, wanted):
-    """A node's bundle; its store holds `leaves` and the true tree."""
-    nodes, frontier = {}, Frontier()
-    for leaf in world.leaves:
-        frontier, new = frontier.append(leaf_hash(leaf))
-        nodes |= {(level, index): hashed for level, index, hashed in new}
-    return bundle.make(
-        world.genesis,
-        bundle.Proven(world.state.size, None, bundle.Finality(*finality(world))),
-        wanted,
-        leaves.__getitem__,
-        lambda level, index: nodes[level, index],
-        world.rows,
-    )
 
 
 @pytest.fixture(scope="module")

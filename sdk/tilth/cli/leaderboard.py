@@ -32,6 +32,9 @@ def register(noun: argparse.ArgumentParser) -> None:
     noun.add_argument("--limit", type=_count, metavar="N", help="rows on a page")
     noun.add_argument("--page", type=int, metavar="CURSOR", help="the page after, as printed")
     instead = noun.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--record", action="store_true", help="have the members record which rows stand now"
+    )
     instead.add_argument("--history", action="store_true", help="every revision, newest first")
     instead.add_argument(
         "--curve", metavar="PLAN", help="certified values of a plan's models by rank"
@@ -41,6 +44,9 @@ def register(noun: argparse.ArgumentParser) -> None:
 def _leaderboard(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         objective = net.objectives.find(arguments.objective)
+        if arguments.record:
+            _record(arguments, net, objective)
+            return
         if arguments.curve:
             _show_curve(arguments, net, objective)
             return
@@ -51,6 +57,15 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
             return
         board = net.leaderboard(objective, **_view(arguments))
     show(arguments, board.as_dict(), str(board))
+
+
+def _record(arguments: argparse.Namespace, net: "Network", objective: "Objective") -> None:
+    made = net.record_leaderboard(objective, arguments.revision)
+    text = (
+        f"entry {made['index']}: {made['count']} rows of {objective.name} stood at size"
+        f" {made['size']}\nprove one: tilth row export {objective.name!r}"
+    )
+    show(arguments, made, text)
 
 
 def _show_curve(arguments: argparse.Namespace, net: "Network", objective: "Objective") -> None:

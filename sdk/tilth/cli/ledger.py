@@ -49,6 +49,10 @@ def _summary(payload: Mapping[str, Any]) -> tuple[str, str]:
     if "pair" in payload:
         accused = f"member {payload['member']} in view {payload['view']}"
         return "the ledger", f"evidence against {accused}: {payload['pair']}"
+    if "root" in payload:
+        return "the ledger", f"{payload['count']} rows of {payload['objective']} stand"
+    if "members" in payload:
+        return "the ledger", f"epoch {payload['epoch']} begins: {payload['change']['kind']}"
     counts: dict[str, int] = {}
     for operation in payload["operations"]:
         counts[operation["op"]] = counts.get(operation["op"], 0) + 1

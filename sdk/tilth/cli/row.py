@@ -18,13 +18,21 @@ def register(noun: argparse.ArgumentParser) -> None:
         help="file to write, with a .tlog-proof beside it (default row.json)",
     )
     export.add_argument(
+        "--standing",
+        action="store_true",
+        help="have the board recorded first: the bundle proves that the row stands now",
+    )
+    export.add_argument(
         "--since", type=int, default=0, metavar="SIZE", help="of a checkpoint the reader trusts"
     )
 
 
 def _export(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
-        board = net.leaderboard(net.objectives.find(arguments.objective))
+        objective = net.objectives.find(arguments.objective)
+        if arguments.standing:
+            net.record_leaderboard(objective)
+        board = net.leaderboard(objective)
         file = net.export(board.row(arguments.rank), arguments.out, since=arguments.since)
     text = f"{file}\ncheck it anywhere: tilth verify {file} --genesis {net.profile.genesis}"
     show(arguments, {"file": str(file)}, text)
