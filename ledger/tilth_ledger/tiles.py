@@ -65,7 +65,8 @@ class Tile:
         level = None if found["level"] == "entries" else int(found["level"])
         index = int(found["index"].replace("x", "").replace("/", ""))
         tile = Tile(level, index, int(found["width"] or WIDTH))
-        if (level or 0) > MAX_LEVEL or index > MAX_INDEX or tile.path != path:
+        beyond = (level or 0) > MAX_LEVEL or index > MAX_INDEX or tile.width > WIDTH
+        if beyond or tile.path != path:
             raise InvalidInput(
                 "path of a tile is not in its one form", found=repr(path)[:80], expected=tile.path
             )

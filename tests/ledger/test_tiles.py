@@ -43,6 +43,8 @@ def test_a_path_names_its_tile(path, tile):
         "tile/0/000.p/0",
         "tile/0/000.p/01",
         "tile/0/000.p/256",
+        "tile/0/000.p/257",
+        "tile/entries/000.p/999",
         "tile/0/000.p/",
         "tile/0/000/",
         "/tile/0/000",

@@ -34,7 +34,7 @@ class Case:
 
 
 THREE = "N=3 Q=2"
-FOUR = "N=4 Q=3 LIARS=2"
+FOUR = "N=4 Q=3 LIARS=1"
 CHANGE = "N=3 Q=2 EPOCHS=2 FOUNDERS=3"
 # The rules that only bind where a leader offers two blocks need leaders that do.
 RULES = {
@@ -54,9 +54,9 @@ CASES = (
         quick=True,
     ),
     Case("4 members, q = 3, one lies", f"{FOUR} V=2", SAFE, quick=True),
-    Case("4 members, q = 3, two lie: one more than 2q - n - 1", "N=4 Q=3 LIARS=6 V=2", FORKS, True),
+    Case("4 members, q = 3, two lie: one more than 2q - n - 1", "N=4 Q=3 LIARS=3 V=2", FORKS, True),
     Case(
-        "3 members, q = 2, one lies: one more than 2q - n - 1", "N=3 Q=2 LIARS=2 V=2", FORKS, True
+        "3 members, q = 2, one lies: one more than 2q - n - 1", "N=3 Q=2 LIARS=1 V=2", FORKS, True
     ),
     *(
         Case(f"3 members without the rule {rule}", f"{THREE} V=3 {more}WITHOUT_{rule}", FORKS, True)

@@ -5,9 +5,18 @@
  * Liars need no state: their votes count for everything, at once, and a view that they lead offers
  * two blocks. Every honest move is one atomic step. What is asserted stands in `agree`.
  *
+ * What makes the search small, and why nothing is lost by it:
+ * - A member's view, and its epoch, are not kept: it moves on when it next votes. Certificates stay,
+ *   so that to move on later is possible whenever to move on earlier was.
+ * - A block is offered by the first vote for it: what made it valid earlier makes it valid then.
+ * - Which honest member leads a view is not asked: a valid block may be offered in any view, by
+ *   whoever leads. That allows more than the rules do.
+ * - So members of one kind differ in nothing but what they signed, and one order of them stands for
+ *   all (`sort`).
+ *
  * Set by -D: N, Q, LIARS (bit mask), V (views); EPOCHS 2 with MEMBERS2 and Q2 (the set after a
- * change); LEADERS_LIE; LOSS (how member 0 goes on after it lost its record of votes); WITHOUT_... leaves a rule
- * out. check.py runs them all and says which must hold.
+ * change); LEADERS_LIE; LOSS (how member 0 goes on after it lost its record of votes); WITHOUT_...
+ * leaves a rule out. check.py runs them all and says which must hold.
  */
 #ifndef N
 #define N 3
@@ -33,6 +42,9 @@
 #ifndef LOSS
 #define LOSS 0
 #endif
+#ifndef FOUNDERS
+#define FOUNDERS N      /* members of epoch 0: the first of all N */
+#endif
 #define REMEMBERS 0     /* a crash loses nothing: every vote was durable before it was sent */
 #define VOTES_ON 1      /* votes again, as if nothing had been lost */
 #define ASKS_QUORUM 2   /* votes again when none of q - 1 others shows it a vote of its own */
@@ -44,22 +56,17 @@
 #define EMPTY 3
 
 #define BLOCKS (1 + EPOCHS * V * 2)          /* block 0 is the genesis block */
-#define VIEWS (EPOCHS * V)
 #define AT(e, v) ((e) * V + (v) - 1)         /* a view's place */
 #define BLOCK(e, v, x) (1 + AT(e, v) * 2 + (x))
 #define EPOCH(b) (((b) - 1) / (2 * V))
 #define VIEW(b) ((b) == 0 -> 0 : (((b) - 1) / 2) % V + 1)
 #define VARIANT(b) (((b) - 1) % 2)
 #define BIT(m) (1 << (m))
-#define COUNT(s) (((s) & 1) + (((s) >> 1) & 1) + (((s) >> 2) & 1) + (((s) >> 3) & 1) + (((s) >> 4) & 1))
-#define FIRST (BIT(FOUNDERS) - 1)
-#ifndef FOUNDERS
-#define FOUNDERS N                           /* members of epoch 0: the first of all N */
-#endif
-#define SET(e) ((e) == 0 -> FIRST : MEMBERS2)
-#define QUORUM(e) ((e) == 0 -> Q : Q2)
-#define ENOUGH(e, votes) (COUNT(((votes) | LIARS) & SET(e)) >= QUORUM(e))
 #define HONEST(m) (((LIARS >> (m)) & 1) == 0)
+#define SET(e) ((e) == 0 -> BIT(FOUNDERS) - 1 : MEMBERS2)
+#define IN(e, m) ((SET(e) >> (m)) & 1)
+#define QUORUM(e) ((e) == 0 -> Q : Q2)
+#define LEADER(e, v) (((v) - 1 + (e)) % N)
 /* A leader's proposal is no vote: with LEADERS_LIE all may offer what they like, and yet vote by the
  * rules. */
 #ifdef LEADERS_LIE
@@ -67,29 +74,49 @@
 #else
 #define FAITHFUL(m) HONEST(m)
 #endif
-#define IN(e, m) (((SET(e)) >> (m)) & 1)
 
-#define NOTARIZED(b) ((b) == 0 || (parent[b] != ABSENT && ENOUGH(EPOCH(b), notarize[b])))
-#define FINAL(b) ((b) == 0 || (parent[b] != ABSENT && ENOUGH(EPOCH(b), finalize[b])))
-#define NULLIFIED(e, v) ENOUGH(e, nullify[AT(e, v)])
+/* What a member signed: five bits for each view; above them, that it holds a vote of member 0. */
+#define NOTARIZE 0                           /* + variant */
+#define NULLIFY 2
+#define FINALIZE 3                           /* + variant */
+#define PLACE(e, v, what) (5 * AT(e, v) + (what))
+#define SAID(record, e, v, what) (((record) >> PLACE(e, v, what)) & 1)
+#define FIRST_EPOCH (BIT(5 * V) - 1)
+#define SHOWN 30
+
+#define ONE(i, e, place) (IN(e, i) && (!HONEST(i) || ((said[i] >> (place)) & 1)))
+#if N == 3
+#define COUNT(e, p) (ONE(0, e, p) + ONE(1, e, p) + ONE(2, e, p))
+#elif N == 4
+#define COUNT(e, p) (ONE(0, e, p) + ONE(1, e, p) + ONE(2, e, p) + ONE(3, e, p))
+#else
+#define COUNT(e, p) (ONE(0, e, p) + ONE(1, e, p) + ONE(2, e, p) + ONE(3, e, p) + ONE(4, e, p))
+#endif
+#define ENOUGH(e, v, what) (COUNT(e, PLACE(e, v, what)) >= QUORUM(e))
+#define NOTARIZED(b) ((b) == 0 || (parent[b] != ABSENT && ENOUGH(EPOCH(b), VIEW(b), NOTARIZE + VARIANT(b))))
+#define FINAL(b) ((b) == 0 || (parent[b] != ABSENT && ENOUGH(EPOCH(b), VIEW(b), FINALIZE + VARIANT(b))))
+#define NULLIFIED(e, v) ENOUGH(e, v, NULLIFY)
+#define PASSED(e, v) (NULLIFIED(e, v) || NOTARIZED(BLOCK(e, v, 0)) || NOTARIZED(BLOCK(e, v, 1)))
 
 byte parent[BLOCKS];
 byte kind[BLOCKS];
-byte notarize[BLOCKS];                       /* who signed: what others hold */
-byte finalize[BLOCKS];
-byte nullify[VIEWS];
-short own_notarize[N];                       /* what each remembers: one bit for each view */
-short own_variant[N];
-short own_nullify[N];
-short own_finalize[N];
-byte at_view[N];
-byte at_epoch[N];
+int said[N];                                 /* what others can hold */
+#if LOSS == 0
+#define OWN(m) said[m]                     /* what a member remembers */
+#define SILENT(m) false
+#define LOST false
+#else
+int own;                                     /* what member 0 remembers */
 bool lost;                                   /* member 0 lost its memory */
-bool silent;                                 /* ... and votes no more in this epoch */
-byte shown;                                  /* who holds a vote that member 0 forgot */
+bool silent;                                 /* ... and votes no more in epoch 0 */
+#define OWN(m) ((m) == 0 -> own : said[m])
+#define SILENT(m) ((m) == 0 && silent)
+#define LOST lost
+#endif
 
 hidden byte m, e, v, x, b, p, w, i, j;
 hidden byte ok, fine, above;
+hidden int r;
 
 /* ok = `old` is `young` or an ancestor of it */
 inline ancestor(old, young) {
@@ -164,33 +191,73 @@ inline agree() {
     od
 }
 
-inline pick_member() {
-    m = 0;
+/* ok = the old members made `change` final, in itself or under an empty block */
+inline ended(change) {
+    above = false;
+    i = 1;
     do
-    :: m < N - 1 -> m++
-    :: break
-    od
+    :: i <= 2 * V ->
+        if
+#ifdef WITHOUT_FINALITY_AT_EPOCH_END
+        :: NOTARIZED(i) -> ancestor(change, i); above = (above || ok)
+#else
+        :: FINAL(i) -> ancestor(change, i); above = (above || ok)
+#endif
+        :: else
+        fi;
+        i++
+    :: else -> break
+    od;
+    ok = above
 }
 
-inline pick_view() {
-    v = 1;
+/* fine = member m, who votes in epoch e, is in view v, or a certificate moves it there (V2, V4, V6);
+ * in a new epoch the view after the change is the first. */
+inline stands_in() {
+    fine = (IN(e, m) && HONEST(m) && !(e == 0 && SILENT(m)));
+    r = OWN(m);
+    fine = (fine && (e == 1 || (r & ~FIRST_EPOCH & (BIT(SHOWN) - 1)) == 0));
+    j = 0;                                   /* the view of its last vote; one more after a finalize */
+    w = 1;
     do
-    :: v < V -> v++
-    :: break
-    od
-}
-
-inline pick_variant() {
+    :: w <= V ->
+        if
+        :: SAID(r, e, w, FINALIZE) || SAID(r, e, w, FINALIZE + 1) -> j = w + 1
+        :: else ->
+            if
+            :: j <= w && (SAID(r, e, w, NOTARIZE) || SAID(r, e, w, NOTARIZE + 1) || SAID(r, e, w, NULLIFY)) -> j = w
+            :: else
+            fi
+        fi;
+        w++
+    :: else -> break
+    od;
     if
-    :: x = 0
-    :: x = 1
-    fi
+    :: !fine || v < j -> fine = false
+    :: else ->
+        if
+        :: v == j || (e == 0 && v == 1) || (v > 1 && PASSED(e, v - 1))
+        :: else ->
+            fine = false;
+            if
+            :: e == 1 && j == 0 ->
+                p = 1;
+                do
+                :: p <= 2 * V ->
+                    if
+                    :: parent[p] != ABSENT && kind[p] == CONFIG && VIEW(p) + 1 == v ->
+                        ended(p);
+                        fine = (fine || ok)
+                    :: else
+                    fi;
+                    p++
+                :: else -> break
+                od
+            :: else
+            fi
+        fi
+    fi;
 }
-
-#define VOTES (IN(e, m) && HONEST(m) && !(m == 0 && silent))
-#define OWN(record) (((record) >> AT(e, v)) & 1)
-#define CURRENT (at_epoch[m] == e && at_view[m] == v)
-#define LEADER(e, v) (((v) + (e)) % N)
 
 /* fine = block b on parent p may stand in view v of epoch e: what its voters look at */
 inline judge() {
@@ -212,24 +279,80 @@ inline judge() {
 #endif
 }
 
-/* ok = the old members made `change` final, in itself or under an empty block */
-inline ended(change) {
-    above = false;
+/* Members of one kind stand in the order of what they signed. */
+#define ALIKE(i) (HONEST(i) && HONEST(i + 1) && IN(0, i) == IN(0, i + 1) && \
+                  (EPOCHS == 1 || IN(1, i) == IN(1, i + 1)) && !(LOSS != 0 && (i) == 0))
+inline sort() {
     i = 1;
     do
-    :: i <= 2 * V ->
-        if
-#ifdef WITHOUT_FINALITY_AT_EPOCH_END
-        :: NOTARIZED(i) -> ancestor(change, i); above = (above || ok)
-#else
-        :: FINAL(i) -> ancestor(change, i); above = (above || ok)
-#endif
-        :: else
-        fi;
+    :: i < N ->
+        j = 0;
+        do
+        :: j < N - 1 ->
+            if
+            :: ALIKE(j) && said[j] < said[j + 1] ->
+                r = said[j];
+                said[j] = said[j + 1];
+                said[j + 1] = r
+            :: else
+            fi;
+            j++
+        :: else -> break
+        od;
         i++
     :: else -> break
     od;
-    ok = above
+    r = 0
+}
+
+inline sign(what) {
+    said[m] = said[m] | BIT(PLACE(e, v, what));
+#if LOSS != 0
+    if
+    :: m == 0 -> own = own | BIT(PLACE(e, v, what))
+    :: else
+    fi
+#endif
+}
+
+inline pick_member() {
+    if
+    :: m = 0
+    :: m = 1
+    :: m = 2
+#if N > 3
+    :: m = 3
+#endif
+#if N > 4
+    :: m = 4
+#endif
+    fi
+}
+
+inline pick_view() {
+    if
+    :: v = 1
+    :: v = 2
+#if V > 2
+    :: v = 3
+#endif
+#if V > 3
+    :: v = 4
+#endif
+    fi;
+    if
+    :: e = 0
+#if EPOCHS == 2
+    :: e = 1
+#endif
+    fi
+}
+
+inline pick_variant() {
+    if
+    :: x = 0
+    :: x = 1
+    fi
 }
 
 /* Leaders that lie offer two blocks, on any parents, from the start: when they offer them makes no
@@ -260,77 +383,54 @@ inline offer() {
         fi;
         v++
     :: else -> break
-    od;
-    v = 0;
-    x = 0;
-    b = 0;
-    p = 0
+    od
 }
 
-/* An honest leader offers a block that its voters must take. One that lost its memory may offer a
- * second one in all honesty. */
-inline propose() {
-    pick_view();
-    pick_variant();
-    e = 0;
-    if
-    :: true
-    :: EPOCHS == 2 -> e = 1
-    fi;
-    m = LEADER(e, v);
-    b = BLOCK(e, v, x);
-    p = 0;
-    do
-    :: p < BLOCKS - 1 -> p++
-    :: break
-    od;
-    if
-    :: IN(e, m) && FAITHFUL(m) && parent[b] == ABSENT ->
-        fine = (CURRENT && VOTES && !OWN(own_notarize[m]) && (x == 0 || lost));
-        if
-        :: fine -> judge()
-        :: else
-        fi;
-        if
-        :: fine ->
-            parent[b] = p;
-            follows_change(b);
-            if
-            :: !above -> kind[b] = LEAVES
-            :: !above && EPOCHS == 2 && e == 0 -> kind[b] = CONFIG
-            :: above -> kind[b] = EMPTY
-#ifdef WITHOUT_EMPTY_BLOCKS_ONLY
-            :: above -> kind[b] = LEAVES
-#endif
-            fi
-        :: else
-        fi
-    :: else
-    fi
-}
-
-/* V1 */
+/* V1. The first vote for a block of a faithful leader offers it: a block that its voters must take.
+ * A leader that lost its memory may offer a second one in all honesty. */
 inline vote_notarize() {
     pick_member();
-    pick_variant();
-    e = at_epoch[m];
-    v = at_view[m];
-    if
-    :: v <= V ->
-        b = BLOCK(e, v, x);
-        fine = (VOTES && parent[b] != ABSENT && !((notarize[b] >> m) & 1));
+    pick_view();
+    stands_in();
 #ifndef WITHOUT_ONE_NOTARIZE
-        fine = (fine && !OWN(own_notarize[m]));
+    r = OWN(m);
+    fine = (fine && !SAID(r, e, v, NOTARIZE) && !SAID(r, e, v, NOTARIZE + 1));
 #endif
+    if
+    :: fine ->
+        pick_variant();
+        b = BLOCK(e, v, x);
         if
-        :: fine -> p = parent[b]; judge()
-        :: else
-        fi;
-        if
-        :: fine ->
-            notarize[b] = notarize[b] | BIT(m);
-            own_notarize[m] = own_notarize[m] | BIT(AT(e, v));
-            own_variant[m] = own_variant[m] | (x << AT(e, v))
+        :: parent[b] != ABSENT ->
+            p = parent[b];
+            judge();
+            fine = (fine && !SAID(OWN(m), e, v, NOTARIZE + x));
+            if
+            :: fine -> sign(NOTARIZE + x)
+            :: else
+            fi
+        :: parent[b] == ABSENT && FAITHFUL(LEADER(e, v)) && (x == 0 || (LOST && LEADER(e, v) == 0)) ->
+            p = 0;
+            do
+            :: p + 1 < BLOCK(e, v, 0) -> p++
+            :: break
+            od;
+            judge();
+            if
+            :: fine ->
+                parent[b] = p;
+                follows_change(b);
+                if
+                :: !above -> kind[b] = LEAVES
+                :: !above && EPOCHS == 2 && e == 0 -> kind[b] = CONFIG
+                :: above -> kind[b] = EMPTY
+#ifdef WITHOUT_EMPTY_BLOCKS_ONLY
+                :: above -> kind[b] = LEAVES
+#endif
+                fi;
+                sign(NOTARIZE + x)
+            :: else
+            fi
         :: else
         fi
     :: else
@@ -342,20 +442,19 @@ inline vote_finalize() {
     pick_member();
     pick_view();
     pick_variant();
-    e = at_epoch[m];
     b = BLOCK(e, v, x);
-    ok = (VOTES && v < at_view[m] && NOTARIZED(b) && !OWN(own_finalize[m]));
+    r = OWN(m);
+    ok = (IN(e, m) && HONEST(m) && !(e == 0 && SILENT(m)) && NOTARIZED(b));
+    ok = (ok && (e == 1 || (r & ~FIRST_EPOCH & (BIT(SHOWN) - 1)) == 0));
+    ok = (ok && !SAID(r, e, v, FINALIZE) && !SAID(r, e, v, FINALIZE + 1));
 #ifndef WITHOUT_NO_FINALIZE_AFTER_NULLIFY
-    ok = (ok && !OWN(own_nullify[m]));
+    ok = (ok && !SAID(r, e, v, NULLIFY));
 #endif
 #ifndef WITHOUT_ONE_NOTARIZE
-    ok = (ok && (!OWN(own_notarize[m]) || OWN(own_variant[m]) == x));
+    ok = (ok && !SAID(r, e, v, NOTARIZE + 1 - x));
 #endif
     if
-    :: ok ->
-        finalize[b] = finalize[b] | BIT(m);
-        own_finalize[m] = own_finalize[m] | BIT(AT(e, v));
-        agree()
+    :: ok -> sign(FINALIZE + x); agree()
     :: else
     fi
 }
@@ -364,88 +463,55 @@ inline vote_finalize() {
 inline vote_nullify() {
     pick_member();
     pick_view();
-    e = at_epoch[m];
-    ok = (VOTES && !OWN(own_nullify[m]));
-#ifndef WITHOUT_NO_NULLIFY_AFTER_FINALIZE
-    ok = (ok && v == at_view[m] && !OWN(own_finalize[m]));
+#ifdef WITHOUT_NO_NULLIFY_AFTER_FINALIZE
+    r = OWN(m);
+    fine = (SAID(r, e, v, FINALIZE) || SAID(r, e, v, FINALIZE + 1));
+    if
+    :: fine
+    :: else -> stands_in()
+    fi;
 #else
-    ok = (ok && v <= at_view[m]);
+    stands_in();
 #endif
     if
-    :: ok ->
-        nullify[AT(e, v)] = nullify[AT(e, v)] | BIT(m);
-        own_nullify[m] = own_nullify[m] | BIT(AT(e, v))
+    :: fine && !SAID(OWN(m), e, v, NULLIFY) -> sign(NULLIFY)
     :: else
     fi
 }
 
-/* V2, V4, V6: a certificate of this view or a later one moves a member on */
-inline advance() {
-    pick_member();
-    pick_view();
-    e = at_epoch[m];
-    if
-    :: HONEST(m) && v >= at_view[m] &&
-       (NOTARIZED(BLOCK(e, v, 0)) || NOTARIZED(BLOCK(e, v, 1)) || NULLIFIED(e, v)) ->
-        at_view[m] = v + 1
-    :: else
-    fi
-}
-
-/* The old members made a change final, in itself or under an empty block: the next epoch begins
- * with that change as parent, in the view after it. */
-inline change_epoch() {
-    pick_member();
-    b = 1;
-    do
-    :: b < 2 * V -> b++
-    :: break
-    od;
-    if
-    :: HONEST(m) && at_epoch[m] == 0 && parent[b] != ABSENT && kind[b] == CONFIG ->
-        ended(b);
-        if
-        :: ok ->
-            at_epoch[m] = 1;
-            at_view[m] = VIEW(b) + 1;
-            if
-            :: m == 0 -> silent = false   /* it votes with another key */
-            :: else
-            fi
-        :: else
-        fi
-    :: else
-    fi
-}
-
+#if LOSS != 0
 /* Somebody comes to hold a vote of member 0; it may be asked for it later. */
 inline deliver() {
     pick_member();
     if
-    :: m != 0 && !lost && (own_notarize[0] != 0 || own_nullify[0] != 0) -> shown = shown | BIT(m)
+    :: m != 0 && !lost && own != 0 -> said[m] = said[m] | BIT(SHOWN)
     :: else
     fi
 }
 
+#define EMPTY_HANDED(m) (IN(0, m) && (!HONEST(m) || ((said[m] >> SHOWN) & 1) == 0))
 inline lose_memory() {
     if
-    :: !lost && HONEST(0) && at_epoch[0] == 0 ->
+    :: !lost && (own & ~FIRST_EPOCH) == 0 ->
         lost = true;
-        own_notarize[0] = 0;
-        own_variant[0] = 0;
-        own_nullify[0] = 0;
-        own_finalize[0] = 0;
-        at_view[0] = 1;
+        own = 0;
         if
         :: LOSS == ROTATES -> silent = true
         :: LOSS == ASKS_QUORUM ->
             /* the answers that suit it least: those who hold nothing come first */
-            silent = (COUNT((~shown) & FIRST & ~1 & ~(LIARS)) + COUNT(LIARS) < Q - 1)
+            m = 1;
+            x = 0;
+            do
+            :: m < N -> x = x + EMPTY_HANDED(m); m++
+            :: else -> break
+            od;
+            silent = (x < Q - 1)
         :: else
         fi
     :: else
     fi
 }
+#endif
 
 init {
     d_step {
@@ -453,27 +519,17 @@ init {
         do
         :: b < BLOCKS -> parent[b] = ABSENT; b++
         :: else -> break
-        od;
-        m = 0;
-        do
-        :: m < N -> at_view[m] = 1; m++
-        :: else -> break
         od
     };
     atomic { offer() };
     do
-    :: atomic { propose() }
-    :: atomic { vote_notarize() }
-    :: atomic { vote_finalize() }
-    :: atomic { vote_nullify() }
-    :: atomic { advance() }
-#if EPOCHS == 2
-    :: atomic { change_epoch() }
-#endif
+    :: atomic { vote_notarize(); sort() }
+    :: atomic { vote_finalize(); sort() }
+    :: atomic { vote_nullify(); sort() }
 #if LOSS != 0
     :: atomic { lose_memory() }
 #if LOSS == 2
-    :: atomic { deliver() }
+    :: atomic { deliver(); sort() }
 #endif
 #endif
     od
