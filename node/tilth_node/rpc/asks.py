@@ -9,12 +9,18 @@ Each side numbers its own asks. An answer comes in chunks, ended by `last` or by
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from tilth_ledger import canonical
-from tilth_ledger.errors import InvalidInput, PeerFault, TilthError, Unavailable, from_dict
+from tilth_ledger.errors import (
+    Fatal,
+    InvalidInput,
+    PeerFault,
+    TilthError,
+    Unavailable,
+    from_dict,
+)
 from tilth_node.logs import logger
 from tilth_protos import peers_pb2 as pb
 
@@ -22,6 +28,7 @@ WINDOW_BYTES = 1 << 20  # of one answer that may be under way
 CHUNK_BYTES = 128 << 10
 MAX_BODY_BYTES = 1 << 20
 MAX_ANSWERS = 64
+MAX_ERROR_BYTES = 64 << 10
 
 Handler = Callable[[str, bytes], AsyncIterator[bytes]]  # (organization, body) -> chunks
 Send = Callable[[pb.PeerFrame], None]
@@ -72,7 +79,7 @@ class Asks:
                     raise self._gone()
                 if frame.HasField("failure"):
                     finished = True
-                    raise _failure(frame.failure.error)
+                    raise told(frame.failure.error)
                 finished = frame.chunk.last
                 if frame.chunk.data:
                     yield frame.chunk.data
@@ -172,9 +179,17 @@ class Asks:
         )
 
 
-def _failure(error: bytes) -> TilthError:
+def told(error: bytes) -> TilthError:
+    """The error that another node tells of, whatever bytes it sends.
+
+    What ends that node ends none here: its `Fatal` is a `PeerFault` to us."""
     try:
-        facts = json.loads(error)
-    except ValueError:
-        facts = {}
-    return from_dict(facts if isinstance(facts, dict) else {})
+        facts = canonical.loads(error, max_bytes=MAX_ERROR_BYTES)
+    except InvalidInput:
+        facts = None
+    if not isinstance(facts, dict):
+        return PeerFault("the other node failed without words", found=f"{len(error)} bytes")
+    found = from_dict(facts)
+    if isinstance(found, Fatal):
+        return PeerFault(found.message, found=found.found, expected=found.expected)
+    return found

@@ -20,21 +20,19 @@ from dataclasses import dataclass
 
 import grpc
 
-from tilth_ledger import canonical
 from tilth_ledger.errors import (
     InvalidInput,
     PeerFault,
     SecondInstance,
     TilthError,
     Unavailable,
-    from_dict,
 )
 from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.config import address as split_address
 from tilth_node.keystore import Keys
 from tilth_node.logs import logger
-from tilth_node.rpc.asks import Handler
+from tilth_node.rpc.asks import Handler, told
 from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
 from tilth_node.rpc.link import PING, STREAM_ENDED, Link, OnMessages, Stream, read_frame
 from tilth_node.rpc.server import PEER_OPTIONS, Certificates
@@ -421,6 +419,6 @@ def _told(error: Exception) -> Exception:
     if isinstance(error, grpc.aio.AioRpcError):
         for name, value in error.trailing_metadata() or ():
             if name == ERROR_METADATA and isinstance(value, bytes):
-                return from_dict(canonical.loads(value))
+                return told(value)
         return PeerFault(error.details() or error.code().name)
     return error
