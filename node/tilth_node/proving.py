@@ -46,7 +46,14 @@ class Prover:
 
         Raises `InvalidInput` when an entry is not final, or no ledger was as large as `since`.
         """
-        wanted = (index, *also)
+        wanted = tuple(dict.fromkeys((index, *also)))
+        if len(wanted) > bundle.MAX_LEAVES:  # before each of them is looked up
+            raise InvalidInput(
+                "too many entries are asked for in one proof bundle",
+                found=len(wanted),
+                expected=f"at most {bundle.MAX_LEAVES}",
+                remedy="Ask for several bundles.",
+            )
         for each in wanted:
             self._check(each)
         stood = bundle.stood(self._store.rows, self._leaf, wanted, self._board)

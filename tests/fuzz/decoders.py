@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from decoder import Decoder, of_text
+from kept import kept_decoders
 from proven_world import ORGANIZER, PEM, row, site
 from small_image import made
 from stage import Stage
@@ -21,6 +20,7 @@ from tilth import verifier
 from tilth_ledger import archive, canonical, frames, policies, rebase, tiles
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Header, Vote
 from tilth_ledger.checkpoints import Checkpoint, cosign, cosigner_name, origin_of
+from tilth_ledger.checkpoints import verifier as verifier_of
 from tilth_ledger.errors import Fatal, TilthError
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.genesis import Genesis, member_file, parse_member_file
@@ -44,47 +44,22 @@ from tilth_ledger.messages import (
     Body,
     Certificates,
     Chain,
+    Cosignatures,
     FetchBlock,
     FetchChain,
     Gossip,
     Proposal,
+    Signed,
     Status,
     Votes,
     decode_message,
 )
-from tilth_ledger.notes import Line, Note, VerifierKey, sign_line
+from tilth_ledger.notes import Line, Note, VerifierKey, open_note, sign_line
 from tilth_ledger.proofs import TlogProof
 from tilth_ledger.token import Asked, Token, write_token
 from tilth_node.runtimes import imagefile
 
 OPERATIONS = 1_000
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """One decoder: `again` encodes what it gave, where there is only one way to."""
-
-    name: str
-    decode: Callable[[bytes], Any]
-    examples: tuple[bytes, ...]
-    again: Callable[[Any], bytes] | None = None
-    declared: tuple[type[Exception], ...] = (TilthError,)
-
-    def attempt(self, data: bytes) -> bool:
-        """Whether it decodes; AssertionError if it gives something that is not these bytes."""
-        try:
-            value = self.decode(data)
-        except self.declared:
-            return False
-        if self.again is not None and value is not None:
-            found = self.again(value)
-            assert found == data, f"{self.name} reads two forms as one: {data!r}, {found!r}"
-        return True
-
-
-def _text(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
-    """A decoder of text, fed with bytes: what is no UTF-8 never reaches it."""
-    return lambda data: parse(data.decode("utf-8", "replace"))
 
 
 def _frames(data: bytes) -> None:
@@ -152,6 +127,7 @@ def _votes(net: str, key: SigningKey) -> list[Decoder]:
         Chain(tuple(b.encode() for b in blocks), certificates[2]),
         Accusation((evidence,)),
         Barrier((b"n" * 16,)),
+        Cosignatures(True, 0, 3, bytes(32), (Signed(1, 1, bytes(64)), Signed(2, 4, bytes(72)))),
     )
     records = (
         *(OwnVote(vote) for vote in votes),
@@ -208,17 +184,22 @@ def _notes(origin: str, entry: bytes) -> list[Decoder]:
     )
     note = Note(head.text, lines).encode()
     log = VerifierKey(origin, 1, keys["log"].public.raw)
-    witness = VerifierKey("north", 4, keys["cosign"].public.raw)
+    witness = VerifierKey(cosigner_name(origin, "north"), 4, keys["cosign"].public.raw)
     policy = f"log {log}\nwitness north {witness}\ngroup all 1 north\nquorum all\n".encode()
     proof = TlogProof(3, (bytes(32), bytes(range(32))), note, entry).encode()
     return [
         Decoder("note", Note.decode, (note,), Note.encode),
-        Decoder("note's line", _text(Line.parse), tuple(str(line).encode() for line in lines)),
-        Decoder("verifier key", _text(VerifierKey.parse), (str(log).encode(),)),
-        Decoder("checkpoint", _text(Checkpoint.parse), (head.text.encode(),)),
+        Decoder("note's line", of_text(Line.parse), tuple(str(line).encode() for line in lines)),
+        Decoder(
+            "opened note",
+            lambda d: open_note(d, [verifier_of(log), verifier_of(witness)]),
+            (note,),
+        ),
+        Decoder("verifier key", of_text(VerifierKey.parse), (str(log).encode(),)),
+        Decoder("checkpoint", of_text(Checkpoint.parse), (head.text.encode(),)),
         Decoder("policy", policies.Policy.parse, (policy,)),
         Decoder(
-            "tile's path", _text(tiles.Tile.parse), (b"tile/0/x001/234.p/7", b"tile/entries/000")
+            "tile's path", of_text(tiles.Tile.parse), (b"tile/0/x001/234.p/7", b"tile/entries/000")
         ),
         Decoder(
             "entry bundle",
@@ -240,7 +221,7 @@ def _files(net: str) -> list[Decoder]:
     asked = Asked(net, "north", "/tilth.v1.Ledger/Submit", b"body")
     token = write_token(ORGANIZER, asked, 1_700_000_060_000).encode()
     return [
-        Decoder("token", _text(Token.parse), (token,)),
+        Decoder("token", of_text(Token.parse), (token,)),
         Decoder("archive", archive.read, (archive.write(files),), archive.write),
         Decoder("frames", _frames, (framed,)),
         Decoder("image file", lambda d: imagefile.read(io.BytesIO(d)), (_image(),)),
@@ -262,6 +243,7 @@ def _decoders() -> list[Decoder]:
         Decoder("canonical", canonical.loads, (numbers, ledger.genesis.bytes)),
         *_notes(origin_of(ledger.genesis.name, net), entry),
         *_files(net),
+        *kept_decoders(_ballots()),
         Decoder(
             "bundle",
             lambda d: _refuses(d, ledger.genesis.bytes),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from decoders import DECODERS, Decoder
+from decoder import Decoder
+from decoders import DECODERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-TRIES = 150
+TRIES = 80
 NUMBERS = (b"\0", b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7)
 
 

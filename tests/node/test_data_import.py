@@ -53,6 +53,12 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
+@pytest.mark.parametrize("path", ["no/such", "a\0b", "x" * 5_000])
+def test_a_path_that_can_be_none_is_refused_in_words(site: Site, path: str) -> None:
+    with pytest.raises(InvalidInput, match="no such data"):
+        site.take(path)
+
+
 def test_each_file_and_each_folder_is_one_sample(site: Site) -> None:
     site.put("train/one.png", "1")
     site.put("train/night/left.png", "2")

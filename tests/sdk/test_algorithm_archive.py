@@ -296,6 +296,12 @@ def test_a_folder_without_a_manifest_is_read_by_its_usual_name(tmp_path):
         ("name = 'x'", "another format"),
         ("format = 'tilth-1'\ncomands = 1", "comands"),
         ("format = 'tilth-1'\n[commands]\ntrain = './train'", "list of texts"),
+        ("format = 'tilth-1'\ncommands = []", "commands in tilth.toml is no table"),
+        ("format = 'tilth-1'\npython = 'a:B'", "python in tilth.toml is no table"),
+        ("format = 'tilth-1'\ncapabilities = 3", "capabilities in tilth.toml is no list"),
+        ("format = 'tilth-1'\ncapabilities = [3, 'a']", "are texts"),
+        ("format = 'tilth-1'\nparameters = ['rate']", "is no table"),
+        ("a = " + 5_000 * "[", "cannot be read"),
         ("this is no toml", "cannot be read"),
     ],
 )

@@ -188,7 +188,7 @@ def inside(path: Path, roots: tuple[Path, ...]) -> Path:
     """The real path behind `path`; raises InvalidInput unless it lies under a data root."""
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # the last: a path with a zero byte
         raise InvalidInput(
             "there are no such data on the node", found=str(path), remedy="check the path"
         ) from error

@@ -37,6 +37,14 @@ _KEYS = frozenset(
         *("python", "commands", "parameters", "environment"),
     ]
 )
+_KINDS: Mapping[str, type] = {
+    "python": dict,
+    "commands": dict,
+    "capabilities": list,
+    "parameters": list,
+    "outputs": list,
+}
+_WORDS: Mapping[type, str] = {dict: "table", list: "list"}
 _DEFAULT_MODULES = ("algorithm", "opener", "metric")
 
 
@@ -68,7 +76,7 @@ def read(folder: Path) -> Manifest:
         return Manifest(entry=(_usual_module(folder), ""))
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
             f"{FILE} cannot be read: {error}", remedy="Correct it at that place."
         ) from None
@@ -91,6 +99,7 @@ def parse(facts: Mapping[str, Any], folder: Path) -> Manifest:
             expected=FORMAT,
             remedy=f"Write the line: format = {FORMAT!r}",
         )
+    _check_kinds(facts)
     commands = facts.get("commands", {})
     if not all(isinstance(c, list) and c and all(map(_is_text, c)) for c in commands.values()):
         raise InvalidInput(
@@ -105,6 +114,20 @@ def parse(facts: Mapping[str, Any], folder: Path) -> Manifest:
         parameters=tuple(facts.get("parameters", ())),
         outputs=tuple(facts.get("outputs", ())),
     )
+
+
+def _check_kinds(facts: Mapping[str, Any]) -> None:
+    for key, kind in _KINDS.items():
+        if not isinstance(facts.get(key, kind()), kind):
+            raise InvalidInput(
+                f"{key} in {FILE} is no {_WORDS[kind]}",
+                found=repr(facts[key])[:80],
+                remedy="Write it as the README of the SDK shows.",
+            )
+    if not all(map(_is_text, (*facts.get("capabilities", ()), *facts.get("outputs", ())))):
+        raise InvalidInput(f"capabilities and outputs in {FILE} are texts")
+    if not all(isinstance(each, dict) for each in facts.get("parameters", ())):
+        raise InvalidInput(f"a parameter in {FILE} is no table", remedy="Write [[parameters]].")
 
 
 def write(manifest: Manifest) -> str:
