@@ -125,7 +125,9 @@ def _check_kinds(facts: Mapping[str, Any]) -> None:
                 remedy="Write it as the README of the SDK shows.",
             )
     if not all(map(_is_text, (*facts.get("capabilities", ()), *facts.get("outputs", ())))):
-        raise InvalidInput(f"capabilities and outputs in {FILE} are texts")
+        raise InvalidInput(
+            f"capabilities and outputs in {FILE} are texts", remedy="Write them in quotes."
+        )
     if not all(isinstance(each, dict) for each in facts.get("parameters", ())):
         raise InvalidInput(f"a parameter in {FILE} is no table", remedy="Write [[parameters]].")
 
