@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import rfc8785
@@ -31,9 +32,22 @@ _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
 )
 _FORBIDDEN = re.compile(f"[\ud800-\udfff{_NONCHARACTERS}]")
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
-).encode
+
+def _encoder() -> Callable[[Any], str]:
+    """What writes plain values: the encoder in C that `JSONEncoder` makes anew for every value, or
+    `JSONEncoder` where there is none."""
+    whole = json.JSONEncoder(
+        ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    escape = getattr(json.encoder, "c_encode_basestring", None)
+    if make is None or escape is None:
+        return whole.encode
+    parts = make(None, whole.default, escape, None, ":", ",", True, False, False)
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode = _encoder()
 
 
 def sha256_hex(data: bytes) -> str:
@@ -97,7 +111,7 @@ def loads(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 32) -> Any:
         _check_strings(value)
     if "null" in text:
         _check_no_null(value)
-    if text.count("[") + text.count("{") > max_depth:
+    if text.count("[") + text.count("{") > max_depth and not _is_shallow(data, max_depth):
         _check_depth(value, max_depth)
     return value
 
@@ -165,6 +179,23 @@ def _check_strings(value: Any) -> None:
 def _check_no_null(value: Any) -> None:
     if any(item is None for item in _walk(value)):
         raise InvalidInput("JSON holds a null", expected="leave the field out instead")
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+def _is_shallow(data: bytes, limit: int) -> bool:
+    """Whether brackets alone say that valid JSON is nested at most so deeply: what stands in
+    strings is cut out, then each turn takes the innermost pairs away. False: look closer."""
+    if b"\\" in data:
+        return False  # a quote may be inside of a string
+    left = b"".join(data.split(b'"')[::2]).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(limit):
+        if not left:
+            return True
+        left = left.replace(b"[]", b"")
+    return not left
 
 
 def _check_depth(value: Any, limit: int) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from tilth_ledger import combine, rules_tasks
 from tilth_ledger.context import Context, Op, refuse
 from tilth_ledger.leaf import CERTIFIED_RESULT
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, RowView
 from tilth_ledger.rules_objectives import revision_key
 from tilth_ledger.shapes import GRADES
 
@@ -61,7 +61,7 @@ def reaches(grade: str, wanted: str) -> bool:
     return GRADES.index(grade) <= GRADES.index(wanted)
 
 
-def certify(context: Context, plan: Row, task: Row, present: list[tuple[Op, Row]]) -> None:
+def certify(context: Context, plan: Row, task: Row, present: list[tuple[Op, RowView]]) -> None:
     """Decide whether a done test is certified; if it is, write its row and its system leaf."""
     objective = context.need("objective", task["objective"])
     entry, revision = _objective_set(context, task)
@@ -118,14 +118,14 @@ def _whole(task: Row) -> bool:
     return "selection" not in task["data"]
 
 
-def _tested(present: list[tuple[Op, Row]]) -> tuple[Op, Row]:
+def _tested(present: list[tuple[Op, RowView]]) -> tuple[Op, RowView]:
     """The model under test: of a composite the trunk, since heads differ from site to site."""
     shared = [(edge, model) for edge, model in present if edge.get("output") != "head"]
     return shared[0]
 
 
 def _row(
-    context: Context, plan: Row, task: Row, entry: Row, edge: Op, model: Row, index: int
+    context: Context, plan: Row, task: Row, entry: Row, edge: Op, model: RowView, index: int
 ) -> Row:
     maker = edge.get("task", edge.get("model"))
     revision = f"{task['revision']:06d}"
@@ -162,7 +162,7 @@ def _row(
     return row
 
 
-def _is_final(context: Context, maker: str, model: Row) -> bool:
+def _is_final(context: Context, maker: str, model: RowView) -> bool:
     """Whether the plan that made a model marked it final (B3), whichever plan tests it."""
     made_in = context.rows.get(f"plan/{model.get('plan')}")
     return made_in is not None and maker in made_in["final"]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from tilth_ledger.errors import Refused, TilthError
 from tilth_ledger.limits import Limits
 from tilth_ledger.permissions import Rights
-from tilth_ledger.rows import Overlay, Row
+from tilth_ledger.rows import Overlay, Row, RowView, parse_row, read_row
 
 Op = Mapping[str, Any]
 
@@ -42,14 +42,18 @@ class Context:
     derived: list[tuple[int, Row]] = field(default_factory=list)
     epoch_end: Row | None = None  # what the leaf that ends this epoch states
     problems: list[TilthError] | None = None  # a dry run collects here instead of stopping
-    rights: Rights = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.begin()
+    _rights: Rights | None = None
 
     def begin(self) -> None:
         """Before an operation: what earlier ones granted or withdrew counts."""
-        self.rights = Rights(self.rows)
+        self._rights = None
+
+    @property
+    def rights(self) -> Rights:
+        """Who may do what; answers are remembered until the next operation."""
+        if self._rights is None:
+            self._rights = Rights(self.rows)
+        return self._rights
 
     def derive(self, kind: int, statement: Row) -> None:
         """A system leaf of this type follows the entry, at `next_index`."""
@@ -62,8 +66,11 @@ class Context:
 
     def need(self, kind: str, key: str, rule: str = "A3") -> Row:
         """The row of an asset; refused when there is none."""
-        row = self.rows.get(f"{kind}/{key}")
-        if row is None:
+        return parse_row(self._stored(kind, key, rule))
+
+    def _stored(self, kind: str, key: str, rule: str) -> bytes:
+        value = self.rows.get_bytes(f"{kind}/{key}")
+        if value is None:
             noun = NOUNS.get(kind, kind)
             raise Refused(
                 rule,
@@ -72,11 +79,11 @@ class Context:
                 expected=f"the key of a registered {noun}",
                 remedy=f"Correct the key, or register the {noun} first.",
             )
-        return row
+        return value
 
-    def usable(self, kind: str, key: str) -> Row:
-        """The row of an asset that was not withdrawn (A3, A4)."""
-        row = self.need(kind, key)
+    def usable(self, kind: str, key: str) -> RowView:
+        """The row, for reading, of an asset that was not withdrawn (A3, A4)."""
+        row = read_row(self._stored(kind, key, "A3"))
         if row["status"] == "withdrawn":
             noun = NOUNS.get(kind, kind)
             raise Refused(
@@ -113,7 +120,7 @@ class Context:
         noun = NOUNS.get(kind, kind)
         self.check_key(noun, key)
         name = f"{kind}/{key}"
-        if self.rows.get(name) is not None:
+        if self.rows.get_bytes(name) is not None:
             raise Refused(
                 "A2",
                 f"this key already names another {noun}",
@@ -137,7 +144,7 @@ class Context:
     def check_organizations(self, names: list[str], what: str) -> None:
         """Rule P1: who is named in a grant exists."""
         for name in names:
-            if self.rows.get(f"organization/{name}") is None:
+            if self.rows.get_bytes(f"organization/{name}") is None:
                 raise Refused(
                     "P1",
                     f"{what} names an organization that does not exist",

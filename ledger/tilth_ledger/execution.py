@@ -3,7 +3,7 @@
 Invariants:
 - Pure: the same parent and leaves give the same rows, root and digest at every node, on every
   machine.
-- An entry's operations all hold or none (A2): they run in an overlay of their own.
+- An entry's operations all hold or none (A2): what they changed before one failed is undone.
 - The same entry is recorded once: its id is a row (A2).
 - System leaves (certified results, recorded leaderboards, an epoch's end) follow the entry that
   caused them; a voter recomputes them and compares bytes. An epoch's end is the last leaf of its
@@ -41,7 +41,7 @@ from tilth_ledger.leaf import (
 from tilth_ledger.limits import Limits
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
-from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows
+from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
 
 CACHED_LEAVES = 16_384
 CACHED_BYTES = 64 << 20  # of leaves, encoded
@@ -320,14 +320,21 @@ class Executor:
     def _apply(self, block: _Block, leaf: bytes) -> list[bytes]:
         """Execute one entry into the block's rows; the system leaves that follow it."""
         checked = self._look_at(leaf)
-        entry = checked.entry
-        author = state.identity(block.rows, entry.author)
+        block.rows.mark()
+        try:
+            return self._apply_entry(block, checked)
+        except TilthError:
+            block.rows.undo()
+            raise
+
+    def _apply_entry(self, block: _Block, checked: _Checked) -> list[bytes]:
+        entry, rows = checked.entry, block.rows
+        author = state.identity(rows, entry.author)
         _verify(checked, author)
-        if (recorded := block.rows.get(f"entry/{checked.id}")) is not None:
+        if (recorded := rows.get(f"entry/{checked.id}")) is not None:
             raise AlreadyRecorded(checked.id, recorded["index"])
         _check_expiry(entry, block.time_ms)
         roles = state.check_author(author, entry.organization, block.time_ms)
-        rows = Overlay(block.rows)
         context = Context(
             rows=rows,
             limits=self.limits,
@@ -350,7 +357,6 @@ class Executor:
             derived.append(_system_leaf(EPOCH_END, end))
             rows.put(epoch_key(end["epoch"]), {**end, "index": context.index + len(derived)})
             block.epoch, block.rules_version = end["epoch"], end["rules_version"]
-        block.rows.apply(rows.changes)
         block.entries[checked.id] = context.index
         return derived
 
@@ -384,7 +390,7 @@ class Executor:
         return decoded, entry
 
 
-def _verify(checked: _Checked, author: Row) -> None:
+def _verify(checked: _Checked, author: RowView) -> None:
     """Once for a leaf: the key follows from its author's id, so the verdict needs no other row."""
     if not checked.verified:
         verify_author(checked.leaf, PublicKey.from_hex(author["public"]))

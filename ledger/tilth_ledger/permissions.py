@@ -23,7 +23,7 @@ from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.errors import Refused
 from tilth_ledger.grants import Grant
 from tilth_ledger.lineage import Lineage, Source
-from tilth_ledger.rows import Row, Rows
+from tilth_ledger.rows import Row, Rows, RowView, read_row
 from tilth_ledger.shapes import BUILTIN_AGGREGATIONS
 
 # Rule P3's default: the aggregations shipped with Tilth, accepted by every data owner.
@@ -38,13 +38,14 @@ class Rights:
 
     rows: Rows
     _memo: dict[tuple[str, ...], Grant] = field(default_factory=dict)
-    _read: dict[str, Row] = field(default_factory=dict)
+    _read: dict[str, RowView] = field(default_factory=dict)
 
-    def _get(self, key: str) -> Row:
+    def _get(self, key: str) -> RowView:
         """A row, read once and never changed; empty when there is none."""
         row = self._read.get(key)
         if row is None:
-            row = self._read[key] = self.rows.get(key) or {}
+            value = self.rows.get_bytes(key)
+            row = self._read[key] = {} if value is None else read_row(value)
         return row
 
     def dataset(self, key: str, right: str, plan: str) -> Grant:
@@ -143,13 +144,13 @@ class Rights:
             return self.data_parties(plan)
         return self.dataset(dataset, "mixed", plan)
 
-    def model(self, row: Row, right: str = "use") -> Grant:
+    def model(self, row: RowView, right: str = "use") -> Grant:
         """Who may `use` or `download` a registered model now, consents of data owners included."""
         lineage = Lineage.read(row)
         computed = self.use(lineage) if right == "use" else self.download(lineage)
         return grants.join(computed, self._consented(row, right, lineage))
 
-    def _consented(self, row: Row, right: str, lineage: Lineage) -> Grant:
+    def _consented(self, row: RowView, right: str, lineage: Lineage) -> Grant:
         """Rule P2: those to whom every data owner behind the model consented, within the cap."""
         stated: Mapping[str, list[str]] = row.get("consents", {}).get(right, {})
         owners = {dataset.partition("/")[0] for dataset, _ in lineage.sources}

@@ -17,13 +17,13 @@ from typing import Any
 from tilth_ledger import certification
 from tilth_ledger.canonical import dumps, sha256_hex
 from tilth_ledger.context import Context, Op, refuse
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, RowView
 from tilth_ledger.steps import environments_of
 
 OF_A_TEST = ("set", "codes", "environments", "mode", "data_check", "started_ms", "ended_ms")
 
 
-def check(context: Context, task: Row, receipt: Row, present: list[tuple[Op, Row]]) -> None:
+def check(context: Context, task: Row, receipt: Row, present: list[tuple[Op, RowView]]) -> None:
     """Refuse a receipt that is not about this task, or of a test that does not say enough."""
     if task["kind"] == "test":
         for field in OF_A_TEST:
@@ -77,7 +77,7 @@ def environments(context: Context, task: Row) -> dict[str, str]:
     return {step: context.need("environment", key)["digest"] for step, key in keys.items()}
 
 
-def work_key(context: Context, task: Row, present: list[tuple[Op, Row]]) -> str:
+def work_key(context: Context, task: Row, present: list[tuple[Op, RowView]]) -> str:
     """What was computed, whoever asked: the same key, the same work."""
     facts: dict[str, Any] = {
         "kind": task["kind"],

@@ -21,7 +21,7 @@ from tilth_ledger.kinds import lane_of, outputs_of
 from tilth_ledger.lifecycle import policy, save
 from tilth_ledger.lineage import Lineage, union
 from tilth_ledger.operations import builtin_digest
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, RowView
 from tilth_ledger.transitions import move
 
 
@@ -35,7 +35,7 @@ class Part:
     ranks: Mapping[str, int]
     rows: dict[str, Row] = field(default_factory=dict)  # registered so far, and known parents
     outlooks: dict[str, Row] = field(default_factory=dict)
-    algos: dict[str, Row] = field(default_factory=dict)
+    algos: dict[str, RowView] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Context, plan: Row, tasks: Sequence[Op]) -> Part:
@@ -106,7 +106,7 @@ class Part:
             self.outlooks[key] = self.context.need("outlook", key)
         return self.outlooks[key]
 
-    def algo(self, stated: Any) -> Row | None:
+    def algo(self, stated: Any) -> RowView | None:
         """The row of an algo; None for what is built in, or missing."""
         if not isinstance(stated, str):
             return None
@@ -155,7 +155,7 @@ def _register(part: Part, task: Op) -> Row:
     return row
 
 
-def _stated(part: Part, task: Op, algo: Row | None) -> Row:
+def _stated(part: Part, task: Op, algo: RowView | None) -> Row:
     context = part.context
     row = dict(task)
     row |= {
@@ -190,7 +190,7 @@ def _check_outputs(context: Context, task: Op) -> None:
                 context.check_organizations(grant, f"the right {right} on output {name}")
 
 
-def _input(part: Part, task: Op, edge: Op) -> tuple[Lineage | Row, bool]:
+def _input(part: Part, task: Op, edge: Op) -> tuple[Lineage | RowView, bool]:
     """What stands behind an input, and whether it comes from outside the plan."""
     if "model" in edge:
         return part.context.usable("model", edge["model"]), True
@@ -216,7 +216,7 @@ def _input(part: Part, task: Op, edge: Op) -> tuple[Lineage | Row, bool]:
     return _model_of(part, task, edge, parent)
 
 
-def _model_of(part: Part, task: Op, edge: Op, parent: Row) -> tuple[Lineage | Row, bool]:
+def _model_of(part: Part, task: Op, edge: Op, parent: Row) -> tuple[Lineage | RowView, bool]:
     outside = parent["plan"] != part.plan["key"]
     state = parent["state"]
     if state == "done":
@@ -235,7 +235,7 @@ def _model_of(part: Part, task: Op, edge: Op, parent: Row) -> tuple[Lineage | Ro
     return narrowed(parent, lineage, edge["output"]), False
 
 
-def as_lineage(model: Lineage | Row) -> Lineage:
+def as_lineage(model: Lineage | RowView) -> Lineage:
     return model if isinstance(model, Lineage) else Lineage.read(model)
 
 

@@ -3,8 +3,10 @@
 Invariants:
 - `scan` yields keys in the order of their UTF-8 bytes, which is Python's order of strings.
 - What `get` and `scan` return is fresh: changing it changes no row.
+- What `read_row` returns is shared with every other reader: it is for reading only.
 - An `Overlay` never writes to its parent; `changes` is all that was put or deleted, as canonical
-  bytes.
+  bytes, less what was undone.
+- Nothing is sorted before somebody scans.
 
 Left to others: which keys exist (transitions), durable rows (the node's storage), the digest
 (lthash).
@@ -15,23 +17,36 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
 from tilth_ledger import canonical
 
 Row = dict[str, Any]
+RowView = Mapping[str, Any]  # for reading only: others read the same object
 
 FEW = 32  # keys that are quicker put in their places than all sorted anew
 
-_raw_decode = json.JSONDecoder().raw_decode
+READ_ROWS = 512  # parsed rows that are kept for reading
+READ_BYTES = 4096  # of the largest of them
+
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # no stub knows it
 _ABSENT = b""  # no row's value
 
 
 def parse_row(value: bytes) -> Row:
     """A row from its canonical bytes."""
-    row: Row = _raw_decode(value.decode())[0]  # nothing stands around it
+    row: Row = _scan(value.decode(), 0)[0]  # nothing stands around it
     return row
+
+
+def read_row(value: bytes) -> RowView:
+    """As `parse_row`: the same object for the same bytes, while it is kept."""
+    return _kept_row(value) if len(value) <= READ_BYTES else parse_row(value)
+
+
+_kept_row = lru_cache(READ_ROWS)(parse_row)
 
 
 class Rows(Protocol):
@@ -54,7 +69,7 @@ class MemoryRows:
 
     def __init__(self, rows: Mapping[str, bytes] | None = None) -> None:
         self._rows: dict[str, bytes] = dict(rows or {})
-        self._keys = sorted(self._rows)
+        self._order = _Order(self._rows)
 
     def get(self, key: str) -> Row | None:
         value = self._rows.get(key)
@@ -66,7 +81,7 @@ class MemoryRows:
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
-        for key in islice(_slice(self._keys, prefix, after), limit):
+        for key in islice(self._order.slice(prefix, after), limit):
             yield key, parse_row(self._rows[key])
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None:
@@ -74,10 +89,10 @@ class MemoryRows:
         for key, value in changes.items():
             if value is None:
                 if self._rows.pop(key, None) is not None:
-                    del self._keys[bisect_left(self._keys, key)]
+                    self._order.remove(key)
             else:
                 if key not in self._rows:
-                    insort(self._keys, key)
+                    self._order.add(key)
                 self._rows[key] = value
 
     def items(self) -> Iterable[tuple[str, bytes]]:
@@ -90,8 +105,8 @@ class Overlay:
 
     def __init__(self, parent: Rows) -> None:
         self._parent = parent
-        self._keys: list[str] = []  # of changes, sorted; those of `_unsorted` are still missing
-        self._unsorted: list[str] = []
+        self._order = _Order(())
+        self._before: dict[str, bytes | None] = {}  # the mark: what was changed since
         self.changes: dict[str, bytes | None] = {}
 
     def get(self, key: str) -> Row | None:
@@ -105,8 +120,7 @@ class Overlay:
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
-        self._sort()
-        own = _slice(self._keys, prefix, after)
+        own = self._order.slice(prefix, after)
         if not own:
             return self._parent.scan(prefix, after, limit)
         return islice(self._merged(own, self._parent.scan(prefix, after)), limit)
@@ -126,20 +140,26 @@ class Overlay:
         """Stand on `parent` instead: rows that now hold all that the old parent did."""
         self._parent = parent
 
-    def _change(self, key: str, value: bytes | None) -> None:
-        if key not in self.changes:
-            self._unsorted.append(key)
-        self.changes[key] = value
+    def mark(self) -> None:
+        """Changes up to here hold; those after it may be undone together."""
+        self._before.clear()
 
-    def _sort(self) -> None:
-        """Only who scans needs an order, and most entries scan nothing."""
-        if len(self._unsorted) > FEW:
-            self._keys += sorted(self._unsorted)
-            self._keys.sort()  # two runs: a merge
-        else:
-            for key in self._unsorted:
-                insort(self._keys, key)
-        self._unsorted.clear()
+    def undo(self) -> None:
+        """As if nothing had been changed since the mark."""
+        for key, value in self._before.items():
+            if value is _ABSENT:
+                del self.changes[key]
+                self._order.remove(key)
+            else:
+                self.changes[key] = value
+        self._before.clear()
+
+    def _change(self, key: str, value: bytes | None) -> None:
+        before = self.changes.get(key, _ABSENT)
+        if before is _ABSENT:
+            self._order.add(key)
+        self._before.setdefault(key, before)
+        self.changes[key] = value
 
     def _merged(
         self, own: list[str], below: Iterator[tuple[str, Row]]
@@ -160,11 +180,38 @@ class Overlay:
             yield key, parse_row(value)
 
 
-def _slice(keys: list[str], prefix: str, after: str) -> list[str]:
-    """Keys of the sorted list that start with `prefix` and are greater than `after`."""
-    start = bisect_left(keys, prefix)
-    if after >= prefix:
-        start = bisect_right(keys, after, start)
-    # Above every key that starts with the prefix: no key holds a code point past U+10FFFF.
-    stop = bisect_right(keys, prefix + "\U0010ffff" * 4, start)
-    return keys[start:stop]
+class _Order:
+    """Keys, each once; sorted when somebody asks, since most entries scan nothing."""
+
+    __slots__ = ("_new", "_sorted")
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._sorted = sorted(keys)
+        self._new: list[str] = []
+
+    def add(self, key: str) -> None:
+        self._new.append(key)
+
+    def remove(self, key: str) -> None:
+        self._sort()
+        del self._sorted[bisect_left(self._sorted, key)]
+
+    def slice(self, prefix: str, after: str) -> list[str]:
+        """Keys that start with `prefix` and are greater than `after`, in order."""
+        self._sort()
+        keys = self._sorted
+        start = bisect_left(keys, prefix)
+        if after >= prefix:
+            start = bisect_right(keys, after, start)
+        # Above every key that starts with the prefix: no key holds a code point past U+10FFFF.
+        stop = bisect_right(keys, prefix + "\U0010ffff" * 4, start)
+        return keys[start:stop]
+
+    def _sort(self) -> None:
+        if len(self._new) > FEW:
+            self._sorted += sorted(self._new)
+            self._sorted.sort()  # two runs: a merge
+        else:
+            for key in self._new:
+                insort(self._sorted, key)
+        self._new.clear()

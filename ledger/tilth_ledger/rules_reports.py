@@ -17,14 +17,14 @@ from tilth_ledger.context import Context, Op, refuse
 from tilth_ledger.kinds import outputs_of
 from tilth_ledger.lineage import Lineage
 from tilth_ledger.registration import as_lineage, lineage_of, narrowed
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, RowView
 from tilth_ledger.transitions import effective_state, move
 
 
 def judge_run(context: Context, plan: Row, task: Row) -> None:
     """Refuse a run that lacks a right now; the ledger asks before `doing`, the worker before it
     mounts anything (P4)."""
-    inputs: dict[str, tuple[Lineage | Row, bool]] = {}
+    inputs: dict[str, tuple[Lineage | RowView, bool]] = {}
     for edge, model in present_inputs(context, task):
         outside = "model" in edge or model.get("plan") != task["plan"]
         inputs[edge["name"]] = (model, outside)
@@ -47,7 +47,7 @@ def doing(context: Context, op: Op) -> None:
         certification.record_attempts(context, plan, task)
 
 
-def present_inputs(context: Context, task: Row) -> list[tuple[Op, Row]]:
+def present_inputs(context: Context, task: Row) -> list[tuple[Op, RowView]]:
     """The edges whose models are there, with the models' rows."""
     found = []
     for edge in task["inputs"]:
@@ -184,7 +184,7 @@ def _check_report(context: Context, task: Row, op: Op) -> None:
         )
 
 
-def _write_models(context: Context, task: Row, op: Op, present: list[tuple[Op, Row]]) -> None:
+def _write_models(context: Context, task: Row, op: Op, present: list[tuple[Op, RowView]]) -> None:
     if task["kind"] in ("test", "predict"):
         return
     lineage = lineage_of(context, task, [as_lineage(model) for _, model in present])

@@ -18,12 +18,12 @@ from tilth_ledger import grants, rules_leaving
 from tilth_ledger.context import Context, refuse
 from tilth_ledger.kinds import KINDS, Kind, outputs_of
 from tilth_ledger.lineage import Lineage
-from tilth_ledger.rows import Row
+from tilth_ledger.rows import Row, RowView
 
 Task = Mapping[str, Any]
 
 
-def form(context: Context, task: Task, algo: Row | None) -> None:
+def form(context: Context, task: Task, algo: RowView | None) -> None:
     """What a task is made of: inputs, data, objective, algo fit its kind."""
     kind = KINDS[task["kind"]]
     _check_algo(task, kind, algo)
@@ -35,7 +35,7 @@ def form(context: Context, task: Task, algo: Row | None) -> None:
     _check_narrowing(task, algo)
 
 
-def _check_algo(task: Task, kind: Kind, algo: Row | None) -> None:
+def _check_algo(task: Task, kind: Kind, algo: RowView | None) -> None:
     stated = task.get("algo")
     if stated is None:
         refuse(
@@ -163,7 +163,7 @@ def _check_set(context: Context, task: Task, kind: Kind) -> None:
         )
 
 
-def _check_environment(context: Context, task: Task, algo: Row | None) -> None:
+def _check_environment(context: Context, task: Task, algo: RowView | None) -> None:
     """The opener runs in the algo's environment, so that must state all that the opener's states,
     in the same words. What ships with Tilth brings its own."""
     if algo is None or "data" not in task:
@@ -200,7 +200,7 @@ def _check_objective(context: Context, task: Task, kind: Kind) -> None:
     )
 
 
-def _check_narrowing(task: Task, algo: Row | None) -> None:
+def _check_narrowing(task: Task, algo: RowView | None) -> None:
     made = outputs_of(task["kind"], algo)
     for name in task.get("outputs", {}):
         if name not in made:
@@ -214,7 +214,7 @@ def _check_narrowing(task: Task, algo: Row | None) -> None:
 
 
 def judge_rights(
-    context: Context, plan: Row, task: Task, inputs: Mapping[str, tuple[Lineage | Row, bool]]
+    context: Context, plan: Row, task: Task, inputs: Mapping[str, tuple[Lineage | RowView, bool]]
 ) -> None:
     """Who may do what now. `inputs`: name -> (lineage of a model to come, or the row of one that
     exists; whether it comes from outside the plan)."""
@@ -292,7 +292,7 @@ def _judge_aggregator(context: Context, task: Task) -> None:
 
 
 def _judge_model(
-    context: Context, plan: Row, task: Task, name: str, model: Lineage | Row, outside: bool
+    context: Context, plan: Row, task: Task, name: str, model: Lineage | RowView, outside: bool
 ) -> None:
     lineage = model if isinstance(model, Lineage) else Lineage.read(model)
     use = (

@@ -2,7 +2,8 @@
 
 A type is a frozen object with one method, `check(value, path)`, that returns nothing or raises
 `InvalidInput` saying where, what was found, what was expected and what to do. Types hold no
-state and know no rows: they judge shape, never rights.
+state and know no rows: they judge shape, never rights. A path is put into words when something is
+refused, and costs a pair until then.
 
 Invariants:
 - Closed: a `Record` refuses every field it does not name.
@@ -24,10 +25,14 @@ SAFE_INTEGER = 2**53 - 1
 SLUG = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 
+# Text, or a path and the field's name or the item's index below it.
+Path = str | tuple["Path", str | int]
+
+
 class Type(Protocol):
     """What every type answers."""
 
-    def check(self, value: Any, path: str) -> None: ...
+    def check(self, value: Any, path: Path) -> None: ...
 
     def describe(self) -> str: ...
 
@@ -38,13 +43,27 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def refuse(path: str, value: Any, expected: str, remedy: str = "") -> NoReturn:
+def words(path: Path) -> str:
+    """A path as people read it: `plan.tasks.tasks[3].key`."""
+    if isinstance(path, str):
+        return path
+    above, name = path
+    return words(above) + (f".{name}" if isinstance(name, str) else f"[{name}]")
+
+
+def refuse(path: Path, value: Any, expected: str, remedy: str = "") -> NoReturn:
+    where = words(path)
     raise InvalidInput(
-        f"The field {path} is not valid",
+        f"The field {where} is not valid",
         found=shown(value),
         expected=expected,
-        remedy=remedy or f"Correct {path} and sign the entry again.",
+        remedy=remedy or f"Correct {where} and sign the entry again.",
     )
+
+
+def is_object(value: Any) -> bool:
+    """Whether it is a mapping; asked of the abstract class only about what is no dict."""
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +73,7 @@ class Pattern:
     pattern: re.Pattern[str]
     meaning: str
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, str) or not self.pattern.fullmatch(value):
             refuse(path, value, self.meaning)
 
@@ -69,7 +88,7 @@ class Text:
     low: int
     high: int
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, str) or not self.low <= len(value) <= self.high:
             refuse(path, value, self.describe())
         if not value.isprintable() and any(ord(c) < 32 and c not in "\n\t" for c in value):
@@ -84,7 +103,7 @@ class Integer:
     low: int
     high: int = SAFE_INTEGER
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if type(value) is not int or not self.low <= value <= self.high:
             refuse(path, value, self.describe())
 
@@ -94,7 +113,7 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if type(value) is not bool:
             refuse(path, value, self.describe())
 
@@ -106,7 +125,7 @@ class Boolean:
 class Choice:
     values: tuple[str, ...]
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, str) or value not in self.values:
             refuse(path, value, self.describe())
 
@@ -118,7 +137,7 @@ class Choice:
 class Decimal:
     """A finite number as text: exact, the same on every machine."""
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, str) or not DECIMAL_FORM.fullmatch(value):
             refuse(
                 path,
@@ -126,7 +145,7 @@ class Decimal:
                 self.describe(),
                 "A score that is not a finite number cannot be recorded: report the task as failed"
                 ' with reason "score".'
-                if path.endswith(".value")
+                if words(path).endswith(".value")
                 else "",
             )
         if sum(c.isdigit() for c in value) > limits.DECIMAL_DIGITS:
@@ -149,18 +168,19 @@ class ListOf:
     high: int
     distinct: bool = True
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, (list, tuple)) or not self.low <= len(value) <= self.high:
             found = f"{len(value)} items" if isinstance(value, (list, tuple)) else shown(value)
+            where = words(path)
             raise InvalidInput(
-                f"The field {path} is not valid",
+                f"The field {where} is not valid",
                 found=found,
                 expected=self.describe(),
-                remedy=f"Correct {path}; split a long list over several parts.",
+                remedy=f"Correct {where}; split a long list over several parts.",
             )
         check = self.item.check
         for index, item in enumerate(value):
-            check(item, f"{path}[{index}]")
+            check(item, (path, index))
         if self.distinct and value and isinstance(value[0], str) and len({*value}) != len(value):
             repeated = next(v for i, v in enumerate(value) if v in value[:i])
             refuse(path, repeated, "no value twice")
@@ -176,12 +196,12 @@ class MapOf:
     high: int
     high_bytes: int = 0  # of keys and values together; 0: no such bound
 
-    def check(self, value: Any, path: str) -> None:
-        if not isinstance(value, Mapping) or len(value) > self.high:
+    def check(self, value: Any, path: Path) -> None:
+        if not is_object(value) or len(value) > self.high:
             refuse(path, value, self.describe())
         for name, item in value.items():
-            self.key.check(name, f"the name {shown(name)} in {path}")
-            self.value.check(item, f"{path}.{name}")
+            self.key.check(name, f"the name {shown(name)} in {words(path)}")
+            self.value.check(item, (path, name))
         if self.high_bytes:
             size = sum(len(str(k).encode()) + len(str(v).encode()) for k, v in value.items())
             if size > self.high_bytes:
@@ -197,8 +217,8 @@ class Json:
 
     high_bytes: int
 
-    def check(self, value: Any, path: str) -> None:
-        if not isinstance(value, Mapping):
+    def check(self, value: Any, path: Path) -> None:
+        if not is_object(value):
             refuse(path, value, self.describe())
         size = len(canonical.dumps(value))
         if size > self.high_bytes:
@@ -219,23 +239,24 @@ class Record:
     def __post_init__(self) -> None:
         object.__setattr__(self, "required", frozenset(self.fields) - self.optional)
 
-    def check(self, value: Any, path: str) -> None:
-        if not isinstance(value, Mapping):
+    def check(self, value: Any, path: Path) -> None:
+        if type(value) is not dict and not is_object(value):
             refuse(path, value, self.describe())
+        known = self.fields.get
         for name, item in value.items():
-            kind = self.fields.get(name)
+            kind = known(name)
             if kind is None:
                 raise InvalidInput(
-                    f"{path} has a field that does not exist",
+                    f"{words(path)} has a field that does not exist",
                     found=shown(name),
                     expected=f"only {', '.join(sorted(self.fields))}",
                     remedy="Remove the field or correct its name.",
                 )
-            kind.check(item, f"{path}.{name}")
+            kind.check(item, (path, name))
         if not self.required <= value.keys():
             missing = sorted(self.required - value.keys())
             raise InvalidInput(
-                f"{path} lacks a field",
+                f"{words(path)} lacks a field",
                 found=f"no {', '.join(missing)}",
                 expected=f"the fields {', '.join(sorted(self.required))}",
                 remedy=f"Add {', '.join(missing)}.",
@@ -252,8 +273,8 @@ class Either:
     text: Type
     record: Type
 
-    def check(self, value: Any, path: str) -> None:
-        (self.record if isinstance(value, Mapping) else self.text).check(value, path)
+    def check(self, value: Any, path: Path) -> None:
+        (self.record if is_object(value) else self.text).check(value, path)
 
     def describe(self) -> str:
         return f"{self.text.describe()}, or {self.record.describe()}"
@@ -266,12 +287,12 @@ class Tagged:
     tag: str
     records: Mapping[str, Record]
 
-    def check(self, value: Any, path: str) -> None:
-        if not isinstance(value, Mapping):
+    def check(self, value: Any, path: Path) -> None:
+        if not is_object(value):
             refuse(path, value, self.describe())
         record = self.records.get(str(value.get(self.tag)))
         if record is None:
-            refuse(f"{path}.{self.tag}", value.get(self.tag), self.describe())
+            refuse((path, self.tag), value.get(self.tag), self.describe())
         record.check(value, path)
 
     def describe(self) -> str:
@@ -305,7 +326,7 @@ class Grant:
 
     words: tuple[str, ...] = ("public",)
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if isinstance(value, str):
             if value not in self.words:
                 refuse(path, value, self.describe())

@@ -34,6 +34,7 @@ from tilth_ledger.schema import (
     Integer,
     ListOf,
     MapOf,
+    Path,
     Pattern,
     Record,
     Tagged,
@@ -139,7 +140,7 @@ SCALAR = Pattern(re.compile(rf"(?s).{{0,{limits.PARAMETER_TEXT_CHARACTERS}}}"), 
 class Parameter:
     """A parameter's value as JSON: what exactly it may be, the algo's schema says (R5)."""
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if type(value) is bool:
             return
         if type(value) is int:
@@ -157,7 +158,7 @@ class Parameter:
 class Metric:
     """`{"builtin": name}` or `{"archive": digest, "environment": key}`."""
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         form = "builtin" if isinstance(value, Mapping) and "builtin" in value else "archive"
         METRIC.records[form].check(value, path)
 
@@ -244,7 +245,7 @@ INPUT_OF_MODEL = record("on_failed", name=LABEL, model=KEY, on_failed=Choice(("c
 class Input:
     """An edge: an output of a task, or an imported model."""
 
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         imported = isinstance(value, Mapping) and "model" in value
         (INPUT_OF_MODEL if imported else INPUT_OF_TASK).check(value, path)
 
@@ -281,7 +282,7 @@ CONFUSION_LABEL = Pattern(re.compile(r"(?s).{1,100}"), "a label of 1 to 100 char
 
 @dataclass(frozen=True, slots=True)
 class ConfusionLabel:
-    def check(self, value: Any, path: str) -> None:
+    def check(self, value: Any, path: Path) -> None:
         if type(value) is int:
             Integer(-(2**53 - 1)).check(value, path)
         else:

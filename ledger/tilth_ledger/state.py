@@ -31,7 +31,7 @@ from tilth_ledger.epochs import Membership, epoch_key, membership_row
 from tilth_ledger.errors import Refused
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.operations import OPERATIONS
-from tilth_ledger.rows import Row, Rows
+from tilth_ledger.rows import Row, Rows, RowView, read_row
 
 Handler = Callable[[Context, Op], None]
 
@@ -95,10 +95,10 @@ def apply(context: Context, operation: Mapping[str, Any]) -> None:
     HANDLERS[name](context, operation)
 
 
-def identity(rows: Rows, author: str) -> Row:
+def identity(rows: Rows, author: str) -> RowView:
     """The row of an entry's author (A1)."""
-    row = rows.get(f"identity/{author}")
-    if row is None:
+    value = rows.get_bytes(f"identity/{author}")
+    if value is None:
         refuse(
             "A1",
             "the author's key is not registered",
@@ -106,10 +106,10 @@ def identity(rows: Rows, author: str) -> Row:
             expected="a key that an admin added with identity.add",
             remedy="Ask your organization's admin: `tilth identity add --role ROLE PUBLIC_KEY`.",
         )
-    return row
+    return read_row(value)
 
 
-def check_author(row: Row, organization: str, time_ms: int) -> frozenset[str]:
+def check_author(row: RowView, organization: str, time_ms: int) -> frozenset[str]:
     """The roles of an identity's row, active and of `organization`, in ledger time (A1)."""
     if row["organization"] != organization:
         refuse(

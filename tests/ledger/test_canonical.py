@@ -250,3 +250,41 @@ def test_random_bytes_raise_nothing_but_invalid_input(data):
 
 def test_sha256_is_written_in_hex():
     assert canonical.sha256_hex(b"abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+nested = st.recursive(
+    st.integers(0, 9) | st.text('[]{}"\\a,:', max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text('[]{}"a', max_size=2), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def depth(value):
+    """How many objects and lists stand around the innermost, itself counted."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+@given(nested, st.integers(0, 6))
+def test_nesting_is_counted_whatever_brackets_stand_in_strings(value, limit):
+    data = canonical.dumps(value)
+    if depth(value) <= limit:
+        assert canonical.loads(data, max_depth=limit) == value
+    else:
+        with pytest.raises(InvalidInput, match="nested too deeply"):
+            canonical.loads(data, max_depth=limit)
+
+
+@pytest.mark.parametrize(
+    "deep", [b'[["]",["]",["[","["]]]]', b'{"a":[{"a":[{"a":[]}]}]}', rb'[["\"]",["]"]]]']
+)
+def test_brackets_in_strings_hide_no_nesting(deep):
+    real = depth(json.loads(deep))
+
+    assert canonical.loads(deep, max_depth=real) == json.loads(deep)
+    with pytest.raises(InvalidInput):
+        canonical.loads(deep, max_depth=real - 1)

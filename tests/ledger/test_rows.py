@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth_ledger import canonical
-from tilth_ledger.rows import MemoryRows, Overlay
+from tilth_ledger.rows import READ_BYTES, MemoryRows, Overlay, parse_row, read_row
 
 keys = st.text(st.sampled_from("ab/\u20ac\ufb33\U0001f600"), max_size=3)
 changes = st.lists(st.tuples(keys, st.none() | st.integers(0, 9)), max_size=12)
@@ -53,6 +53,46 @@ def test_overlays_read_as_one_table_and_merge_into_it(table, first, second, pref
 
     bottom.apply(upper.changes)
     assert list(bottom.scan(prefix, after, limit)) == expected
+
+
+@given(st.dictionaries(keys, st.integers(0, 9)), changes, changes, changes)
+def test_what_was_changed_since_the_mark_is_undone_as_if_it_had_never_been(
+    table, first, second, third
+):
+    rows, plain = Overlay(stored(table)), Overlay(stored(table))
+    for each in (rows, plain):
+        apply(each, {}, first)
+    rows.mark()
+    apply(rows, {}, second)
+    rows.undo()
+
+    assert rows.changes == plain.changes
+    assert list(rows.scan("")) == list(plain.scan(""))
+
+    for each in (rows, plain):
+        each.mark()
+        apply(each, {}, third)
+    assert list(rows.scan("")) == list(plain.scan(""))
+
+
+def test_what_stood_before_the_mark_is_not_undone():
+    rows = Overlay(MemoryRows())
+    rows.put("a", {"v": 1})
+    rows.mark()
+    rows.put("a", {"v": 2})
+    rows.undo()
+    rows.undo()
+
+    assert rows.get("a") == {"v": 1}
+
+
+def test_a_row_read_for_reading_is_the_one_that_its_bytes_say():
+    large = canonical.dumps({"v": "x" * 2 * READ_BYTES})
+
+    assert read_row(b'{"v":1}') == {"v": 1}
+    assert read_row(b'{"v":1}') is read_row(b'{"v":1}')
+    assert read_row(large) == parse_row(large)
+    assert read_row(large) is not read_row(large)
 
 
 def test_a_missing_row_is_none():
