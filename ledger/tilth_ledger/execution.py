@@ -9,25 +9,24 @@ Invariants:
   caused them; a voter recomputes them and compares bytes. An epoch's end is the last leaf of its
   block (M2). Evidence has no author either, and stands before all entries (E1).
 - Expiry is judged in ledger time, the block's `time_ms`.
-- A signature is verified once per leaf: the cache is keyed by the hash of the WHOLE leaf bytes,
-  because a leaf's id leaves its signatures out.
 
-Left to others: votes and durability (`replica`, the node's storage), what operations do (`state`).
+Left to others: the form of leaves (`forms`), votes and durability (`replica`, the node's storage),
+what operations do (`state`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 
-from tilth_ledger import canonical, operations, recent_heads, rules_evidence, state
+from tilth_ledger import canonical, recent_heads, rules_evidence, state
 from tilth_ledger.context import Context, Op
 from tilth_ledger.epochs import Membership, epoch_key, membership_of, newest
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.evidence import Evidence
+from tilth_ledger.forms import Checked, Forms
 from tilth_ledger.genesis import RULES_VERSION, Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import (
@@ -42,9 +41,6 @@ from tilth_ledger.limits import Limits
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
-
-CACHED_LEAVES = 16_384
-CACHED_BYTES = 64 << 20  # of leaves, encoded
 
 # Every version of the rules that any ledger has followed stays here for ever.
 RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})
@@ -111,17 +107,6 @@ class Built:
 
 
 @dataclass(slots=True)
-class _Checked:
-    """A leaf whose form holds, whatever the state of the ledger; perhaps its signature too."""
-
-    leaf: Leaf
-    id: str
-    entry: Entry
-    size: int
-    verified: bool = False
-
-
-@dataclass(slots=True)
 class _Block:
     """A block under execution."""
 
@@ -176,8 +161,7 @@ class Executor:
         self._rules = rules
         self.limits = Limits.of_genesis(genesis.limits)
         self.rows: Rows = rows if rows is not None else MemoryRows()
-        self._cache: OrderedDict[bytes, _Checked] = OrderedDict()
-        self._cached_bytes = 0
+        self._forms = Forms(genesis.net, self.limits.entry_operations)
 
     def genesis_state(self) -> State:
         """The state before the first block: organizations and their first identities."""
@@ -263,13 +247,13 @@ class Executor:
 
     def admit(self, leaf: bytes) -> str:
         """The id of a submitted leaf whose form holds; raises `InvalidInput`."""
-        return self._look_at(leaf).id
+        return self._forms.look_at(leaf).id
 
     def prepare(self, leaf: bytes) -> tuple[Leaf, Entry]:
         """Take a leaf in ahead of its execution, which will then ask for no signature: verifying
         it (`verify_author`), at leisure and perhaps elsewhere, is left to the caller. Raises
         `InvalidInput` when the form does not hold."""
-        checked = self._look_at(leaf)
+        checked = self._forms.look_at(leaf)
         checked.verified = True
         return checked.leaf, checked.entry
 
@@ -319,7 +303,7 @@ class Executor:
 
     def _apply(self, block: _Block, leaf: bytes) -> list[bytes]:
         """Execute one entry into the block's rows; the system leaves that follow it."""
-        checked = self._look_at(leaf)
+        checked = self._forms.look_at(leaf)
         block.rows.mark()
         try:
             return self._apply_entry(block, checked)
@@ -327,7 +311,7 @@ class Executor:
             block.rows.undo()
             raise
 
-    def _apply_entry(self, block: _Block, checked: _Checked) -> list[bytes]:
+    def _apply_entry(self, block: _Block, checked: Checked) -> list[bytes]:
         entry, rows = checked.entry, block.rows
         author = state.identity(rows, entry.author)
         _verify(checked, author)
@@ -360,37 +344,8 @@ class Executor:
         block.entries[checked.id] = context.index
         return derived
 
-    def _look_at(self, leaf: bytes) -> _Checked:
-        """The leaf with its form checked; as it was left when it was looked at before."""
-        digest = sha256(leaf).digest()
-        if (cached := self._cache.get(digest)) is not None:
-            self._cache.move_to_end(digest)
-            return cached
-        decoded, entry = self._parse(leaf)
-        for operation in entry.operations:
-            operations.check(operation)
-        checked = _Checked(decoded, decoded.id, entry, len(leaf))
-        self._cache[digest] = checked
-        self._cached_bytes += len(leaf)
-        while len(self._cache) > CACHED_LEAVES or self._cached_bytes > CACHED_BYTES:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].size
-        return checked
 
-    def _parse(self, leaf: bytes) -> tuple[Leaf, Entry]:
-        decoded = Leaf.decode(leaf)
-        entry = Entry.parse(decoded, self.limits.entry_operations)
-        if entry.net != self.genesis.net:
-            raise Refused(
-                "A1",
-                "the entry is for another consortium",
-                found=entry.net,
-                expected=self.genesis.net,
-                remedy="Sign it for this consortium: check the genesis file of your profile.",
-            )
-        return decoded, entry
-
-
-def _verify(checked: _Checked, author: RowView) -> None:
+def _verify(checked: Checked, author: RowView) -> None:
     """Once for a leaf: the key follows from its author's id, so the verdict needs no other row."""
     if not checked.verified:
         verify_author(checked.leaf, PublicKey.from_hex(author["public"]))

@@ -148,7 +148,7 @@ REMOVALS: dict[str, Removal] = {
         "killers.one_vote_is_no_certificate",
     ),
     "checked leaves are known by their id, not by all their bytes": Removal(
-        "execution:Executor._look_at",
+        "forms:Forms.look_at",
         "digest = sha256(leaf).digest()",
         "digest = Leaf.decode(leaf).id.encode()",
         "killers.a_leaf_with_another_signature_is_another_leaf",

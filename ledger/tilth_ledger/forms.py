@@ -1,0 +1,75 @@
+"""Leaves whose form holds, whatever the state of the ledger: decoded once, and remembered.
+
+Invariants:
+- A leaf is known by the hash of its WHOLE bytes, because its id leaves its signatures out: so what
+  is remembered of one (its signature was verified) holds for no other.
+- Bounded by number and by bytes.
+
+Left to others: what a leaf may do (`execution`), the shapes of operations (`operations`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+
+from tilth_ledger import operations
+from tilth_ledger.errors import Refused
+from tilth_ledger.leaf import Entry, Leaf
+
+CACHED_LEAVES = 16_384
+CACHED_BYTES = 64 << 20  # of leaves, encoded
+
+
+@dataclass(slots=True)
+class Checked:
+    """A leaf whose form holds; perhaps its signature too."""
+
+    leaf: Leaf
+    id: str
+    entry: Entry
+    size: int
+    verified: bool = False
+
+
+class Forms:
+    """What the entries of one consortium look like."""
+
+    def __init__(self, net: str, most_operations: int) -> None:
+        self._net = net
+        self._most_operations = most_operations
+        self._cache: OrderedDict[bytes, Checked] = OrderedDict()
+        self._cached_bytes = 0
+
+    def look_at(self, leaf: bytes) -> Checked:
+        """The leaf with its form checked; as it was left when it was looked at before. Raises
+        `InvalidInput`, `Refused` (A1) for another consortium's."""
+        digest = sha256(leaf).digest()
+        if (cached := self._cache.get(digest)) is not None:
+            self._cache.move_to_end(digest)
+            return cached
+        decoded, entry = self._parse(leaf)
+        for operation in entry.operations:
+            operations.check(operation)
+        return self._keep(digest, Checked(decoded, decoded.id, entry, len(leaf)))
+
+    def _keep(self, digest: bytes, checked: Checked) -> Checked:
+        self._cache[digest] = checked
+        self._cached_bytes += checked.size
+        while len(self._cache) > CACHED_LEAVES or self._cached_bytes > CACHED_BYTES:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].size
+        return checked
+
+    def _parse(self, leaf: bytes) -> tuple[Leaf, Entry]:
+        decoded = Leaf.decode(leaf)
+        entry = Entry.parse(decoded, self._most_operations)
+        if entry.net != self._net:
+            raise Refused(
+                "A1",
+                "the entry is for another consortium",
+                found=entry.net,
+                expected=self._net,
+                remedy="Sign it for this consortium: check the genesis file of your profile.",
+            )
+        return decoded, entry
