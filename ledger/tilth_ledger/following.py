@@ -61,12 +61,13 @@ def hear(core: Core, follower: int, message: Message) -> None:
     match message:
         case Gossip(leaves):
             for leaf in leaves:
-                core.pool.add(leaf, local=False, share=POOL_SHARE)
+                if core.pool.add(leaf, local=False, share=POOL_SHARE) is None:
+                    core.ignore(follower, "Gossip: known")
         case Status(asks=asks):
             if asks:
                 core.send((follower,), catch_up.status(core, follower, asks=False))
         case FetchBlock() | FetchChain() if follower in core.served:
-            pass
+            core.ignore(follower, f"{type(message).__name__}: more than one at once")
         case FetchBlock(block):
             core.served.add(follower)
             catch_up.give_block(core, follower, block)
@@ -75,10 +76,12 @@ def hear(core: Core, follower: int, message: Message) -> None:
             catch_up.give_chain(core, follower, height)
         case Barrier(nonces):
             for nonce in nonces:
-                core.barriers.add(nonce, follower)
+                if not core.barriers.add(nonce, follower):
+                    core.ignore(follower, "Barrier: known")
         case Accusation(evidence):
             for each in evidence:
-                core.accuse(each)
+                if not core.accuse(each):
+                    core.ignore(follower, "Accusation: known")
         case Chain():
             # It may have been a member when I asked it.
             core.ignore(follower, "Chain: not asked for")

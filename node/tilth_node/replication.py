@@ -297,7 +297,9 @@ class Replication:
     def _received(self, organization: str, messages: Sequence[bytes]) -> None:
         party = self._parties.get(organization)
         if party is None:
-            return  # this node lags behind the epoch that lists the sender, or it was removed
+            # This node lags behind the epoch that lists the sender, or the sender was removed.
+            self._wire.count(organization, "bytes: of an organization that is not listed")
+            return
         for data in messages:
             try:
                 message = decode_message(data)

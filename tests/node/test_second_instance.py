@@ -81,6 +81,10 @@ async def test_what_was_refused_stands_beside_the_node(sites: Sites) -> None:
         with pytest.raises(PeerFault):  # it ends the connection
             node.replication._received("hospital-b", [garbage])
     assert sum(node.replication.faults["hospital-b"].values()) == 4
+    node.replication._received("hospital-z", [b"\x0c\x00"])  # of no organization of this epoch
+    assert node.replication.faults["hospital-z"] == {
+        "bytes: of an organization that is not listed": 1
+    }
     assert node.replication.replica.held == before
     assert facts["evidence"] == []
     assert json.dumps(facts)
