@@ -18,7 +18,7 @@ Left to others: recomputing the root from stored bytes, durability, sending (the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tilth_ledger.blocks import Header
@@ -47,6 +47,7 @@ from tilth_ledger.notes import (
 
 EVERY_LEAVES = 256
 MAX_LINES = 16  # of a published checkpoint: what every reader must accept
+OUTSIDE = 0x100  # added to the type of a line that is no member's: its name is a verifier key
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,15 @@ def verify(signed: Signed, head: Head, origin: str, signers: Signers) -> Signer:
     return member
 
 
-Signatures = Mapping[tuple[str, int], bytes]  # by (organization, type)
+def verify_outside(key: str, signature: bytes, head: Head, origin: str) -> None:
+    """Raise `InvalidInput` unless the witness with this verifier key signed `head`."""
+    verifier(VerifierKey.parse(key)).verify(head.checkpoint(origin).text, signature)
+
+
+# Who signs heads in an epoch, by its number; None when that is not known here.
+SignersOf = Callable[[int], Signers | None]
+
+Signatures = Mapping[tuple[str, int], bytes]  # by (organization, type), or (key, type | OUTSIDE)
 
 
 def cosigners(signatures: Signatures, signers: Signers) -> list[str]:
@@ -182,7 +191,7 @@ def publish(
     head: Head, signatures: Signatures, signers: Signers, origin: str, publisher: str
 ) -> bytes:
     """The checkpoint as a note: one log line (the publisher's, if it is a member), then the
-    cosignatures; ML-DSA-44 lines stand in it as long as all fit into 16 lines.
+    cosignatures and those of witnesses outside; ML-DSA-44 lines as long as all fit into 16.
 
     `signatures` are verified. Raises `InvalidInput` when there is none.
     """
@@ -195,11 +204,14 @@ def publish(
         for name in cosigned
         if (name, MLDSA_COSIGNATURE) in signatures and members[name].mldsa is not None
     ]
-    if len(logs) + len(cosigned) > MAX_LINES:
-        cosigned = cosigned[: max(signers.k, MAX_LINES - len(logs))]
-    room = max(0, MAX_LINES - len(logs) - len(cosigned))
+    outside = sorted(each for each in signatures if each[1] & OUTSIDE)[: MAX_LINES // 2]
+    taken = len(logs) + len(outside)
+    if taken + len(cosigned) > MAX_LINES:
+        cosigned = cosigned[: max(signers.k, MAX_LINES - taken)]
+    room = max(0, MAX_LINES - taken - len(cosigned))
     chosen = [(name, ED25519) for name in logs]
     chosen += [(name, COSIGNATURE) for name in cosigned]
+    chosen += outside
     chosen += [(name, MLDSA_COSIGNATURE) for name in quantum[:room]]
     lines = _lines(chosen, members, signatures, origin)
     return Note(head.checkpoint(origin).text, tuple(lines)).encode()
@@ -212,5 +224,7 @@ def _lines(
     origin: str,
 ) -> Iterable[Line]:
     for name, kind in chosen:
-        key = verifier_key(origin, members[name], kind)
+        key = (
+            VerifierKey.parse(name) if kind & OUTSIDE else verifier_key(origin, members[name], kind)
+        )
         yield Line(key.name, key.id, signatures[name, kind])

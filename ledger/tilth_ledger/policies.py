@@ -15,6 +15,7 @@ Left to others: which keys a consortium has (genesis, epochs).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilth_ledger.checkpoints import Checkpoint, cosigner_name, verifier
@@ -172,8 +173,13 @@ class _Draft:
             raise InvalidInput("policy uses a name before it is defined", found=_shown(name))
 
 
-def write(origin: str, signers: Signers, heading: str = "") -> bytes:
-    """A consortium's policy: signed by any member's log key, cosigned by k of the members."""
+def write(
+    origin: str, signers: Signers, heading: str = "", outside: Sequence[VerifierKey] = ()
+) -> bytes:
+    """A consortium's policy: signed by any member's log key, cosigned by k of the members.
+
+    Witnesses `outside` are named and not counted: whether they must sign is the reader's choice.
+    """
     members = signers.members
     logs = [VerifierKey(origin, ED25519, member.log.raw) for member in members]
     names = [cosigner_name(origin, member.organization) for member in members]
@@ -184,6 +190,7 @@ def write(origin: str, signers: Signers, heading: str = "") -> bytes:
     lines = [f"# {line}" for line in heading.splitlines()]
     lines += [f"log {key}" for key in logs]
     lines += [f"witness {key.name} {key}" for key in keys]
+    lines += [f"witness {key.name}/{key.type:#04x} {key}" for key in outside]
     lines += [f"group members {signers.k} {' '.join(names)}", "quorum members"]
     data = "".join(f"{line}\n" for line in lines).encode()
     Policy.parse(data)

@@ -42,6 +42,8 @@ from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.snapshot_file import adopt
+from tilth_node.witness_address import WitnessAddress
+from tilth_node.witnesses import Witnesses
 from tilth_node.worker import part as worker_part
 from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
 
@@ -102,6 +104,7 @@ def build(config: Config) -> Node:
         peers=peers,
         replication=replication,
         cosigning=cosigning,
+        witnesses=_witnesses(config, cosigning, store, replication),
         joining=joining,
         past=past,
         scrub=_scrub(folder, past, replication),
@@ -130,6 +133,21 @@ def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
             remedy="A rebase was interrupted: run tilth ledger rebase join again.",
         )
     return store
+
+
+def _witnesses(
+    config: Config, cosigning: Cosigning, store: LedgerStore, replication: Replication
+) -> Witnesses:
+    """Who asks witnesses outside, and what it tells."""
+    addresses = [
+        WitnessAddress.parse(url, keys, plain_http=config.witness_plain_http)
+        for url, keys in config.witnesses.items()
+    ]
+    every, authority = config.witness_every_seconds, config.witness_authority
+    witnesses = Witnesses(addresses, cosigning, store, every, authority)
+    witnesses.on_alarm = replication.raise_alarm
+    cosigning.publisher.outside = [key for address in addresses for key in address.keys]
+    return witnesses
 
 
 def _scrub(folder: Folder, past: PastBlocks, replication: Replication) -> Scrub:

@@ -275,6 +275,18 @@ def _peers(texts: list[str]) -> Mapping[str, str]:
     return peers
 
 
+def _advice(members: int) -> list[str]:
+    """What so few members should know of what they cannot do alone."""
+    if members == 1:
+        return [
+            "One member could sign two histories and nobody would see it: have a witness outside",
+            "  cosign it ([witnesses] in node.toml; node/README.md, Witnesses outside)",
+        ]
+    if members == 2:
+        return ["Two members stop when either is away: offer a third a vote, it need hold no data"]
+    return []
+
+
 def _network_new(arguments: Arguments) -> int:
     from tilth_ledger.errors import InvalidInput
     from tilth_ledger.genesis import quorum_columns
@@ -321,6 +333,7 @@ def _network_new(arguments: Arguments) -> int:
             f"  {other.organization} has no vote: its node follows"
             for other in genesis.organizations
         ),
+        *_advice(len(genesis.members)),
         *([f"Without an address, so they never meet: {', '.join(mute)}"] if len(mute) > 1 else []),
         f"hash  {genesis.net}",
         "Every site confirms this hash with the others, by another way than this file came:",

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tilth_ledger.errors import InvalidInput
+from tilth_node.witness_address import WitnessAddress
 
 FILE = "node.toml"
 RUNTIMES = ("auto", "docker", "sandbox", "process")
@@ -30,6 +31,10 @@ class Config:
     client_listen: str = "127.0.0.1:0"  # port 0: any free port, told in run/ready.json
     peer_listen: str = ""  # empty: accept no connection from peers, dial them
     http_listen: str = ""  # empty: nothing is served over HTTP
+    witnesses: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    witness_every_seconds: int = 10  # between two heads that a witness is told
+    witness_authority: str = ""  # a file of TLS authorities; empty: the system's
+    witness_plain_http: bool = False  # also to other machines
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     snapshot_after: int = 2_000  # blocks behind: more are not fetched one by one
     data_roots: tuple[Path, ...] = ()  # samples may be imported from below these
@@ -54,6 +59,11 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
     "client": {"listen": ("client_listen", "address")},
     "peer": {"listen": ("peer_listen", "address or empty")},
     "http": {"listen": ("http_listen", "address or empty")},
+    "witness": {
+        "every_seconds": ("witness_every_seconds", "count"),
+        "authority": ("witness_authority", "text or empty"),
+        "plain_http": ("witness_plain_http", "true or false"),
+    },
     "ledger": {"snapshot_after": ("snapshot_after", "count")},
     "data": {"roots": ("data_roots", "folders")},
     "worker": {
@@ -73,6 +83,7 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "log": {"level": ("log_level", "level"), "lines": ("log_lines", "json or text")},
 }
+WITNESSES = "witnesses"  # "https://host/prefix" = "verifier key", or a list of those
 PEERS = "peers"  # organization = "host:port", for addresses that the ledger does not tell
 
 
@@ -96,7 +107,13 @@ def load(folder: Path) -> Config:
         raise _mistake(
             path, "organization", "nothing", 'a line such as organization = "hospital-a"'
         )
-    return Config(folder=folder, **values)
+    config = Config(folder=folder, **values)
+    for url, keys in config.witnesses.items():
+        try:
+            WitnessAddress.parse(url, keys, plain_http=config.witness_plain_http)
+        except InvalidInput as error:
+            raise _mistake(path, url, str(error.found), str(error)) from error
+    return config
 
 
 def write(config: Config) -> str:
@@ -106,6 +123,8 @@ def write(config: Config) -> str:
         if section:
             lines += ["", f"[{section}]"]
             lines += [f"{name} = {_toml(getattr(config, to))}" for name, (to, _) in names.items()]
+    asked = (f"{json.dumps(url)} = {_toml(keys)}" for url, keys in config.witnesses.items())
+    lines += ["", f"[{WITNESSES}]", *asked]
     lines += ["", f"[{PEERS}]", *(f"{name} = {_toml(at)}" for name, at in config.peers.items())]
     return "\n".join(lines) + "\n"
 
@@ -129,6 +148,9 @@ def _values(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
         if section == PEERS and isinstance(content, dict):
             texts = {name: _checked(path, name, "address", at) for name, at in content.items()}
             values["peers"] = MappingProxyType(texts)
+        elif section == WITNESSES and isinstance(content, dict):
+            found = {url: _checked(path, url, "keys", keys) for url, keys in content.items()}
+            values["witnesses"] = MappingProxyType(found)
         elif isinstance(content, dict) and section in SETTINGS:
             for name, value in content.items():
                 values |= _setting(path, section, name, value)
@@ -162,6 +184,10 @@ def _checked(path: Path, label: str, kind: str, value: object) -> Any:
         case ("folders", list()) if all(isinstance(each, str) for each in value):
             return tuple(Path(each) for each in value)
         case ("organizations", list()) if all(isinstance(each, str) for each in value):
+            return tuple(value)
+        case ("keys", str()):
+            return (value,)
+        case ("keys", list()) if value and all(isinstance(each, str) for each in value):
             return tuple(value)
         case ("true or false", bool()):
             return value

@@ -12,22 +12,24 @@ Leaves to others: which heads (tilth_ledger.cosigning), links (peers), serving (
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Protocol
 
-from tilth_ledger import cosigning, policies
+from tilth_ledger import cosigning
 from tilth_ledger.blocks import Block
 from tilth_ledger.checkpoints import origin_of
-from tilth_ledger.cosigning import CosignKeys, Head, Schedule
+from tilth_ledger.cosigning import OUTSIDE, CosignKeys, Head, Schedule, SignersOf
 from tilth_ledger.epochs import Signer, Signers
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.messages import Cosignatures, Signed
-from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE
+from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE, VerifierKey
 from tilth_node.clock import Clock
 from tilth_node.errors import StorageFailed
 from tilth_node.logs import logger
+from tilth_node.publishing import Publisher
 from tilth_node.reading_back import ReadBack
 from tilth_node.storage.cosignatures import CosignatureStore, Held
 from tilth_node.storage.ledger_store import LedgerStore
@@ -49,10 +51,6 @@ class Links(Protocol):
         """Send messages; without a link they are lost."""
 
 
-# Who signs heads in an epoch, by its number; None when that is not known here.
-SignersOf = Callable[[int], Signers | None]
-
-
 class Cosigning:
     """One node's part in cosigning, and what it knows of the others'."""
 
@@ -69,8 +67,8 @@ class Cosigning:
     ) -> None:
         self.origin = origin_of(genesis.name, genesis.net)
         self.store = store
+        self.publisher = Publisher(self.origin, organization, self.signers_of, store)
         self.refused = 0  # signatures that did not verify
-        self.on_alarm: Callable[[str, str], None] = lambda kind, message: None
         self._me = organization
         self._keys = [keys]  # newest first; an epoch's end is signed with those before it
         self._signers_of = signers_of
@@ -82,7 +80,6 @@ class Cosigning:
         self._schedule = Schedule(store.newest[0])
         self._read_back = ReadBack(ledger)
         self._early: dict[str, Cosignatures] = {}
-        self._published: tuple[Held | None, bytes] = (None, b"")  # the newest note that was made
         self._work = asyncio.Event()
         self._failed: StorageFailed | None = None
         store.on_failure = self._fail
@@ -94,6 +91,15 @@ class Cosigning:
             self._schedule.final(tip.header)
 
     # -- what others use
+
+    @property
+    def on_alarm(self) -> Callable[[str, str], None]:
+        """Whom the operator's alarms are told."""
+        return self.publisher.on_alarm
+
+    @on_alarm.setter
+    def on_alarm(self, told: Callable[[str, str], None]) -> None:
+        self.publisher.on_alarm = told
 
     def use(self, keys: CosignKeys) -> None:
         """An epoch began: these are the keys that the ledger lists for this node now."""
@@ -125,6 +131,30 @@ class Cosigning:
                 return held
         return None
 
+    def newest_witnessed(self, above: int) -> Held | None:
+        """The newest complete head of more than `above` leaves that somebody outside cosigned."""
+        found: list[Held] = []
+        for kind in (COSIGNATURE | OUTSIDE, MLDSA_COSIGNATURE | OUTSIDE):
+            for size in takewhile(above.__lt__, (each[0] for each in self.store.counts(kind))):
+                held = self.store.held(size)
+                if held is not None and self.complete(held):
+                    found.append(held)
+                    break
+        return max(found, key=lambda held: held.head.size, default=None)
+
+    async def grown(self) -> None:
+        """Until another signature is stored."""
+        await self._grown.wait()
+
+    def add_outside(self, head: Head, lines: Mapping[VerifierKey, bytes]) -> None:
+        """Keep verified lines of witnesses outside the consortium, durably."""
+        signers = self.signers_of(head.epoch)
+        if signers is None or self.store.held(head.size) is None:
+            return  # a newer head replaced it meanwhile
+        found = {(str(key), key.type | OUTSIDE): data for key, data in lines.items()}
+        self.store.add(head, found, agreed=self._is_agreed(head), k=signers.k)
+        self._have_grown()
+
     async def gather(self, above: int, seconds: float) -> Held | None:
         """The newest complete head of more than `above` leaves, asking for one if there is none;
         None when the members did not answer in time."""
@@ -152,44 +182,6 @@ class Cosigning:
         return signers is None or signers.k <= sum(
             member.organization in near for member in signers.members
         )
-
-    def checkpoint(self, held: Held) -> bytes:
-        """A head as a signed note; what the disk gives back changed is left out and told."""
-        if self._published[0] == held:
-            return self._published[1]
-        signers = self.signers_of(held.head.epoch)
-        if signers is None:
-            raise InvalidInput("head is of an unknown epoch", found=held.head.epoch)
-        sound = self._sound(held, signers)
-        note = cosigning.publish(held.head, sound, signers, self.origin, self._me)
-        self._published = (held, note)
-        return note
-
-    def _sound(self, held: Held, signers: Signers) -> cosigning.Signatures:
-        """The signatures on a head that verify, as all did when they were stored."""
-        places, sound = _places(signers), dict(held.signatures)
-        for (name, kind), data in held.signatures.items():
-            if kind == MLDSA_COSIGNATURE and signers.members[places[name]].mldsa is None:
-                continue  # of a key that was rotated since: publishing leaves it out
-            try:
-                signed = Signed(places[name], kind, data)
-                cosigning.verify(signed, held.head, self.origin, signers)
-            except InvalidInput:
-                del sound[name, kind]
-                self.store.forget(held.head.size, name, kind)
-                words = f"a signature of {name} on the head of size {held.head.size}"
-                self.on_alarm(
-                    "cosignatures", f"cosignatures.db gave back {words} changed: forgotten"
-                )
-        return sound
-
-    def policy(self, epoch: int) -> bytes | None:
-        """The policy of an epoch; None if it is not known here."""
-        signers = self.signers_of(epoch)
-        if signers is None:
-            return None
-        heading = f"{self.origin}, epoch {epoch}: any {signers.k} of {len(signers.members)} members"
-        return policies.write(self.origin, signers, heading)
 
     # -- events, on the loop's thread
 

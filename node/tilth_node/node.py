@@ -27,6 +27,7 @@ from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.stored_rows import StoredRows
 from tilth_node.submissions import Receipt
+from tilth_node.witnesses import Witnesses
 
 Register = Callable[[Any], None]  # adds a gRPC service to the server it is given
 
@@ -83,6 +84,7 @@ class Node:
     peers: Peers
     replication: Replication
     cosigning: Cosigning
+    witnesses: Witnesses
     joining: Joining
     past: PastBlocks
     scrub: Scrub
@@ -127,6 +129,7 @@ class Node:
         self._run(self.replication.run(), "replication")
         self._run(self.cosigning.run(), "cosigning")
         self._run(self.joining.run(), "joining")
+        self._run(self.witnesses.run(), "witnesses")
         peers = self.ports.listen_peers()
         if peers is not None:
             server, self.ports.peer_address = peers

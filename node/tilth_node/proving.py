@@ -88,19 +88,23 @@ class Prover:
         return self._newest_board[1]
 
     async def _held(self, wanted: Sequence[int]) -> Held | None:
-        """The newest complete head above these entries; for system leaves one that is signed with
-        ML-DSA-44 as well, if there is one."""
+        """The newest complete head above these entries: for system leaves one that is signed with
+        ML-DSA-44 as well, for others one that a witness outside cosigned, if there is one."""
         last = max(wanted)
         held = await self._cosigning.gather(last, GATHER_SECONDS)
         if all(leaf_type(self._leaf(index)) == ENTRY for index in wanted):
-            return held
+            return self._cosigning.newest_witnessed(last) or held
         return self._cosigning.newest_complete(last, MLDSA_COSIGNATURE) or held
 
     def _of_head(self, held: Held) -> Proven:
         size = held.head.size
         keys = self._later_keys(held)
         return Proven(
-            size, self._cosigning.checkpoint(held), self._final(size), self._ends(size), keys
+            size,
+            self._cosigning.publisher.checkpoint(held),
+            self._final(size),
+            self._ends(size),
+            keys,
         )
 
     def _of_tip(self) -> Proven:
@@ -114,7 +118,12 @@ class Prover:
         if held is None or held.head != Head.of(tip.header):
             return Proven(size, None, finality, self._ends(size))
         keys = self._later_keys(held)
-        return Proven(size, self._cosigning.checkpoint(held), finality, self._ends(size), keys)
+        return Proven(
+            size, self._cosigning.publisher.checkpoint(held), finality, self._ends(size), keys
+        )
+
+    def _note(self, held: Held) -> bytes:
+        return self._cosigning.publisher.checkpoint(held)
 
     def _final(self, size: int) -> Finality | None:
         found = self._store.final_of_size(size)
@@ -144,7 +153,7 @@ class Prover:
     async def proof(self, index: int) -> bytes:
         """The proof file of one entry, with the entry as its extra data."""
         self._check(index)
-        held = await self._cosigning.gather(index, GATHER_SECONDS)
+        held = await self._held([index])
         if held is None:
             raise Unavailable(
                 "no head with enough cosignatures holds that entry yet",
@@ -153,7 +162,9 @@ class Prover:
             )
         path = inclusion_proof(index, held.head.size, self._store.node)
         leaf = self._leaf(index)
-        return TlogProof(index, tuple(path), self._cosigning.checkpoint(held), leaf).encode()
+        return TlogProof(
+            index, tuple(path), self._cosigning.publisher.checkpoint(held), leaf
+        ).encode()
 
     def _check(self, index: int) -> None:
         size = self._store.size

@@ -1,13 +1,18 @@
 """Real members gather cosignatures, also of one that was away, and serve them to strangers."""
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+import pytest
 from network import Network, has_reached, new_identity
+from witness_server import Witness
 
 from tilth.verifier import verify
+from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.leaf import Leaf
 from tilth_ledger.merkle import leaf_hash, verify_inclusion
+from tilth_ledger.notes import ED25519, VerifierKey
 from tilth_ledger.policies import Policy
 from tilth_ledger.proofs import TlogProof
 
@@ -33,8 +38,30 @@ def proof_of(network: Network, i: int, index: int) -> bytes:
     raise AssertionError(data)
 
 
-def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Networks) -> None:
+@pytest.fixture
+def witness() -> Iterator[Callable[[Network], Witness]]:
+    """Starts a witness outside that the first node asks."""
+    with ExitStack() as stack:
+
+        def make(network: Network) -> Witness:
+            origin = origin_of(network.genesis.name, network.genesis.net)
+            keys = [VerifierKey(origin, ED25519, m.keys.log.raw) for m in network.genesis.members]
+            made = Witness({origin: keys})
+            stack.callback(made.close)
+            file = network.sites[0].folder / "node.toml"
+            line = f'"http://127.0.0.1:{made.port}/prefix" = "{made.keys[0]}"'
+            text = file.read_text().replace("[witnesses]\n", f"[witnesses]\n{line}\n")
+            file.write_text(text.replace("every_seconds = 10", "every_seconds = 1"))
+            return made
+
+        yield make
+
+
+def test_a_head_is_complete_when_the_member_that_was_away_is_back(
+    networks: Networks, witness: Callable[[Network], Witness]
+) -> None:
     network = networks(members=3, public=True, arguments=("--http-address", "127.0.0.1:0"))
+    outside = witness(network)
     network.start(0, 1)
     entry = network.entry(0, [new_identity()[1]])
     network.transport(0).submit(entry)
@@ -58,6 +85,17 @@ def test_a_head_is_complete_when_the_member_that_was_away_is_back(networks: Netw
     report = verify(data, network.genesis.bytes, trusted=trusted)
     assert report.ok, report.refusal
     assert (report.facts["size"], report.facts["quorum"]) == (3, "3 of 3")
+
+    with outside.told:  # the node that was told of it shows its line, in bundles too
+        assert outside.told.wait_for(lambda: outside.newest[policy.logs[0].name][0] == 3, 20)
+    [key] = map(str, outside.keys)
+    for _ in range(200):  # its answer may be on its way
+        data = network.transport(0).prove(2)
+        report = verify(data, network.genesis.bytes, witnesses=(key,))
+        if report.ok:
+            break
+    assert report.ok, report.refusal
+    assert key in get(network, 0, "/policy")[1].decode()
 
     network.kill(0)
     network.start(0)

@@ -65,7 +65,7 @@ SIGNERS = {
 }
 MEMBERS = Signers(0, tuple(SIGNERS[name] for name in NAMES), GENESIS.k)
 ORIGIN = origin_of("test", GENESIS.net)
-RESULT = Leaf(CERTIFIED_RESULT, b'{"predicate":{}}').encode()
+RESULT = Leaf(CERTIFIED_RESULT, b'{"predicate":{"objective":"north/0","revision":1}}').encode()
 
 
 def entry(number):

@@ -60,8 +60,8 @@ async def test_a_quiet_tip_is_cosigned_by_all_and_then_there_is_silence(net):
     for name in ("north", "east"):
         held = await net[name].cosigned()
         assert (held.head.size, held.head.root) == (3, history.frontier.root())
-    note = net["east"].part.checkpoint(held)
-    assert Policy.parse(net["east"].part.policy(0)).check(note) == Checkpoint(
+    note = net["east"].part.publisher.checkpoint(held)
+    assert Policy.parse(net["east"].part.publisher.policy(0)).check(note) == Checkpoint(
         ORIGIN, 3, history.frontier.root()
     )
     assert len(Note.decode(note).lines) == 4  # one log line
@@ -75,7 +75,7 @@ async def test_the_publishers_own_log_line_stands_in_its_checkpoint(net):
     net.follow(History().grow(1))
     held = await net["west"].cosigned()
 
-    line = Note.decode(net["west"].part.checkpoint(held)).lines[0]
+    line = Note.decode(net["west"].part.publisher.checkpoint(held)).lines[0]
     assert (line.name, line.key_id) == (
         ORIGIN,
         cosigning.verifier_key(ORIGIN, SIGNERS["west"], 1).id,
@@ -142,9 +142,9 @@ async def test_a_head_with_a_certified_result_is_signed_with_mldsa_too(net):
     async with asyncio.timeout(LONG):
         while len(net["north"].store.held(4).signatures) < 9:
             await net["north"].part._grown.wait()
-    note = net["north"].part.checkpoint(net["north"].store.held(4))
+    note = net["north"].part.publisher.checkpoint(net["north"].store.held(4))
     assert len(Note.decode(note).lines) == 7
-    assert Policy.parse(net["north"].part.policy(0)).check(note).size == 4
+    assert Policy.parse(net["north"].part.publisher.policy(0)).check(note).size == 4
 
 
 @pytest.mark.parametrize("size", [3, 2], ids=["at a block", "inside a block"])
@@ -358,14 +358,14 @@ async def test_a_signature_that_the_disk_changed_is_not_published_and_comes_agai
             " WHERE type = 4 AND organization = 'west'"
         )
     spoiled = net["north"].store.held(3)
-    note = net["north"].part.checkpoint(spoiled)
+    note = net["north"].part.publisher.checkpoint(spoiled)
 
     assert len(Note.decode(note).lines) == 3
     assert "cosignatures.db" in net["north"].alarms[0][1]
     net["west"].part.connected("north")
     again = await net["north"].cosigned()
     assert again.signatures == held.signatures
-    assert len(Note.decode(net["north"].part.checkpoint(again)).lines) == 4
+    assert len(Note.decode(net["north"].part.publisher.checkpoint(again)).lines) == 4
 
 
 def signed_sizes(node, place):

@@ -119,6 +119,8 @@ def test_sites_that_can_only_dial_are_told_that_they_never_meet(
 
     assert main([*words[:-2], "--out", str(tmp_path / "two.json")]) == 0
     assert "never meet" not in capsys.readouterr().out
+    assert main([*words[:-4], "--out", str(tmp_path / "one.json")]) == 0
+    assert "have a witness outside" in capsys.readouterr().out
     assert main([*words, "--out", str(tmp_path / "three.json")]) == 0
     assert "never meet: x, y" in capsys.readouterr().out
 

@@ -116,13 +116,13 @@ class Answers:
         held = self._cosigning.newest_complete()
         if held is None:
             return refusal(404, "no head has enough cosignatures yet")
-        return Answer(200, self._cosigning.checkpoint(held), TEXT, ASK_AGAIN)
+        return Answer(200, self._cosigning.publisher.checkpoint(held), TEXT, ASK_AGAIN)
 
     def _policy(self, epoch: int | None) -> Answer:
         if epoch is None:
             tip = self._ledger.tip()
             epoch = 0 if tip is None else tip.header.epoch
-        policy = self._cosigning.policy(epoch)
+        policy = self._cosigning.publisher.policy(epoch)
         if policy is None:
             return refusal(404, f"there is no epoch {epoch} yet")
         return Answer(200, policy, TEXT, ASK_AGAIN)

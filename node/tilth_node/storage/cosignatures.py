@@ -3,7 +3,8 @@
 - The newest head that this member signed is durable before its signature leaves, and never shrinks
   (F5): `sign` is one synced transaction and refuses a smaller size.
 - Heads at agreed sizes stay for ever; of those signed in a quiet moment the newest few, the newest
-  that is complete, and the newest that is complete in ML-DSA-44: it covers all leaves before it.
+  that is complete, the newest that is complete in ML-DSA-44, and the newest that somebody outside
+  cosigned: each covers all leaves before it.
 - Two roots of one size are never both stored; a signature on another root is kept apart, as proof.
 
 Leaves to others: verifying signatures (tilth_ledger.cosigning), when to sign (cosigning).
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilth_ledger.cosigning import Head, Signatures
+from tilth_ledger.cosigning import OUTSIDE, Head, Signatures
 from tilth_ledger.errors import Fatal
 from tilth_ledger.notes import COSIGNATURE, MLDSA_COSIGNATURE
 from tilth_node.errors import StorageFailed
@@ -200,8 +201,9 @@ def _forget(connection: sqlite3.Connection, k: int) -> None:
         "SELECT size FROM signatures WHERE type = ? GROUP BY size HAVING count(*) >= ?"
         " ORDER BY size DESC LIMIT 1"
     )
-    kinds = (COSIGNATURE, MLDSA_COSIGNATURE)
-    kept = [connection.execute(query, (kind, k)).fetchone() for kind in kinds]
+    least = {COSIGNATURE: k, MLDSA_COSIGNATURE: k}
+    least |= {COSIGNATURE | OUTSIDE: 1, MLDSA_COSIGNATURE | OUTSIDE: 1}
+    kept = [connection.execute(query, each).fetchone() for each in least.items()]
     gone = [each for each in old if each not in kept]
     connection.executemany("DELETE FROM heads WHERE size = ?", gone)
     connection.executemany("DELETE FROM signatures WHERE size = ?", gone)
