@@ -51,6 +51,7 @@ from tilth_ledger.epochs import Epoch, epoch_key
 from tilth_ledger.errors import InvalidInput, TilthError
 from tilth_ledger.execution import RULES, Executor, State
 from tilth_ledger.findings import Counts, Report, finding
+from tilth_ledger.forms import Forms
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import DERIVED, ENTRY, Entry, leaf_type
@@ -77,6 +78,7 @@ class StoredBlock:
     certificate: bytes | None
     nodes: tuple[NewNode, ...]
     void: tuple[bytes, ...] = ()  # through which the last block of an epoch became final
+    formed: bool = False  # `well_formed` said so
 
 
 @dataclass(slots=True)
@@ -191,12 +193,13 @@ class Audit:
 
     def _prepare_leaves(self, stored: StoredBlock, checks: list[Check]) -> int:
         operations = 0
+        look = self._executor.accept if stored.formed else self._executor.prepare
         for index, leaf in enumerate(stored.leaves, stored.size - len(stored.leaves)):
             if leaf_type(leaf) != ENTRY:
                 continue  # execution derives its bytes, or checks the votes of evidence
             where = f"leaf {index} in block {stored.height}"
             try:
-                decoded, entry = self._executor.prepare(leaf)
+                decoded, entry = look(leaf)
                 author = self._authors.get(entry.author)
                 self._learn_authors(entry)
             except TilthError as error:
@@ -392,6 +395,18 @@ class Audit:
     def _lose_state(self, why: str) -> None:
         self._state = None
         self.report.stopped.append(f"{why}: rules were not checked after it")
+
+
+def well_formed(forms: Forms, leaves: Iterable[bytes]) -> bool:
+    """Whether the form of all entries among these leaves holds: what another process may find out
+    ahead of an audit."""
+    try:
+        for leaf in leaves:
+            if leaf_type(leaf) == ENTRY:
+                forms.check(leaf)
+    except TilthError:
+        return False
+    return True
 
 
 def _place(stored: StoredBlock, header: Header | None) -> _Place:

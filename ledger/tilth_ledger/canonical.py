@@ -107,11 +107,11 @@ def loads(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 32) -> Any:
     # Each check is made only when the bytes could offend: most entries pay for none of them.
     if not text.isascii() and (bad := _FORBIDDEN.search(text)):
         _refuse_character(bad.group())
-    if "\\u" in text:
+    if b"\\u" in data:
         _check_strings(value)
-    if "null" in text:
+    if b"null" in data:
         _check_no_null(value)
-    if text.count("[") + text.count("{") > max_depth and not _is_shallow(data, max_depth):
+    if not _is_shallow(data, max_depth):
         _check_depth(value, max_depth)
     return value
 
@@ -181,21 +181,23 @@ def _check_no_null(value: Any) -> None:
         raise InvalidInput("JSON holds a null", expected="leave the field out instead")
 
 
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 def _is_shallow(data: bytes, limit: int) -> bool:
-    """Whether brackets alone say that valid JSON is nested at most so deeply: what stands in
-    strings is cut out, then each turn takes the innermost pairs away. False: look closer."""
-    if b"\\" in data:
-        return False  # a quote may be inside of a string
-    left = b"".join(data.split(b'"')[::2]).translate(_ONE_KIND, _NO_BRACKETS)
-    for _ in range(limit):
-        if not left:
-            return True
-        left = left.replace(b"[]", b"")
-    return not left
+    """Whether its marks alone say that valid JSON is nested at most so deeply: quotes and brackets
+    are left of it, then strings are taken away, then innermost pairs by turns. False: look closer.
+
+    The first quote goes away with the second, and so on: any that stays shows that a string holds a
+    bracket. With a backslash, a quote may stand inside of a string."""
+    marks = data.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
+    if b"\\" in data or b'"' in marks:
+        return len(marks) <= 2 * limit  # two a level at least
+    turns = 0
+    while len(marks) > 2 * (limit - turns) >= 0:
+        marks, turns = marks.replace(b"[]", b""), turns + 1
+    return turns <= limit
 
 
 def _check_depth(value: Any, limit: int) -> None:

@@ -161,7 +161,7 @@ class Executor:
         self._rules = rules
         self.limits = Limits.of_genesis(genesis.limits)
         self.rows: Rows = rows if rows is not None else MemoryRows()
-        self._forms = Forms(genesis.net, self.limits.entry_operations)
+        self._forms = Forms(genesis)
 
     def genesis_state(self) -> State:
         """The state before the first block: organizations and their first identities."""
@@ -254,6 +254,12 @@ class Executor:
         it (`verify_author`), at leisure and perhaps elsewhere, is left to the caller. Raises
         `InvalidInput` when the form does not hold."""
         checked = self._forms.look_at(leaf)
+        checked.verified = True
+        return checked.leaf, checked.entry
+
+    def accept(self, leaf: bytes) -> tuple[Leaf, Entry]:
+        """As `prepare`, of a leaf whose form was checked elsewhere (`Forms.check`)."""
+        checked = self._forms.accept(leaf)
         checked.verified = True
         return checked.leaf, checked.entry
 

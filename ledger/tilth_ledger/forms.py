@@ -16,7 +16,9 @@ from hashlib import sha256
 
 from tilth_ledger import operations
 from tilth_ledger.errors import Refused
+from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaf import Entry, Leaf
+from tilth_ledger.limits import Limits
 
 CACHED_LEAVES = 16_384
 CACHED_BYTES = 64 << 20  # of leaves, encoded
@@ -36,9 +38,9 @@ class Checked:
 class Forms:
     """What the entries of one consortium look like."""
 
-    def __init__(self, net: str, most_operations: int) -> None:
-        self._net = net
-        self._most_operations = most_operations
+    def __init__(self, genesis: Genesis) -> None:
+        self._net = genesis.net
+        self._most_operations = Limits.of_genesis(genesis.limits).entry_operations
         self._cache: OrderedDict[bytes, Checked] = OrderedDict()
         self._cached_bytes = 0
 
@@ -49,10 +51,23 @@ class Forms:
         if (cached := self._cache.get(digest)) is not None:
             self._cache.move_to_end(digest)
             return cached
+        decoded, entry = self.check(leaf)
+        return self._keep(digest, Checked(decoded, decoded.id, entry, len(leaf)))
+
+    def check(self, leaf: bytes) -> tuple[Leaf, Entry]:
+        """As `look_at`, and nothing is remembered."""
         decoded, entry = self._parse(leaf)
         for operation in entry.operations:
             operations.check(operation)
-        return self._keep(digest, Checked(decoded, decoded.id, entry, len(leaf)))
+        return decoded, entry
+
+    def accept(self, leaf: bytes) -> Checked:
+        """As `look_at`, of a leaf that was checked elsewhere: nothing is checked again."""
+        digest = sha256(leaf).digest()
+        if (cached := self._cache.get(digest)) is not None:
+            return cached
+        decoded = Leaf.decode(leaf)
+        return self._keep(digest, Checked(decoded, decoded.id, Entry.read(decoded), len(leaf)))
 
     def _keep(self, digest: bytes, checked: Checked) -> Checked:
         self._cache[digest] = checked

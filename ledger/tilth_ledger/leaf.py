@@ -16,6 +16,7 @@ Left to others: which operations exist and who may write them (operations, rules
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -181,6 +182,13 @@ class Entry:
         )
         _check_signer(leaf, entry.author)
         return entry
+
+    @staticmethod
+    def read(leaf: Leaf) -> Entry:
+        """What `parse` gives for a leaf that it has taken before; nothing is checked."""
+        value = json.loads(leaf.payload)
+        operations = tuple(value.pop("operations"))
+        return Entry(operations=operations, **value)
 
 
 def write_entry(

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
@@ -72,9 +72,13 @@ class Pattern:
 
     pattern: re.Pattern[str]
     meaning: str
+    _fits: Callable[[str], object] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_fits", self.pattern.fullmatch)
 
     def check(self, value: Any, path: Path) -> None:
-        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+        if not isinstance(value, str) or not self._fits(value):
             refuse(path, value, self.meaning)
 
     def describe(self) -> str:

@@ -1,7 +1,7 @@
 """`tilth audit FOLDER`: the command, its line of progress, and the report for people.
 
-Exit codes: 0 clean, 1 findings, 2 nothing that can be read. Nothing heavy is imported before it
-runs. Left to others: the audit (auditing).
+Exit codes: 0 clean, 1 findings, 2 nothing that can be read, or not to the end. Nothing heavy is
+imported before it runs. Left to others: the audit (auditing).
 """
 
 import argparse
@@ -25,7 +25,7 @@ def register(subparsers: Any) -> None:
         "audit",
         help=WORDS,
         description=f"{WORDS}: every signature, rule, root, certificate and row, from genesis on",
-        epilog="Exit codes: 0 clean, 1 findings, 2 nothing that can be read.",
+        epilog="Exit codes: 0 clean, 1 findings, 2 nothing that can be read, or not to the end.",
     )
     parser.add_argument("folder", type=Path, help="of a node, running or not, or a copy of it")
     parser.add_argument("--hash", help="refuse any genesis but the one with this SHA-256")

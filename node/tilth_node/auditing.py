@@ -4,19 +4,22 @@
   none of them; a node may run on the folder meanwhile.
 - The journal is read first: it promises only what was stored before.
 - Signatures are verified in threads beside the execution: the library lets go of Python's lock.
+- A large ledger is read, and the form of its entries checked, by a second process; a small one is
+  done before that has started. Findings and their order are the same.
 - Memory: a window of blocks, and all rows of the state, about 1.2 KB each.
 
-Leaves to others: what is checked (tilth_ledger.audit), reading SQLite
-(storage.ledger_copy), the command (audit_command).
+Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy), the
+second process (reading_ahead), the command (audit_command).
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from tilth_ledger.audit import Audit
+from tilth_ledger.audit import Audit, StoredBlock
 from tilth_ledger.audit_checks import Check, Outcome
 from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.errors import Fatal, InvalidInput
@@ -25,10 +28,12 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import Promised, decode_record, read_journal
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
+from tilth_node.reading_ahead import Ahead
 from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
 CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
+READ_AHEAD_BYTES = 16 << 20  # of the ledger's file: half a second's work
 
 Show = Callable[[Counts, int], None]
 
@@ -46,7 +51,8 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
     try:
         with LedgerCopy(folder.database) as copy:
             copy.check_whole()
-            return _through(auditor, copy, promised, pool, show or _silent)
+            with closing(_blocks(folder, copy)) as blocks:
+                return _through(auditor, copy, blocks, promised, pool, show or _silent)
     except StorageFailed as error:
         # The file opened, so what was read of it stands, and that it broke off is a finding.
         auditor.report.add(finding("storage", str(folder.database), error, "a file that reads"))
@@ -57,13 +63,18 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
 
 
 def _through(
-    auditor: Audit, copy: LedgerCopy, promised: int, pool: ThreadPoolExecutor, show: Show
+    auditor: Audit,
+    copy: LedgerCopy,
+    blocks: Iterable[StoredBlock],
+    promised: int,
+    pool: ThreadPoolExecutor,
+    show: Show,
 ) -> Report:
     def verify(checks: Sequence[Check]) -> Outcome:
         return _begun(pool, checks)
 
     height = copy.height()
-    for counts in auditor.follow(copy.more_blocks(), verify):
+    for counts in auditor.follow(blocks, verify):
         show(counts, height)
     with copy.still():  # a running node has gone on: the last blocks and the rows of one moment
         height = copy.height()
@@ -73,6 +84,15 @@ def _through(
         for problem in copy.problems():
             report.add(finding("storage", str(copy.path), problem, "a whole file"))
     return report
+
+
+def _blocks(folder: Folder, copy: LedgerCopy) -> Generator[StoredBlock, None, None]:
+    """All blocks that are there now; what a second process read of them first."""
+    if folder.database.stat().st_size >= READ_AHEAD_BYTES and len(os.sched_getaffinity(0)) > 1:
+        with Ahead(folder.database, folder.genesis) as ahead:
+            yield from ahead.blocks()
+            copy.go_on_from(ahead.place)
+    yield from copy.more_blocks()
 
 
 def _begun(pool: ThreadPoolExecutor, checks: Sequence[Check]) -> Outcome:

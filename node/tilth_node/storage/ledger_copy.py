@@ -67,6 +67,15 @@ class LedgerCopy:
         self._height, self._size = height - 1, size
         return height, size
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Height and size up to which blocks were read."""
+        return self._height, self._size
+
+    def go_on_from(self, place: tuple[int, int]) -> None:
+        """Read blocks above `place`, the place of another reader of this file."""
+        self._height, self._size = place
+
     def frontier(self, size: int) -> Frontier | None:
         """The tree of so many leaves, by its stored nodes; None when one is missing."""
         peaks: list[bytes] = []

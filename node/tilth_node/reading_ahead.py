@@ -1,0 +1,167 @@
+"""A second process for an audit: it reads blocks and checks the form of their entries, ahead of the
+process that executes them.
+
+    with Ahead(database, genesis) as ahead:
+        for stored in ahead.blocks(): ...      # in order, marked `formed` where all entries are
+        copy.go_on_from(ahead.place)           # what is left, a running node's newest blocks too
+
+- Every block comes over with its bytes, so that what is executed is what was checked. A block with
+  an entry that is not well formed comes unmarked: the audit looks again, and finds what is wrong.
+- Where reading fails, or a block holds what no ledger does, the process stops and says how far it
+  came; whoever reads on from there meets the same file.
+- A process that ends without saying so is an error, never the end of the ledger.
+- Bounded: one block is under way in a pipe, none larger than `MOST_BYTES`.
+
+Form of what comes: kind u8, length u32 (big-endian), body. Kinds: 1 a block, 2 the end.
+Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy).
+"""
+
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, BinaryIO, Final, cast
+
+from tilth_ledger.audit import StoredBlock, well_formed
+from tilth_ledger.errors import InvalidInput, Unavailable
+from tilth_ledger.forms import Forms
+from tilth_ledger.genesis import Genesis
+from tilth_ledger.reader import Reader
+from tilth_node.errors import StorageFailed
+from tilth_node.storage.ledger_copy import LedgerCopy
+
+MOST_BYTES = 256 << 20
+
+_HEAD: Final = struct.Struct(">BI")
+_BLOCK, _END = 1, 2
+_PLACE: Final = struct.Struct(">qq")
+_FACTS: Final = struct.Struct(">qq??IIII")
+_NODE: Final = struct.Struct(">qq32s")
+
+
+class Ahead:
+    """The process, as the one that executes sees it."""
+
+    def __init__(self, database: Path, genesis: Path) -> None:
+        self.place = (0, 0)
+        command = (sys.executable, "-m", __name__, str(database), str(genesis))
+        # A group of its own: Ctrl-C is for the audit, which ends this process then.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
+        )
+        self._pipe = cast("IO[bytes]", self._process.stdout)  # PIPE makes one
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def blocks(self) -> Iterator[StoredBlock]:
+        """Blocks in order of height; `place` says how far they went, afterwards. Raises
+        `Unavailable` when the process ends before it says so."""
+        while True:
+            kind, body = self._frame()
+            if kind == _END:
+                self.place = _PLACE.unpack(body)
+                return
+            yield read_block(body)
+
+    def _frame(self) -> tuple[int, bytes]:
+        head = self._pipe.read(_HEAD.size)
+        kind, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+        body = self._pipe.read(length) if length <= MOST_BYTES else b""
+        if kind not in (_BLOCK, _END) or len(body) != length:
+            raise Unavailable(
+                "the process that reads blocks ahead of the audit has ended early",
+                found=f"exit code {self._process.wait()}" if not head else "a broken message",
+                expected="the whole ledger, or word of how far it can be read",
+                remedy="Run the audit again; look whether the machine ran out of memory.",
+            )
+        return kind, body
+
+
+def write_block(stored: StoredBlock) -> bytes:
+    """A block as bytes. Raises `InvalidInput` where it holds what no ledger does."""
+    certificate = stored.certificate
+    parts = [stored.header, stored.justification, certificate or b"", *stored.void, *stored.leaves]
+    counts = len(stored.void), len(stored.leaves), len(stored.nodes), len(parts)
+    try:
+        facts = _FACTS.pack(
+            stored.height, stored.size, stored.formed, certificate is not None, *counts
+        )
+        nodes = [_NODE.pack(*node) for node in stored.nodes if len(node[2]) == 32]
+    except struct.error as error:
+        raise InvalidInput("a block holds numbers that are none", found=error) from error
+    lengths = struct.pack(f">{len(parts)}I", *map(len, parts))
+    data = b"".join((facts, lengths, *nodes, *parts))
+    if len(nodes) != len(stored.nodes) or len(data) > MOST_BYTES:
+        raise InvalidInput("a block is too large", found=f"{len(data)} bytes")
+    return data
+
+
+def read_block(data: bytes) -> StoredBlock:
+    """What `write_block` wrote. Raises `InvalidInput`."""
+    reader = Reader(data, "block")
+    height, size, formed, certified, voids, leaves, nodes, count = reader.unpack(_FACTS)
+    if count != 3 + voids + leaves:
+        raise InvalidInput("a block's parts do not add up", found=count)
+    lengths = reader.unpack(struct.Struct(f">{count}I")) if reader.left >= 4 * count else ()
+    tree = tuple(_NODE.iter_unpack(reader.take(nodes * _NODE.size)))
+    parts = [reader.take(length) for length in lengths]
+    if len(parts) != count:
+        raise InvalidInput("a block is cut short", found=f"{len(parts)} parts", expected=count)
+    reader.end()
+    header, why, certificate = parts[:3]
+    return StoredBlock(
+        height,
+        size,
+        header,
+        why,
+        tuple(parts[3 + voids :]),
+        certificate if certified else None,
+        tree,
+        tuple(parts[3 : 3 + voids]),
+        formed,
+    )
+
+
+def main(database: Path, genesis: Path, out: BinaryIO) -> None:
+    """Write every block of the ledger to `out`, and how far that went."""
+    forms = Forms(Genesis.parse(genesis.read_bytes()))
+    with LedgerCopy(database) as copy:
+        place = copy.place
+        try:
+            for stored in copy.more_blocks():
+                formed = well_formed(forms, stored.leaves)
+                _send(out, _BLOCK, write_block(replace(stored, formed=formed)))
+                place = copy.place
+        except (StorageFailed, InvalidInput):
+            pass  # whoever reads on from `place` meets it, and reports it
+    _send(out, _END, _PLACE.pack(*place))
+    out.flush()
+
+
+def _send(out: BinaryIO, kind: int, body: bytes) -> None:
+    out.write(_HEAD.pack(kind, len(body)))
+    out.write(body)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), sys.stdout.buffer)
+    except BrokenPipeError:
+        sys.stderr.close()  # the audit has ended
