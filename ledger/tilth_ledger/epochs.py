@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tilth_ledger import canonical
 from tilth_ledger.canonical import sha256_hex
 from tilth_ledger.genesis import MLDSA, Genesis, Organization
 from tilth_ledger.keys import SIGNATURE_BYTES, PublicKey, SigningKey, unhex
@@ -173,23 +174,37 @@ class Signers:
         return names.index(organization) if organization in names else None
 
 
-def signers_of(rows: Rows, epoch: int) -> Signers | None:
-    """Who signs heads in an epoch, past or in force; None before it begins.
-
-    Of a member that rotated its ML-DSA-44 key since, the old one is not in the rows any more.
-    """
+def signers_of(rows: Rows, epoch: int, genesis: Genesis) -> Signers | None:
+    """Who signs heads in an epoch, past or in force; None before it begins."""
     row = rows.get(epoch_key(epoch))
     if row is None:
         return None
-    return Signers(epoch, tuple(_signer(rows, member) for member in row["members"]), row["k"])
+    return Signers(
+        epoch, tuple(_signer(rows, member, genesis) for member in row["members"]), row["k"]
+    )
 
 
-def _signer(rows: Rows, stated: Row) -> Signer:
-    name = stated["organization"]
-    raw = bytes.fromhex((rows.get(f"organization/{name}") or {}).get(MLDSA, ""))
-    mldsa = MlDsaKey(raw) if raw and sha256_hex(raw) == stated.get(MLDSA) else None
+def _signer(rows: Rows, stated: Row, genesis: Genesis) -> Signer:
     log, cosign = (PublicKey.from_hex(stated[purpose]) for purpose in ("log", "cosign"))
-    return Signer(name, log, cosign, mldsa)
+    name, digest = stated["organization"], stated.get(MLDSA)
+    known = (raw for raw in _mldsa_keys(rows, name, genesis) if sha256_hex(raw) == digest)
+    raw = None if digest is None else next(known, None)
+    return Signer(name, log, cosign, None if raw is None else MlDsaKey(raw))
+
+
+def _mldsa_keys(rows: Rows, organization: str, genesis: Genesis) -> Iterator[bytes]:
+    """Every ML-DSA-44 key that an organization ever had: its row's, that of genesis, and those of
+    the member files by which it was admitted or rotated its keys, which stand in proposals."""
+    yield bytes.fromhex((rows.get(f"organization/{organization}") or {}).get(MLDSA, ""))
+    for party in genesis.everyone():
+        if party.organization == organization and party.cosign_mldsa is not None:
+            yield party.cosign_mldsa.raw
+    for _, epoch in rows.scan("epoch/"):
+        change = epoch.get("change", {})
+        if change.get("organization") == organization:
+            proposal = rows.get(f"proposal/{change['proposal']}") or {"change": {}}
+            file = proposal["change"].get("member", '{"member":{}}')
+            yield bytes.fromhex(canonical.loads(file.encode())["member"].get(MLDSA, ""))
 
 
 def vote_key(rows: Rows, epoch: int, member: int) -> PublicKey | None:

@@ -215,7 +215,7 @@ def _cosigning(
         genesis,
         config.organization,
         CosignKeys(keys.log, keys.cosign, keys.mldsa),
-        lambda epoch: signers_of(store.rows, epoch),
+        lambda epoch: signers_of(store.rows, epoch, genesis),
         store,
         CosignatureStore(folder.cosignatures),
         peers,

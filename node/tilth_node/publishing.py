@@ -13,7 +13,7 @@ from tilth_ledger.cosigning import OUTSIDE, SignersOf
 from tilth_ledger.epochs import Signers
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import Signed
-from tilth_ledger.notes import MLDSA_COSIGNATURE, VerifierKey
+from tilth_ledger.notes import VerifierKey
 from tilth_node.storage.cosignatures import CosignatureStore, Held
 
 
@@ -58,8 +58,6 @@ class Publisher:
         """The signatures on a head that verify, as all did when they were stored."""
         sound = dict(held.signatures)
         for name, kind in held.signatures:
-            if self._is_of_a_lost_key(name, kind, signers):
-                continue  # publishing leaves it out
             try:
                 self._verify(held, name, kind, signers)
             except InvalidInput:
@@ -80,10 +78,3 @@ class Publisher:
         if place is None:
             raise InvalidInput("a signature of no member", found=name)
         cosigning.verify(Signed(place, kind, data), held.head, self._origin, signers)
-
-    @staticmethod
-    def _is_of_a_lost_key(name: str, kind: int, signers: Signers) -> bool:
-        """An ML-DSA-44 key that no row states any more."""
-        place = signers.place(name)
-        lost = place is not None and signers.members[place].mldsa is None
-        return lost and kind == MLDSA_COSIGNATURE

@@ -111,7 +111,8 @@ def fill(store, world):
 
 def cosign(world, header, rows, store):
     """All members sign the head, as they do after finality."""
-    origin, signers = origin_of(world.genesis.name, world.genesis.net), signers_of(rows, 0)
+    origin = origin_of(world.genesis.name, world.genesis.net)
+    signers = signers_of(rows, 0, world.genesis)
     for place, member in enumerate(signers.members):
         name = member.organization
         keys = CosignKeys(named_key(f"{name} log"), named_key(f"{name} cosign"), named_mldsa(name))
@@ -142,7 +143,7 @@ def measure(folder):
         world.genesis,
         "hospital-a",
         CosignKeys(key, key, None),
-        lambda epoch: signers_of(ledger.rows, epoch),
+        lambda epoch: signers_of(ledger.rows, epoch, world.genesis),
         ledger,
         heads,
         Alone(),

@@ -12,9 +12,9 @@ def keys_of(name, **others):
     return {purpose: named_key(others.get(purpose, f"{name} {purpose}")) for purpose in KEY_NAMES}
 
 
-def file_of(name, pem=PEM, **others):
+def file_of(name, pem=PEM, mldsa=None, **others):
     """The text of a member file."""
-    return member_file(name, name.title(), keys_of(name, **others), pem).decode()
+    return member_file(name, name.title(), keys_of(name, **others), pem, mldsa=mldsa).decode()
 
 
 class MembersWorld(World):
