@@ -35,8 +35,9 @@ from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
-from tilth_node.rpc.server import CLIENT_OPTIONS, PEER_OPTIONS, Certificates, listen
+from tilth_node.rpc.server import CLIENT_OPTIONS, Certificates, listen
 from tilth_node.rpc.status import notices_of, status
+from tilth_node.rpc.wire import PeerPort
 from tilth_node.scrub_part import Scrub
 from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
@@ -45,7 +46,7 @@ from tilth_node.storage.snapshot_file import adopt
 from tilth_node.witness_address import WitnessAddress
 from tilth_node.witnesses import Witnesses
 from tilth_node.worker import part as worker_part
-from tilth_protos import ledger_pb2_grpc, peers_pb2_grpc
+from tilth_protos import ledger_pb2_grpc
 
 PARTS: tuple[Callable[[Node], Part], ...] = (worker_part.make,)
 
@@ -191,8 +192,8 @@ def _listen_peers(
 ) -> tuple[Port, str] | None:
     if not config.peer_listen:
         return None
-    service = [lambda server: peers_pb2_grpc.add_PeerServicer_to_server(peers, server)]
-    return listen(config.peer_listen, certificates.for_peers(), service, PEER_OPTIONS)
+    port = PeerPort(config.peer_listen, certificates.for_peers, peers.accept)
+    return port, port.address
 
 
 def _listen_http(config: Config, pages: Pages, clock: Clock) -> tuple[Port, str] | None:

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import pytest
 
 from tilth_ledger.errors import InvalidInput, PeerFault, Refused, TilthError, Unavailable
@@ -16,11 +15,12 @@ from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import config, keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.rpc import link as link_module
+from tilth_node.rpc import wire
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
 from tilth_node.rpc.peers import Peers, Self, dialled
-from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
+from tilth_node.rpc.server import Certificates
+from tilth_node.rpc.wire import BULK, CONTROL, MAX_FRAME_BYTES, PeerPort
 from tilth_protos import peers_pb2 as pb
-from tilth_protos import peers_pb2_grpc as pb_grpc
 
 NET = "ab" * 32
 SECONDS = 10
@@ -53,17 +53,16 @@ class World:
 @asynccontextmanager
 async def listening(world: World, peers: Peers) -> AsyncIterator[Peers]:
     """A node that accepts connections and dials."""
-    credentials = world.certificates(peers.me.organization).for_peers()
-    add = lambda server: pb_grpc.add_PeerServicer_to_server(peers, server)  # noqa: E731
-    server, address = listen("127.0.0.1:0", credentials, [add], PEER_OPTIONS)
-    await server.start()
-    world.addresses[peers.me.organization] = address
+    certificates = world.certificates(peers.me.organization)
+    port = PeerPort("127.0.0.1:0", certificates.for_peers, peers.accept)
+    await port.start()
+    world.addresses[peers.me.organization] = port.address
     peers.start()
     try:
         yield peers
     finally:
         await peers.stop()
-        await server.stop(0)
+        await port.stop(0)
 
 
 @pytest.fixture
@@ -272,34 +271,43 @@ GREETING = pb.PeerFrame(
 )
 
 
+async def dial_by_hand(
+    world: World, context: ssl.SSLContext, protocol: str = CONTROL
+) -> wire.Stream:
+    """A stream to node a, whatever is shown."""
+    host, port = config.address(world.addresses["a"])
+    return await wire.dial(host, port, context, tls.server_name("a"), protocol)
+
+
 async def hello(
     world: World,
-    certificates: grpc.ChannelCredentials,
+    context: ssl.SSLContext,
     said: Callable[[pb.Hello], None] = lambda hello: None,
 ) -> pb.PeerFrame:
     """Dial node a by hand, and say a hello as node b."""
     frame = pb.PeerFrame()
     frame.CopyFrom(GREETING)
     said(frame.hello)
-    options = [*PEER_OPTIONS, ("grpc.ssl_target_name_override", tls.server_name("a"))]
-    async with (
-        asyncio.timeout(SECONDS),
-        grpc.aio.secure_channel(world.addresses["a"], certificates, options) as channel,
-    ):
-        call = pb_grpc.PeerStub(channel).Control()
-        await call.write(frame)
-        answer = await call.read()
-        assert isinstance(answer, pb.PeerFrame)
-        return answer
+    async with asyncio.timeout(SECONDS):
+        stream = await dial_by_hand(world, context)
+        stream.write(frame)
+        answer = await stream.read()
+        stream.close()
+    assert answer is not None
+    return answer
 
 
-def credentials(world: World, issuer: str, name: str) -> grpc.ChannelCredentials:
+def credentials(world: World, issuer: str, name: str) -> ssl.SSLContext:
     """A certificate for `name`, issued by the authority of `issuer`."""
     keys = world.keys[issuer]
     identity = tls.issue(keys.authority_key, keys.authority, name, Clock().utc())
-    return grpc.ssl_channel_credentials(
-        world.keys["a"].authority, identity.key, identity.certificate
-    )
+    return showing(world, identity)
+
+
+def showing(world: World, identity: tls.Identity) -> ssl.SSLContext:
+    """TLS towards node a with this certificate."""
+    authority = world.keys["a"].authority
+    return wire.context(ssl.PROTOCOL_TLS_CLIENT, identity.key, identity.certificate, [authority])
 
 
 async def test_a_right_certificate_and_hello_are_answered(world: World) -> None:
@@ -308,16 +316,25 @@ async def test_a_right_certificate_and_hello_are_answered(world: World) -> None:
     assert answer.hello.organization == "a"
 
 
-async def refused_words(world: World, certificates: grpc.ChannelCredentials, **said: str) -> str:
+async def refused_words(world: World, context: ssl.SSLContext, **said: str) -> str:
     def change(frame: pb.Hello) -> None:
         for name, value in said.items():
             setattr(frame, name, value)
 
     async with listening(world, world.peers("a")) as a:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await hello(world, certificates, change)
+        answer = await hello(world, context, change)
         assert a.links == {}
-    return caught.value.details() or ""
+    return answer.failure.error.decode()
+
+
+async def assert_cut_off(world: World, context: ssl.SSLContext) -> None:
+    """Node a ends the connection with the handshake: no frame of ours is read or answered."""
+    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
+        with suppress(OSError):
+            stream = await dial_by_hand(world, context)
+            stream.write(GREETING)
+            assert await stream.read() is None
+        assert a.links == {}
 
 
 async def test_a_member_cannot_speak_for_another_by_its_own_authority(world: World) -> None:
@@ -343,82 +360,123 @@ async def test_a_certificate_of_an_unknown_authority_does_not_get_through(
     stranger.add("b")
     issued = stranger.keys["b"]
     identity = tls.issue(issued.authority_key, issued.authority, "b", Clock().utc())
-    await refused_words(
-        world,
-        grpc.ssl_channel_credentials(world.keys["a"].authority, identity.key, identity.certificate),
-    )
+    await assert_cut_off(world, showing(world, identity))
 
 
 async def test_without_a_certificate_nobody_gets_through(world: World) -> None:
-    await refused_words(world, grpc.ssl_channel_credentials(world.keys["a"].authority))
-
-
-class OverTls:
-    """Passes plain HTTP/2 of a local gRPC client on to node a, over TLS of one version, with the
-    right certificate of b."""
-
-    def __init__(self, world: World, version: ssl.TLSVersion) -> None:
-        keys = world.keys["b"]
-        mine = tls.issue(keys.authority_key, keys.authority, "b", Clock().utc())
-        shown = world.folder / "shown.pem"
-        shown.write_bytes(mine.key + mine.certificate)
-        self._context = ssl.create_default_context(cadata=world.keys["a"].authority.decode())
-        self._context.load_cert_chain(shown)
-        self._context.minimum_version = self._context.maximum_version = version
-        self._context.set_alpn_protocols(["h2"])
-        self._address = config.address(world.addresses["a"])
-        self.spoken: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = tls.server_name("a")
-        far_reader, far_writer = await asyncio.open_connection(
-            *self._address, ssl=self._context, server_hostname=there
-        )
-        self.spoken.append(far_writer.get_extra_info("ssl_object").version())
-        pumps = (self._pump(reader, far_writer), self._pump(far_reader, writer))
-        self._tasks |= {asyncio.ensure_future(pump) for pump in pumps}
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-        writer.close()
+    bare = ssl.create_default_context(cadata=world.keys["a"].authority.decode())
+    await assert_cut_off(world, bare)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_only_tls_1_3_is_spoken_with_peers(world: World, version: ssl.TLSVersion) -> None:
-    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
-        proxy = OverTls(world, version)
-        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()[:2]
-        async with grpc.aio.insecure_channel(f"{host}:{port}", PEER_OPTIONS) as channel:
-            stub = pb_grpc.PeerStub(channel)
-            if version is ssl.TLSVersion.TLSv1_3:
-                for call in (stub.Control(), stub.Bulk()):
-                    await call.write(GREETING)
-                    answer = await call.read()
-                    assert isinstance(answer, pb.PeerFrame)
-                    assert answer.hello.organization == "a"
-            else:
-                for call in (stub.Control(), stub.Bulk()):
-                    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                        await call.write(GREETING)  # it may be refused before this is said
-                    with pytest.raises(grpc.aio.AioRpcError, match=r"TLS 1\.3 only") as caught:
-                        await call.read()
-                    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-                assert a.links == {}
-        assert proxy.spoken == [version.name.replace("_", ".")]
-        server.close()
+    context = credentials(world, "b", "b")
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = version
+    if version is ssl.TLSVersion.TLSv1_2:
+        await assert_cut_off(world, context)
+        return
+    async with listening(world, world.peers("a")), asyncio.timeout(SECONDS):
+        for protocol in (CONTROL, BULK):
+            stream = await dial_by_hand(world, context, protocol)
+            stream.write(GREETING)
+            answer = await stream.read()
+            assert answer is not None
+            assert answer.hello.organization == "a"
+            if protocol == BULK:
+                stream.close()
+
+
+async def test_what_is_not_our_protocol_is_refused(world: World) -> None:
+    async with listening(world, world.peers("a")) as a:
+        with pytest.raises((PeerFault, OSError)):
+            await dial_by_hand(world, credentials(world, "b", "b"), "h2")
+        assert a.links == {}
+
+
+async def test_a_dialler_believes_only_the_node_it_meant(world: World) -> None:
+    """Whoever listens at a's address with another organization's certificate learns nothing."""
+    world.add("c")
+    c = PeerPort("127.0.0.1:0", world.certificates("c").for_peers, world.peers("c").accept)
+    await c.start()
+    world.addresses["a"] = c.address
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await dial_by_hand(world, world.certificates("b").for_dialling("a"))
+    await c.stop(0)
 
 
 async def test_an_expired_certificate_does_not_get_through(world: World) -> None:
     keys = world.keys["b"]
     past = Clock().utc() - datetime.timedelta(days=3)
     identity = tls.issue(keys.authority_key, keys.authority, "b", past)
-    await refused_words(
-        world,
-        grpc.ssl_channel_credentials(world.keys["a"].authority, identity.key, identity.certificate),
-    )
+    await assert_cut_off(world, showing(world, identity))
+
+
+async def end_of(stream: wire.Stream) -> Exception | None:
+    async with asyncio.timeout(SECONDS):
+        return await stream.ended
+
+
+async def test_a_frame_that_is_too_large_ends_the_connection_before_it_is_taken_in(
+    world: World,
+) -> None:
+    async with listening(world, world.peers("a")):
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        stream._transport.write((MAX_FRAME_BYTES + 1).to_bytes(4) + b"x")
+        answer = await stream.read()
+        assert answer is not None
+        assert b"too large" in answer.failure.error
+        await end_of(stream)
+
+
+async def test_bytes_that_are_no_frame_end_the_connection(world: World) -> None:
+    async with listening(world, world.peers("a")):
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        stream._transport.write(b"\0\0\0\4junk")
+        answer = await stream.read()
+        assert answer is not None
+        assert b"cannot be read" in answer.failure.error
+        await end_of(stream)
+
+
+async def test_frames_in_pieces_are_put_together(world: World) -> None:
+    async with listening(world, world.peers("a")), asyncio.timeout(SECONDS):
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        data = GREETING.SerializeToString()
+        for byte in len(data).to_bytes(4) + data:
+            stream._transport.write(bytes((byte,)))
+            await asyncio.sleep(0)
+        answer = await stream.read()
+        assert answer is not None
+        assert answer.hello.organization == "a"
+        stream.close()
+
+
+async def test_who_says_nothing_is_told_so_and_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(wire, "QUIET_SECONDS", 10.0)
+    async with listening(world, world.peers("a")):
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        assert isinstance(await end_of(stream), PeerFault)
+
+
+async def test_an_idle_connection_stands_because_both_sides_say_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.5)
+    async with listening(world, world.peers("a")) as a:
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        stream.write(GREETING)
+        assert await stream.read() is not None
+        stream.take(lambda frame: None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.shield(stream.ended)
+        assert "b" in a.links
+        stream.close()
 
 
 async def test_versions_without_one_in_common_are_refused(world: World) -> None:
@@ -427,16 +485,16 @@ async def test_versions_without_one_in_common_are_refused(world: World) -> None:
         frame.versions.append(99)
 
     async with listening(world, world.peers("a")):
-        with pytest.raises(grpc.aio.AioRpcError, match="other versions"):
-            await hello(world, credentials(world, "b", "b"), newer)
+        answer = await hello(world, credentials(world, "b", "b"), newer)
+    assert b"other versions" in answer.failure.error
 
 
 async def test_a_second_instance_is_refused_while_the_first_answers(
     pair: tuple[Peers, Peers], world: World
 ) -> None:
     first = pair[0].links["b"].instance
-    with pytest.raises(grpc.aio.AioRpcError, match="another instance of b is connected"):
-        await hello(world, credentials(world, "b", "b"))
+    answer = await hello(world, credentials(world, "b", "b"))
+    assert b"another instance of b is connected" in answer.failure.error
     assert pair[0].links["b"].instance == first
 
 
@@ -455,13 +513,13 @@ async def test_a_frame_that_breaks_the_protocol_ends_the_connection(
 @pytest.mark.parametrize(
     ("told", "target"),
     [
-        ("10.0.0.7:7443", "dns:///10.0.0.7:7443"),
-        ("node.hospital-a.example:1", "dns:///node.hospital-a.example:1"),
-        ("[fd00::7]:7443", "dns:///[fd00::7]:7443"),
-        ("unix:7443", "dns:///unix:7443"),  # a host of that name, not a socket
+        ("10.0.0.7:7443", ("10.0.0.7", 7443)),
+        ("node.hospital-a.example:1", ("node.hospital-a.example", 1)),
+        ("[fd00::7]:7443", ("fd00::7", 7443)),
+        ("unix:7443", ("unix", 7443)),  # a host of that name, not a socket
     ],
 )
-def test_an_address_is_a_host_and_a_port(told: str, target: str) -> None:
+def test_an_address_is_a_host_and_a_port(told: str, target: tuple[str, int]) -> None:
     assert dialled(told) == target
 
 

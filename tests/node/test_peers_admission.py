@@ -12,8 +12,8 @@ from tilth_node import keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.keystore import Keys
 from tilth_node.rpc.peers import Peers, Self
-from tilth_node.rpc.server import PEER_OPTIONS, Certificates, listen
-from tilth_protos import peers_pb2_grpc as pb_grpc
+from tilth_node.rpc.server import Certificates
+from tilth_node.rpc.wire import PeerPort
 
 NET = "cd" * 32
 SECONDS = 10
@@ -35,16 +35,15 @@ class Site:
         certificates = Certificates(self.keys, self.name, authorities(*listed), Clock())
         me = Self(NET, self.name, "one", "test")
         peers = Peers(me, certificates, lambda name: self.addresses.get(name, ""), Clock())
-        add = lambda server: pb_grpc.add_PeerServicer_to_server(peers, server)  # noqa: E731
-        server, at = listen("127.0.0.1:0", certificates.for_peers(), [add], PEER_OPTIONS)
-        await server.start()
-        self.addresses[self.name] = at
+        port = PeerPort("127.0.0.1:0", certificates.for_peers, peers.accept)
+        await port.start()
+        self.addresses[self.name] = port.address
         peers.start()
         try:
             yield peers
         finally:
             await peers.stop()
-            await server.stop(0)
+            await port.stop(0)
 
 
 def authorities(*sites: Site) -> dict[str, bytes]:

@@ -1,22 +1,21 @@
 """One standing connection between two nodes: a stream for agreement and a stream for the rest.
 
-- What one loop turn sends on the control stream goes out as one frame, in order.
+- What is sent on the control stream together goes out as one frame, in order, at once.
 - A link is closed once, by whichever stream or side ends first, and never opened again.
-- Both sides look the same from here: `Stream` is a dialler's call or an acceptor's context.
+- Both sides look the same from here.
 
-Leaves to others: who may connect and which of two links stays (peers), what is asked (asks).
+Leaves to others: who may connect and which of two links stays (peers), what is asked (asks), bytes
+(wire).
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
-
-import grpc
+from collections.abc import Callable, Mapping, Sequence
 
 from tilth_ledger.errors import PeerFault, TilthError, Unavailable
 from tilth_node.logs import Logger
 from tilth_node.rpc.asks import Asks, Handler
+from tilth_node.rpc.wire import Stream
 from tilth_protos import peers_pb2 as pb
 
 FRAME_BYTES = 1 << 20
@@ -26,23 +25,6 @@ PING = "ping"
 PING_SECONDS = 2.0
 
 OnMessages = Callable[[str, Sequence[bytes]], None]
-
-# What grpc raises when the other side or the network ends a stream.
-STREAM_ENDED = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
-
-
-class Stream(Protocol):
-    """Either end of a bidirectional call."""
-
-    def read(self) -> Awaitable[Any]: ...
-
-    def write(self, message: pb.PeerFrame) -> Awaitable[Any]: ...
-
-
-async def read_frame(stream: Stream) -> pb.PeerFrame | None:
-    """The next frame; None when the other side has ended the stream."""
-    frame = await stream.read()
-    return None if frame is grpc.aio.EOF else cast(pb.PeerFrame, frame)
 
 
 class Link:
@@ -64,20 +46,20 @@ class Link:
         self.closed = asyncio.Event()
         self._on_messages = on_messages
         self._log = log.bind(peer=self.organization)
-        self._messages: list[bytes] = []
+        self._control: Stream | None = None
+        self._messages: list[bytes] = []  # that wait until the control stream takes more
         self._messages_bytes = 0
         self._frames: deque[pb.PeerFrame] = deque()
-        self._control_ready = asyncio.Event()
         self._bulk_ready = asyncio.Event()
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Queue messages of the replica; a peer that takes none is cut off, not waited for."""
+        """Send messages of the replica; a peer that takes none is cut off, not waited for."""
         self._messages += messages
         self._messages_bytes += sum(map(len, messages))
         if self._messages_bytes > MAX_WAITING_BYTES:
             self._log.warning("peer takes no messages", waiting_bytes=self._messages_bytes)
             self.close()
-        self._control_ready.set()
+        self._say()
 
     async def alive(self) -> bool:
         """Whether the other side answers now."""
@@ -91,52 +73,57 @@ class Link:
 
     async def carry_control(self, stream: Stream) -> None:
         """Run the control stream until the link closes."""
-        await self._carry(stream, self._write_control, self._receive_control)
+        self._control = stream
+        stream.on_writable = self._say
+        self._say()
+        await self._carry(stream, self._receive_control)
 
     async def carry_bulk(self, stream: Stream) -> None:
         """Run the bulk stream until the link closes."""
-        await self._carry(stream, self._write_bulk, self.asks.receive)
+        writing = asyncio.create_task(self._write_bulk(stream))
+        try:
+            await self._carry(stream, self.asks.receive)
+        finally:
+            writing.cancel()
 
     def close(self) -> None:
         self.closed.set()
         self.asks.close()
 
-    async def _carry(
-        self,
-        stream: Stream,
-        write: Callable[[Stream], Awaitable[None]],
-        receive: Callable[[pb.PeerFrame], None],
-    ) -> None:
-        tasks: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(write(stream)),
-            asyncio.ensure_future(_read(stream, receive)),
-            asyncio.ensure_future(self.closed.wait()),
-        ]
+    async def _carry(self, stream: Stream, receive: Callable[[pb.PeerFrame], None]) -> None:
+        def take(frame: pb.PeerFrame) -> None:
+            if frame.HasField("failure") and frame.failure.id == 0:
+                raise PeerFault(
+                    "the peer ended the connection", found=str(frame.failure.error[:200])
+                )
+            receive(frame)
+
+        closed = asyncio.create_task(self.closed.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            stream.take(take)
+            await asyncio.wait((closed, stream.ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            closed.cancel()
             self.close()
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-        self._report(ends)
+            stream.close()
+        if stream.ended.done():
+            self._report(stream.ended.result())
 
-    def _report(self, ends: Sequence[object]) -> None:
-        for end in ends:
-            if isinstance(end, TilthError):
-                self._log.warning("peer broke the protocol", error=str(end))
-            elif isinstance(end, STREAM_ENDED):
-                self._log.debug("stream ended", error=type(end).__name__)
-            elif isinstance(end, Exception):
-                raise end
+    def _report(self, end: Exception | None) -> None:
+        if isinstance(end, TilthError):
+            self._log.warning("peer broke the protocol", error=str(end))
+        elif isinstance(end, OSError) or end is None:
+            self._log.debug("stream ended", error=type(end).__name__)
+        else:
+            raise end
 
-    async def _write_control(self, stream: Stream) -> None:
-        while True:
-            await self._control_ready.wait()
-            self._control_ready.clear()
-            messages, self._messages, self._messages_bytes = self._messages, [], 0
-            for some in _frames(messages):
-                await stream.write(pb.PeerFrame(consensus=pb.Consensus(messages=some)))
+    def _say(self) -> None:
+        stream = self._control
+        while stream is not None and self._messages and stream.writable.is_set():
+            some = _first_frame(self._messages)
+            del self._messages[: len(some)]
+            self._messages_bytes -= sum(map(len, some))
+            stream.write(pb.PeerFrame(consensus=pb.Consensus(messages=some)))
 
     def _receive_control(self, frame: pb.PeerFrame) -> None:
         # A frame of another kind is one of a later version.
@@ -155,25 +142,15 @@ class Link:
             await self._bulk_ready.wait()
             self._bulk_ready.clear()
             while self._frames:
-                await stream.write(self._frames.popleft())
+                await stream.writable.wait()
+                stream.write(self._frames.popleft())
 
 
-def _frames(messages: list[bytes]) -> Iterator[list[bytes]]:
-    """Messages in order, as few frames as fit: a frame is one message or small ones together."""
-    some: list[bytes] = []
+def _first_frame(messages: list[bytes]) -> list[bytes]:
+    """As many messages as fit into one frame: a large one by itself, or small ones together."""
     size = 0
-    for message in messages:
-        if some and size + len(message) > FRAME_BYTES:
-            yield some
-            some, size = [], 0
-        some.append(message)
+    for count, message in enumerate(messages):
         size += len(message)
-    if some:
-        yield some
-
-
-async def _read(stream: Stream, receive: Callable[[pb.PeerFrame], None]) -> None:
-    while (frame := await read_frame(stream)) is not None:
-        if frame.HasField("failure") and frame.failure.id == 0:
-            raise PeerFault("the peer ended the connection", found=frame.failure.error[:200])
-        receive(frame)
+        if count and size > FRAME_BYTES:
+            return messages[:count]
+    return list(messages)

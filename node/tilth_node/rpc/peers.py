@@ -15,11 +15,10 @@ Leaves to others: what messages mean (replication), what is asked (those who `se
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-import grpc
-
+from tilth_ledger import canonical
 from tilth_ledger.errors import (
     InvalidInput,
     PeerFault,
@@ -33,11 +32,10 @@ from tilth_node.config import address as split_address
 from tilth_node.keystore import Keys
 from tilth_node.logs import logger
 from tilth_node.rpc.asks import Handler, told
-from tilth_node.rpc.interceptors import ERROR_METADATA, Context, abort, require_tls
-from tilth_node.rpc.link import PING, STREAM_ENDED, Link, OnMessages, Stream, read_frame
-from tilth_node.rpc.server import PEER_OPTIONS, Certificates
+from tilth_node.rpc.link import PING, Link, OnMessages
+from tilth_node.rpc.server import Certificates
+from tilth_node.rpc.wire import BULK, CONTROL, Stream, dial
 from tilth_protos import peers_pb2 as pb
-from tilth_protos import peers_pb2_grpc as pb_grpc
 
 VERSIONS = (1,)
 _HOST = re.compile(r"[0-9A-Za-z_.-]+|[0-9A-Fa-f:.]+")
@@ -61,7 +59,7 @@ class Self:
     software: str
 
 
-class Peers(pb_grpc.PeerServicer):
+class Peers:
     """Dials, accepts and keeps the links; finds the one to use."""
 
     def __init__(
@@ -207,10 +205,9 @@ class Peers(pb_grpc.PeerServicer):
             try:
                 await self._dial(organization)
                 pause, said = FIRST_PAUSE_SECONDS, ""
-            except (TilthError, TimeoutError, *STREAM_ENDED) as error:
-                told = _told(error)
-                words = str(told) or type(told).__name__
-                if isinstance(told, SecondInstance):
+            except (TilthError, OSError) as error:
+                words = str(error) or type(error).__name__
+                if isinstance(error, SecondInstance):
                     self.on_second(
                         self.me.organization, f"{organization} refuses this node: {words}"
                     )
@@ -236,21 +233,10 @@ class Peers(pb_grpc.PeerServicer):
         address = self.address(organization)
         if not address or organization not in self.others:
             return
-        target = dialled(address)
         number = self._dials = self._dials + 1
-        options = [
-            *PEER_OPTIONS,
-            ("grpc.ssl_target_name_override", tls.server_name(organization)),
-            ("grpc.use_local_subchannel_pool", 1),  # else a refused dial delays the next ones
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.enable_retries", 0),
-        ]
-        credentials = self._certificates.for_dialling(organization)
-        async with grpc.aio.secure_channel(target, credentials, options) as channel:
-            stub = pb_grpc.PeerStub(channel)
-            control, bulk = stub.Control(), stub.Bulk()
-            hello = await self._greet(control, organization, number)
-            await self._greet(bulk, organization, number)
+        async with AsyncExitStack() as stack:
+            control, hello = await self._open(stack, organization, CONTROL, number)
+            bulk, _ = await self._open(stack, organization, BULK, number)
             link = self._link(hello, dialler=self.me.organization)
             try:
                 await self._admit(link)
@@ -260,54 +246,50 @@ class Peers(pb_grpc.PeerServicer):
             finally:
                 self._drop(link)
 
-    async def _greet(self, stream: Stream, organization: str, number: int) -> pb.Hello:
+    async def _open(
+        self, stack: AsyncExitStack, organization: str, protocol: str, number: int
+    ) -> tuple[Stream, pb.Hello]:
+        """A stream to another node, and what that said in greeting."""
+        host, port = dialled(self.address(organization))
+        context = self._certificates.for_dialling(organization)
         async with asyncio.timeout(HELLO_SECONDS):
-            await stream.write(self._hello(number))
-            return self._checked(await read_frame(stream), organization)
+            stream = await dial(host, port, context, tls.server_name(organization), protocol)
+            stack.callback(stream.close)
+            stream.write(self._hello(number))
+            return stream, self._checked(await _heard(stream), organization)
 
     # -- accepting
 
-    # grpc.aio also takes a coroutine that reads and writes its context; the stubs do not know.
-    async def Control(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: object, context: Context
-    ) -> None:
-        """The dialler's first stream: hello both ways, then the link begins."""
+    async def accept(self, stream: Stream) -> None:
+        """Serve a stream that another node opened, to its end."""
         try:
-            hello = await self._greeted(context)
+            hello = await self._greeted(stream)
+            if stream.protocol == BULK:
+                link = self._joined(hello)
+                stream.write(self._hello(hello.connection))
+                await link.carry_bulk(stream)
+                return
             link = self._link(hello, dialler=hello.organization)
             try:
                 await self._admit(link)
-                await context.write(self._hello(hello.connection))
-                await link.carry_control(context)
+                stream.write(self._hello(hello.connection))
+                await link.carry_control(stream)
             finally:
                 self._drop(link)
         except TilthError as error:
-            self._log.warning("connection refused", peer=context.peer(), error=str(error))
-            await abort(context, error)
+            self._log.warning("connection refused", peer=stream.peer, error=str(error))
+            facts = canonical.dumps(error.as_dict())
+            stream.write(pb.PeerFrame(failure=pb.Failure(error=facts)))
+        except OSError as error:
+            self._log.debug("stream ended", peer=stream.peer, error=type(error).__name__)
 
-    async def Bulk(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: object, context: Context
-    ) -> None:
-        """The dialler's second stream joins the link of its first."""
-        try:
-            hello = await self._greeted(context)
-            link = self._joined(hello)
-        except TilthError as error:
-            await abort(context, error)
-        await context.write(self._hello(hello.connection))
-        await link.carry_bulk(context)
-
-    async def _greeted(self, context: Context) -> pb.Hello:
-        # The hello is taken in before anything is refused: a dialler that is still writing when
-        # its call is aborted is told of an internal error, not of the reason.
+    async def _greeted(self, stream: Stream) -> pb.Hello:
+        organization = tls.organization_of(stream.certificate, self._certificates.authorities)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                frame = await read_frame(context)
+                frame = await _heard(stream)
         except TimeoutError as error:
-            raise PeerFault(f"{context.peer()} says no hello", expected="one at once") from error
-        require_tls(context)
-        [pem] = context.auth_context()["x509_pem_cert"]
-        organization = tls.organization_of(pem, self._certificates.authorities)
+            raise PeerFault(f"{stream.peer} says no hello", expected="one at once") from error
         return self._checked(frame, organization)
 
     def _joined(self, hello: pb.Hello) -> Link:
@@ -400,9 +382,8 @@ async def _pong(organization: str, body: bytes) -> AsyncIterator[bytes]:
     yield b"pong"
 
 
-def dialled(address: str) -> str:
-    """What gRPC dials for an address that another organization told: a host and a port, never
-    one of the other things that gRPC understands, such as a socket of this machine."""
+def dialled(address: str) -> tuple[str, int]:
+    """Host and port of an address that another organization told. Raises InvalidInput."""
     host, port = split_address(address)
     if not _HOST.fullmatch(host):
         raise InvalidInput(
@@ -411,14 +392,12 @@ def dialled(address: str) -> str:
             expected="host:port",
             remedy="Write a host and a port, such as node.example:7101.",
         )
-    return f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
+    return host, port
 
 
-def _told(error: Exception) -> Exception:
-    """What a failed dial says: the other side's own words when it sent some."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        for name, value in error.trailing_metadata() or ():
-            if name == ERROR_METADATA and isinstance(value, bytes):
-                return told(value)
-        return PeerFault(error.details() or error.code().name)
-    return error
+async def _heard(stream: Stream) -> pb.PeerFrame | None:
+    """The first frame of a stream. Raises what the other side says went wrong."""
+    frame = await stream.read()
+    if frame is not None and frame.HasField("failure"):
+        raise told(frame.failure.error)
+    return frame

@@ -1,30 +1,30 @@
-"""The listening ends of a node: one port for clients, one for peers.
+"""What a node shows when it listens and dials, and its port for clients.
 
-- Both are TLS under the organization's own authority; certificates are renewed without a restart,
-  at the handshake that first finds them old.
-- On the peers' port the other side must show a certificate of a listed authority as well.
+- All is TLS under the organization's own authority; certificates are renewed without a restart, at
+  the handshake that first finds them old.
+- Between nodes the other side must show a certificate of a listed authority as well.
 - A port that is taken is an error with words, never shared silently.
 """
 
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.messages import MAX_MESSAGE_BYTES
 from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.config import address
 from tilth_node.keystore import Keys
+from tilth_node.rpc import wire
 
 MAX_REQUEST_BYTES = 4 << 20  # of a client
 MAX_STREAMS = 256  # at once on one connection of a client
-MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (1 << 20)  # of a peer: one message of the replica fits
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 
-# The same at both ends of a connection: an idle one carries a ping in 30 s.
+# An idle connection of a client carries a ping in 30 s.
 KEEPALIVE: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -32,11 +32,6 @@ KEEPALIVE: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
-]
-PEER_OPTIONS = [
-    *KEEPALIVE,
-    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
-    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
 ]
 CLIENT_OPTIONS = [
     *KEEPALIVE,
@@ -73,28 +68,25 @@ class Certificates:
 
     def for_clients(self) -> grpc.ServerCredentials:
         """Credentials of a port where only the server shows a certificate."""
-        return self._server(lambda: None, required=False)
 
-    def for_peers(self) -> grpc.ServerCredentials:
-        """Credentials of a port where both sides do."""
-        return self._server(lambda: b"".join(self.authorities.values()), required=True)
-
-    def for_dialling(self, organization: str) -> grpc.ChannelCredentials:
-        """Credentials to dial one organization: no authority but its own is believed."""
-        identity = self.current()
-        return grpc.ssl_channel_credentials(
-            self.authorities[organization], identity.key, identity.certificate
-        )
-
-    def _server(
-        self, roots: Callable[[], bytes | None], *, required: bool
-    ) -> grpc.ServerCredentials:
         def configuration() -> Any:
             identity = self.current()
             pairs = [(identity.key, identity.certificate)]
-            return grpc.ssl_server_certificate_configuration(pairs, roots())
+            return grpc.ssl_server_certificate_configuration(pairs, None)
 
-        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, required)
+        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, False)
+
+    def for_peers(self) -> ssl.SSLContext:
+        """TLS of a connection that another node opens now."""
+        return self._context(ssl.PROTOCOL_TLS_SERVER, self.authorities.values())
+
+    def for_dialling(self, organization: str) -> ssl.SSLContext:
+        """TLS to dial one organization: no authority but its own is believed."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT, [self.authorities[organization]])
+
+    def _context(self, side: int, authorities: Iterable[bytes]) -> ssl.SSLContext:
+        identity = self.current()
+        return wire.context(side, identity.key, identity.certificate, authorities)
 
     def _issue(self) -> tls.Identity:
         now = self._clock.utc()
