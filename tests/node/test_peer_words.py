@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import grpc
 import pytest
 
 from tilth_ledger import canonical
@@ -18,8 +17,6 @@ from tilth_ledger.errors import (
     Unavailable,
 )
 from tilth_node.rpc.asks import Asks, told
-from tilth_node.rpc.interceptors import ERROR_METADATA
-from tilth_node.rpc.peers import _told
 from tilth_protos import peers_pb2 as pb
 
 NO_WORDS = [
@@ -72,12 +69,6 @@ async def test_any_other_error_arrives_as_what_it_was(error: TilthError) -> None
 @pytest.mark.parametrize("words", NO_WORDS, ids=lambda words: repr(words[:12]))
 def test_whatever_stands_for_words_it_is_a_fault_of_that_peer(words: bytes) -> None:
     assert isinstance(told(words), PeerFault)
-    refused = grpc.aio.AioRpcError(
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.aio.Metadata(),
-        grpc.aio.Metadata((ERROR_METADATA, words)),
-    )
-    assert isinstance(_told(refused), PeerFault)
 
 
 def test_words_of_no_known_kind_are_told_as_they_are() -> None:
