@@ -86,7 +86,8 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        return self.total == 0
+        """Nothing was found, and everything was checked."""
+        return self.total == 0 and not self.stopped
 
     def add(self, *found: Finding) -> None:
         """Count findings, and keep them while there is room."""

@@ -102,4 +102,7 @@ def lines(report: "Report", seconds: float) -> Iterator[str]:
         f"checked {counts.signatures:,} signatures of authors, {counts.certificates:,} proofs of"
         f" votes, {counts.operations:,} operations, {counts.rows:,} rows in {seconds:.1f} s"
     )
-    yield "clean" if report.clean else f"NOT CLEAN: {report.total} findings"
+    if report.stopped and not report.total:
+        yield "NOT WHOLE: nothing was found in what could be checked"
+    else:
+        yield "clean" if report.clean else f"NOT CLEAN: {report.total} findings"

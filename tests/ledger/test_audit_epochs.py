@@ -13,6 +13,7 @@ from tilth_ledger.epoch_chain import epoch_chain
 from tilth_ledger.execution import RULES, Executor
 from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import leaf_hash, verify_inclusion
+from tilth_node.audit_command import lines
 
 
 class EpochChain(Chain, MembersWorld):
@@ -131,6 +132,11 @@ def test_without_the_rules_of_an_epoch_the_rest_is_not_judged():
     report = world.audit()
     assert any("lacks rules_version 2" in words for words in report.stopped)
     assert kinds(report) == set()
+    # What was not checked is not clean, whatever was found in the rest.
+    assert not report.clean
+    words = list(lines(report, 1.0))
+    assert words[-1].startswith("NOT WHOLE")
+    assert any("lacks rules_version 2: rules were not checked after it" in each for each in words)
 
 
 def test_votes_of_an_epoch_whose_members_are_not_known_are_not_judged(chain, ends):
