@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 # Where byte code may not be written, each of the hundreds of processes of the tests compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check bench kill-loop soak protos clean
+.PHONY: help demo test check bench kill-loop soak recorded-ledger protos clean
 
 help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
 	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
 	@echo "make soak SEEDS=0..40000   more seeds of the simulator, on all cores"
+	@echo "make recorded-ledger   record a ledger under the newest rules, for all releases to come (ledger/README.md)"
 	@echo "make protos            regenerate protos/tilth_protos after a change of a .proto file"
 	@echo "make clean             remove .venv and caches"
 
@@ -45,6 +46,9 @@ kill-loop: $(VENV)/.installed-dev
 SEEDS ?= 0..40000
 soak: $(VENV)/.installed-dev
 	@$(BIN)/python tests/simulation/soak.py --seeds $(SEEDS)
+
+recorded-ledger: $(VENV)/.installed-dev
+	@$(BIN)/python tests/ledger/record_ledger.py
 
 protos: $(VENV)/.installed-dev
 	$(BIN)/python protos/generate.py
