@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tilth_ledger import rebase
 from tilth_ledger.blocks import Certificate, Header
-from tilth_ledger.epochs import Epoch, membership_of
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_node import config, founding, keystore
@@ -87,8 +87,8 @@ def _end(folder: Folder, genesis: Genesis) -> tuple[Epoch, Header, Certificate]:
             expected="the folder of a member that took part",
             remedy="Nothing is lost with this ledger: found a new consortium instead.",
         )
-    header, certificate, rows = found
-    return Epoch.starting(membership_of(rows), genesis.net_bytes), header, certificate
+    header, certificate, members = found
+    return Epoch.starting(members, genesis.net_bytes), header, certificate
 
 
 def _move(folder: Folder, before: Path) -> None:

@@ -6,8 +6,6 @@
 - Nothing is executed and nothing is written: a node may run on the folder meanwhile. Memory: a page
   of blocks or rows. After each page `pace` is called with the seconds that it took.
 
-Not looked at: which keys a block touched (`touched`), which only lets watches resume.
-
 Leaves to others: authors and rules (`tilth audit`), when to look and what to do (scrub_part), the
 command (scrub_command).
 """

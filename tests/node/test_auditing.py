@@ -145,9 +145,9 @@ def test_one_flipped_byte_of_a_leaf_in_the_file_is_found(
 @pytest.mark.parametrize(
     ("statement", "what"),
     [
-        ("UPDATE rows SET value = '{}' WHERE key LIKE 'dataset/%'", "row"),
-        ("DELETE FROM rows WHERE key LIKE 'entry/%'", "row"),
-        ("INSERT INTO rows VALUES ('task/invented', x'7b7d')", "row"),
+        ("UPDATE rows SET value = '{}' WHERE id = 9", "row"),
+        ("DELETE FROM recent WHERE key LIKE 'entry/%'", "row"),
+        ("UPDATE recent SET key = 'task/invented' WHERE id = 9", "row"),
         ("UPDATE nodes SET hash = zeroblob(32) WHERE level = 1 AND position = 2", "tree"),
         ("DELETE FROM nodes WHERE level = 2", "tree"),
         ("INSERT INTO nodes VALUES (40, 7, zeroblob(32))", "storage"),
@@ -236,7 +236,8 @@ def test_the_command_says_clean_with_exit_code_0(folder: Path, chain: Chain, she
 
 
 def test_the_command_names_what_it_found_with_exit_code_1(folder: Path, shell: Shell) -> None:
-    change(folder, "INSERT INTO rows VALUES ('task/\x1b[2Jinvented', x'7b7d')")
+    change(folder, "INSERT INTO rows VALUES (99999, x'7b7d')")
+    change(folder, "INSERT INTO recent VALUES (99999, 'task/\x1b[2Jinvented')")
     said = shell("audit", str(folder))
     assert said.code == 1
     assert "row task/?[2Jinvented" in said.out

@@ -182,14 +182,15 @@ async def test_changes_while_a_reader_catches_up_are_neither_lost_nor_old(
 async def test_a_reader_of_long_ago_gets_all_rows_anew_and_is_told_so(
     feed: Feed, store: LedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tilth_node.storage.ledger_store.TOUCHED_LEAVES", 2)
-    for size in range(1, 6):
+    monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", 2)
+    for size in range(1, 20):
         record(store, feed, size, {f"a/n{size}": b"{}"})
     parts = await until_live(feed.subscribe(["a/"], since=1))
     assert parts[0].reset
     assert convergent({}, parts) == dict(store.rows.scan_bytes("a/"))
-    recent = await until_live(feed.subscribe(["a/"], since=4))
-    assert [dict(part.rows) for part in recent] == [{"a/n5": b"{}"}, {}]
+    recent = await until_live(feed.subscribe(["a/"], since=18))
+    assert [dict(part.rows) for part in recent] == [{"a/n19": b"{}"}, {}]
+    assert not recent[0].reset
 
 
 async def test_a_reader_that_falls_behind_is_cut_off_in_words(feed: Feed) -> None:

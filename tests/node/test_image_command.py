@@ -1,7 +1,6 @@
 """`tilth node image`: the operator's words are checked before anything is written."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from tilth.cli import main
 from tilth_node.config import Config, write
 from tilth_node.runtimes import approved
+from tilth_node.storage.ledger_store import LedgerStore
 
 DIGEST, IMAGE = "e" * 64, "1" * 64
 
@@ -28,10 +28,9 @@ def folder(tmp_path: Path) -> Path:
         "image/b/4": {"owner": "b", "digest": DIGEST, "image": IMAGE, "status": "active"},
         "image/b/5": {"owner": "c", "digest": DIGEST, "image": IMAGE, "status": "withdrawn"},
     }
-    with sqlite3.connect(site / "ledger.db") as database:
-        database.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
-        pairs = [(key, json.dumps(row).encode()) for key, row in rows.items()]
-        database.executemany("INSERT INTO rows VALUES (?, ?)", pairs)
+    store = LedgerStore(site / "ledger.db")
+    store.seed({key: json.dumps(row).encode() for key, row in rows.items()}, bytes(2048))
+    store.close()
     return site
 
 

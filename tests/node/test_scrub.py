@@ -19,6 +19,7 @@ from tilth_node.errors import StorageFailed
 from tilth_node.scrub_part import Scrub
 from tilth_node.scrubbing import scrub
 from tilth_node.storage.journal import NAME, JournalFile
+from tilth_node.storage.row_tables import ALL_ROWS
 
 STRIDE = int(os.environ.get("SCRUB_STRIDE", "499"))  # 1: every byte of the store, some minutes
 
@@ -46,9 +47,10 @@ def changed(site, statement, *values):
 
 
 def read(connection):
-    """All that is read of the file; `touched` only lets watches resume."""
-    tables = ("leaves", "nodes", "rows", "blocks", "accumulator", "history")
-    return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+    """All that is read of the file."""
+    tables = ("leaves", "nodes", "blocks", "accumulator", "history", "touched")
+    found = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+    return [*found, sorted(connection.execute(ALL_ROWS))]
 
 
 def test_a_whole_folder_is_clean_and_counted(site, chain):
@@ -69,8 +71,8 @@ def test_a_whole_folder_is_clean_and_counted(site, chain):
         ("UPDATE blocks SET justification = x'0000' WHERE height = 4", True),
         ("UPDATE blocks SET size = size + 1 WHERE height = 4", True),
         ("UPDATE blocks SET certificate = substr(certificate, 2) WHERE height = 4", True),
-        ("UPDATE rows SET value = x'7b7d' WHERE rowid = 5", False),
-        ("DELETE FROM rows WHERE rowid = 5", False),
+        ("UPDATE rows SET value = x'7b7d' WHERE id = 5", False),
+        ("DELETE FROM rows WHERE id = 5", False),
         ("UPDATE accumulator SET state = zeroblob(2048)", False),
     ],
 )
@@ -163,7 +165,7 @@ def test_what_nobody_can_give_back_is_told_to_the_operator(chain, tmp_path):
     broken.links = {"b": liar}
     altering(liar, "past", noise)
     changed(broken, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
-    changed(broken, "UPDATE rows SET value = x'7b7d' WHERE rowid = 5")
+    changed(broken, "UPDATE rows SET value = x'7b7d' WHERE id = 5")
     alarms = []
     part = Scrub(broken.folder.path, broken.past.repair)
     part.share = "100"

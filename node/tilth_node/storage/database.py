@@ -4,17 +4,19 @@
   trace.
 - Readers are read-only connections and see only what is committed. Who asks much may hold the
   reader's view with BEGIN, which locks once: the next transaction of this process lets go of it.
-- The schema's version stands in the file; one of another version is refused, never guessed at.
+- The schema's version stands in the file; one of another version is brought up to date where the
+  caller knows how, or refused, never guessed at.
 
 Leaves to others: tables, and what a failed write means (the ledger's store stops the process).
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
+from tilth_node.errors import StorageFailed
 
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
@@ -25,7 +27,10 @@ CACHE_KIB = 16_384
 class Database:
     """One SQLite file with its writer and one reader, for use from one thread."""
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(
+        self, path: Path, schema: str, version: int, upgrades: Mapping[int, str] | None = None
+    ) -> None:
+        """`upgrades`: what makes a file of an older version one of this version."""
         self.path = path
         self._log = path.with_name(path.name + "-wal")
         self._log_bytes = LOG_BYTES
@@ -34,9 +39,9 @@ class Database:
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"
         )
-        self._prepare(schema, version)
+        self._prepare(schema, version, upgrades or {})
+        # Read-only, but for temporary tables of its own.
         self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        self.reader.execute("PRAGMA query_only = ON")
         # The inner pages of a large ledger's index must fit, or each look-up reads two.
         self.reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
@@ -78,12 +83,25 @@ class Database:
         self.reader.close()
         self._writer.close()
 
-    def _prepare(self, schema: str, version: int) -> None:
+    def _prepare(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
         (found,) = self._writer.execute("PRAGMA user_version").fetchone()
         if found == 0:
             # A crash in here leaves version 0 and no tables: it is done again.
             script = f"BEGIN; {schema}; PRAGMA user_version = {version:d}; COMMIT;"
             self._writer.executescript(script)
+        elif found in upgrades:
+            # One transaction: a crash in here leaves the old version.
+            try:
+                script = f"BEGIN; {upgrades[found]}; PRAGMA user_version = {version:d}; COMMIT;"
+                self._writer.executescript(script)
+                self._copy_log()
+            except sqlite3.Error as error:
+                self._writer.close()
+                raise StorageFailed(
+                    f"{self.path} could not be brought up to date",
+                    found=f"{type(error).__name__}: {error}",
+                    remedy="make room for a second copy of it, then start the node again",
+                ) from error
         elif found != version:
             raise InvalidInput(
                 f"{self.path} is of another version of this software",

@@ -23,9 +23,25 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.ledger_store import SCHEMA, VERSION, read_blocks
+from tilth_node.storage.row_tables import ALL_KEYS, ALL_ROWS, touched_digest
 
 BLOCKS_PER_PAGE = 64
 MOST_LEAVES = 65_536  # of one block, whatever a broken file says
+# Each counts what is not as it should be, in one query: of one moment beside a node that runs.
+ROW_CHECKS = (
+    (
+        "some values of rows are named by no key, or by two",
+        "SELECT (SELECT count(*) + total(id) FROM rows)"  # noqa: S608
+        f" IS NOT (SELECT count(*) + total(id) FROM ({ALL_KEYS}))",
+    ),
+    (
+        "some keys of rows are listed as merged and are not, or as another row's",
+        "SELECT count(*) FROM recent, merging WHERE NOT recent.id > merging.last"
+        " AND NOT (recent.id > merging.done AND recent.key > merging.place)"
+        " AND recent.id IS NOT (SELECT id FROM keys WHERE keys.key = recent.key)",
+    ),
+    ("`merging` has not one line", "SELECT count(*) - 1 FROM merging"),
+)
 
 
 class LedgerCopy:
@@ -183,15 +199,24 @@ class LedgerCopy:
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """Every row, as it is stored."""
         try:
-            for key, value in self._reader.execute("SELECT key, value FROM rows"):
+            for key, value in self._reader.execute(ALL_ROWS):
                 yield str(key), _bytes(value)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with its pages and indexes."""
+        """What SQLite itself finds wrong with its pages and indexes, and what no hash covers."""
         found = [str(line) for (line,) in self._read("PRAGMA integrity_check(10)")]
-        return [] if found == ["ok"] else found
+        problems = [] if found == ["ok"] else found
+        for words, query in ROW_CHECKS:
+            ((count,),) = self._read(query)
+            if count:
+                problems.append(words)
+        lines = self._read("SELECT size, first, last, keys, digest FROM touched")
+        bad = [size for size, *rest, digest in lines if touched_digest(size, *rest) != digest]
+        if bad:
+            problems.append(f"what changed is not as it was written, at size {bad[0]}")
+        return problems
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:

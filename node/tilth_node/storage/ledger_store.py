@@ -13,11 +13,10 @@
 Leaves to others: whether a block is final (replica), what its rows mean (execution).
 """
 
-import json
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,26 +27,24 @@ from tilth_ledger.blocks import (
     Header,
     Justification,
 )
-from tilth_ledger.epochs import newest
-from tilth_ledger.errors import Fatal, Unavailable
+from tilth_ledger.epochs import Membership, membership_of, newest
+from tilth_ledger.errors import Fatal, InvalidInput, Unavailable
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
 from tilth_ledger.rows import Row
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.database import Database
+from tilth_node.storage.row_tables import ROWS_SCHEMA
 from tilth_node.storage.stored_rows import StoredRows
 
-VERSION = 3
-# Rows stand in the order in which they came, beside an index of their keys: keys are random, and a
-# tree of whole rows would write a page for each.
-SCHEMA = """
+VERSION = 4
+SCHEMA = f"""
 CREATE TABLE leaves (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL);
 CREATE TABLE nodes (
   level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (level, position)
 ) WITHOUT ROWID;
-CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE touched (size INTEGER PRIMARY KEY, keys TEXT NOT NULL);
+{ROWS_SCHEMA};
 CREATE TABLE blocks (
   height INTEGER PRIMARY KEY,
   size INTEGER NOT NULL,
@@ -63,7 +60,19 @@ CREATE TABLE history (
 )
 """
 INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
-TOUCHED_LEAVES = 16_384  # as far back as a subscription may go on from
+# Version 3 held each key twice. What is copied is as large as the rows, and needs room for that.
+UPGRADES = {
+    3: f"""
+ALTER TABLE rows RENAME TO old_rows;
+DROP TABLE touched;
+{ROWS_SCHEMA};
+INSERT INTO rows SELECT rowid, value FROM old_rows;
+INSERT INTO keys SELECT key, rowid FROM old_rows ORDER BY key;
+UPDATE merging SET done = (SELECT coalesce(max(id), 0) FROM rows),
+  last = (SELECT coalesce(max(id), 0) FROM rows);
+DROP TABLE old_rows
+"""  # noqa: S608
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class LedgerStore:
     """One node's copy of the ledger. Reads see what is committed, and only that."""
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, SCHEMA, VERSION)
+        self._database = Database(path, SCHEMA, VERSION, UPGRADES)
         self._reader = self._database.reader
         self.rows = StoredRows(self._reader)
 
@@ -113,19 +122,19 @@ class LedgerStore:
     ) -> None:
         """Make final blocks durable, in order; `certificate` finalizes the last one, or the last of
         the `void` ones above it."""
+        blocks = list(blocks)
         rows: dict[str, bytes | None] = {}
+        for _, changes in blocks:
+            rows |= changes.changes
         try:
+            written = self.rows.plan(rows)
             with self._database.transaction() as connection:
-                last: tuple[Block, Changes] | None = None
                 for block, changes in blocks:
                     _insert_block(connection, block)
                     connection.executemany(INSERT_NODE, changes.new_nodes)
-                    rows |= changes.changes
-                    last = block, changes
-                _put_rows(connection, rows)
-                if last is not None:
-                    _insert_tip(connection, last, certificate, void)
-                    _insert_touched(connection, last[0].header.size, rows)
+                if blocks:
+                    self.rows.write(connection, blocks[-1][0].header.size, written)
+                    _insert_tip(connection, blocks[-1], certificate, void)
         except sqlite3.Error as error:
             self._database.give_up()
             raise StorageFailed(
@@ -135,14 +144,15 @@ class LedgerStore:
             ) from error
         # A crash before the commit leaves the journal, which holds the blocks: they are applied
         # again at the restart. A crash after it leaves a journal that is compacted then.
-        self.rows.changed(rows)
+        self.rows.committed(written)
 
     def seed(self, rows: Mapping[str, bytes], accumulator: bytes) -> None:
         """Write the rows of the genesis block into an empty store."""
+        written = self.rows.plan(rows)
         with self._database.transaction() as connection:
-            _put_rows(connection, rows)
+            self.rows.write(connection, None, written)
             _put_accumulator(connection, accumulator)
-        self.rows.changed(rows)
+        self.rows.committed(written)
 
     @property
     def seeded(self) -> bool:
@@ -202,16 +212,10 @@ class LedgerStore:
     def touched_after(self, size: int) -> Iterator[list[str]] | None:
         """Keys of the rows that blocks after this size put or deleted, block by block; None if it
         is too long ago to know."""
-        oldest = self._one("SELECT min(size) FROM touched")[0]
+        oldest = self.rows.touched_since
         if size < self.size and (oldest is None or size < oldest):
             return None
-        return self._touched(size)
-
-    def _touched(self, size: int) -> Iterator[list[str]]:
-        query = "SELECT size, keys FROM touched WHERE size > ? ORDER BY size LIMIT 1"
-        while (found := self._one(query, (size,))) is not None:
-            size = found[0]
-            yield json.loads(found[1])
+        return self.rows.touched(size)
 
     def node(self, level: int, position: int) -> bytes:
         """The hash of a complete subtree."""
@@ -320,37 +324,55 @@ class LedgerStore:
         return self._reader.execute(query, values).fetchone()
 
 
-def peek(path: Path) -> Header | None:
-    """The header of the last final block, read beside a node that may be running."""
+@contextmanager
+def peeking(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger's file at one moment, read beside a node that may be running. Raises InvalidInput
+    when another version of this software wrote it."""
     # Read-only: a second writer on one write-ahead log would checkpoint beside the node's own.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+        (found,) = reader.execute("PRAGMA user_version").fetchone()
+        if found != VERSION:
+            raise InvalidInput(
+                f"{path} is of another version of this software",
+                found=f"schema {found}",
+                expected=f"schema {VERSION}",
+                remedy="a node brings an older file up to date when it starts",
+            )
+        reader.execute("PRAGMA temp_store = MEMORY")
+        reader.execute("BEGIN")
+        yield reader
+
+
+def peek(path: Path) -> Header | None:
+    """The header of the last final block, read beside a node that may be running."""
+    with peeking(path) as reader:
         query = "SELECT header FROM blocks ORDER BY height DESC LIMIT 1"
         found = reader.execute(query).fetchone()
     return None if found is None else Header.decode(found[0])
 
 
-def peek_end(path: Path) -> tuple[Header, Certificate, StoredRows] | None:
-    """The last final block's header and certificate, and the rows after it, read beside a node that
-    may be running; the rows last as long as the caller holds them."""
-    reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    query = "SELECT header, certificate FROM blocks ORDER BY height DESC LIMIT 1"
-    found = reader.execute(query).fetchone()
-    if found is None or found[1] is None:
-        reader.close()
-        return None
-    return Header.decode(found[0]), Certificate.decode(found[1]), StoredRows(reader)
+def peek_end(path: Path) -> tuple[Header, Certificate, Membership] | None:
+    """The last final block's header and certificate, and who votes after it, read beside a node
+    that may be running."""
+    with peeking(path) as reader:
+        query = "SELECT header, certificate FROM blocks ORDER BY height DESC LIMIT 1"
+        found = reader.execute(query).fetchone()
+        if found is None or found[1] is None:
+            return None
+        members = membership_of(StoredRows(reader))
+        return Header.decode(found[0]), Certificate.decode(found[1]), members
 
 
 def peek_missing(path: Path) -> int:
     """How many of the first leaves are not here yet, read beside a node that may be running."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+    with peeking(path) as reader:
         found = reader.execute("SELECT size FROM history").fetchone()
     return 0 if found is None else int(found[0])
 
 
 def peek_rows(path: Path, prefix: str) -> list[tuple[str, Row]]:
     """Rows under a prefix, read beside a node that may be running."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+    with peeking(path) as reader:
         return list(StoredRows(reader).scan(prefix))
 
 
@@ -387,27 +409,6 @@ def _insert_tip(
         (certificate.encode(), above, block.header.height),
     )
     _put_accumulator(connection, changes.accumulator)
-
-
-def _insert_touched(
-    connection: sqlite3.Connection, size: int, rows: Mapping[str, bytes | None]
-) -> None:
-    # One line for all that became final together: it costs about the same whatever it holds.
-    if rows:
-        found = size, json.dumps(list(rows))
-        connection.execute("INSERT INTO touched (size, keys) VALUES (?, ?)", found)
-        connection.execute("DELETE FROM touched WHERE size < ?", (size - TOUCHED_LEAVES,))
-
-
-def _put_rows(connection: sqlite3.Connection, rows: Mapping[str, bytes | None]) -> None:
-    connection.executemany(
-        "INSERT INTO rows (key, value) VALUES (?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        [(key, value) for key, value in rows.items() if value is not None],
-    )
-    connection.executemany(
-        "DELETE FROM rows WHERE key = ?", [(key,) for key, value in rows.items() if value is None]
-    )
 
 
 def _put_accumulator(connection: sqlite3.Connection, state: bytes) -> None:

@@ -27,6 +27,7 @@ from tilth_node.storage.ledger_store import (
     VERSION,
     write_blocks,
 )
+from tilth_node.storage.row_tables import ALL_ROWS
 from tilth_node.storage.stored_rows import StoredRows
 
 CACHE_KIB = 32_768  # of a file that is being filled
@@ -52,7 +53,7 @@ def rows_of(path: Path, size: int) -> Iterator[list[tuple[str, bytes]]]:
 
 def _pages(reader: sqlite3.Connection) -> Iterator[list[tuple[str, bytes]]]:
     with closing(reader):
-        rows = reader.execute("SELECT key, value FROM rows ORDER BY rowid")
+        rows = reader.execute(ALL_ROWS)
         page: list[tuple[str, bytes]] = []
         size = 0
         while some := rows.fetchmany(READ_ROWS):
@@ -68,7 +69,7 @@ def _pages(reader: sqlite3.Connection) -> Iterator[list[tuple[str, bytes]]]:
 def bounds_of(path: Path) -> tuple[int, int]:
     """How many rows, and bytes in them, a ledger's file holds at most; found without a scan."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
-        (rows,) = reader.execute("SELECT coalesce(max(rowid), 0) FROM rows").fetchone()
+        (rows,) = reader.execute("SELECT coalesce(max(id), 0) FROM rows").fetchone()
         (pages,) = reader.execute("PRAGMA page_count").fetchone()
         (page,) = reader.execute("PRAGMA page_size").fetchone()
     return int(rows), int(pages) * int(page)
@@ -79,6 +80,7 @@ class SnapshotFile:
 
     def __init__(self, draft: Path, whole: Path) -> None:
         self._draft, self._whole = draft, whole
+        self._count = 0
         try:
             discard(draft)
             # Neither syncs nor a rollback: nothing of a draft is worth keeping by itself.
@@ -94,7 +96,13 @@ class SnapshotFile:
     def add(self, rows: list[tuple[str, bytes]]) -> None:
         """Rows as they come. Raises InvalidInput when one comes twice."""
         try:
-            self._connection.executemany("INSERT INTO rows (key, value) VALUES (?, ?)", rows)
+            values, keys = [], []
+            for number, (key, value) in enumerate(rows, self._count + 1):
+                values.append((number, value))
+                keys.append((key, number))
+            self._connection.executemany("INSERT INTO rows (id, value) VALUES (?, ?)", values)
+            self._connection.executemany("INSERT INTO keys (key, id) VALUES (?, ?)", keys)
+            self._count += len(rows)
         except sqlite3.IntegrityError as error:
             raise InvalidInput("a row comes twice", found=str(error)) from error
         except sqlite3.Error as error:
@@ -124,6 +132,7 @@ class SnapshotFile:
         tip, connection = offer.tip, self._connection
         header = tip.block.header
         connection.execute("INSERT INTO accumulator VALUES (1, ?)", (accumulator,))
+        connection.execute("UPDATE merging SET done = ?, last = ?", (self._count, self._count))
         _put_frontier(connection, tip)
         _, epoch = newest(StoredRows(connection))
         for each in offer.milestones:

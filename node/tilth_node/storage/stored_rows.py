@@ -1,16 +1,31 @@
 """Rows of the ledger as they stand in its file: the core's `Rows`.
 
-Leaves to others: which rows there are (execution), writing them (ledger_store).
+Leaves to others: which rows there are (execution), how they lie and are written (row_tables).
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 
 from tilth_ledger.rows import Row, parse_row
+from tilth_node.storage.row_tables import ABOVE, RowTables, Written, touched_digest
 
 SCAN_ROWS = 256
 KNOWN_BYTES = 8 << 20  # of rows that are remembered
-KNOWN_COST = 150  # bytes of one more key and value, beside their content
+KNOWN_COST = 200  # bytes of one more key, number and value, beside their content
+
+GET = """
+SELECT id, value FROM rows WHERE id = coalesce(
+  (SELECT id FROM fresh WHERE key = ?1), (SELECT id FROM keys WHERE key = ?1)
+)
+"""
+SCAN = """
+SELECT key, value FROM (
+  SELECT key, id FROM keys WHERE key >= ?1 AND key <= ?2
+  UNION ALL SELECT key, id FROM fresh WHERE key >= ?1 AND key <= ?2
+  ORDER BY key LIMIT ?3
+) JOIN rows USING (id) ORDER BY key
+"""
 
 
 class StoredRows:
@@ -22,8 +37,10 @@ class StoredRows:
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
-        self._known: dict[str, bytes | None] = {}
+        self._tables = RowTables(reader)
+        self._known: dict[str, tuple[int, bytes] | None] = {}
         self._known_bytes = 0
+        self._damaged = 0  # the size of the newest line of `touched` that cannot be believed
 
     def get(self, key: str) -> Row | None:
         value = self.get_bytes(key)
@@ -31,27 +48,44 @@ class StoredRows:
 
     def get_bytes(self, key: str) -> bytes | None:
         """As `get`, with the value as it is stored."""
+        found = self._find(key)
+        return None if found is None else found[1]
+
+    def _find(self, key: str) -> tuple[int, bytes] | None:
         if key in self._known:
             return self._known[key]
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")  # one lock for all questions until the next block
-        found = self._reader.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
-        value = None if found is None else bytes(found[0])
-        self._remember(key, value)
-        return value
+        found: tuple[int, bytes] | None = self._reader.execute(GET, (key,)).fetchone()
+        self._remember(key, found)
+        return found
 
-    def changed(self, rows: Mapping[str, bytes | None]) -> None:
-        """These rows have been committed."""
-        for key, value in rows.items():
+    def plan(self, rows: Mapping[str, bytes | None]) -> Written:
+        """How these changes are to be written."""
+        found = {key: self._find(key) for key in rows}
+        ids = {key: None if each is None else each[0] for key, each in found.items()}
+        return self._tables.plan(rows, ids)
+
+    def write(self, connection: sqlite3.Connection, size: int | None, written: Written) -> None:
+        """Write a plan, inside the transaction that makes `size` leaves final."""
+        self._tables.write(connection, size, written)
+
+    def committed(self, written: Written) -> None:
+        """These changes can be read."""
+        self._tables.committed(written)
+        for number, key, value in (*written.added, *written.changed):
             if key in self._known:
-                self._remember(key, value)
+                self._remember(key, (number, value))
+        for _, key in written.removed:
+            if key in self._known:
+                self._remember(key, None)
 
-    def _remember(self, key: str, value: bytes | None) -> None:
-        self._known_bytes += len(key) + (0 if value is None else len(value)) + KNOWN_COST
+    def _remember(self, key: str, found: tuple[int, bytes] | None) -> None:
+        self._known_bytes += len(key) + (0 if found is None else len(found[1])) + KNOWN_COST
         if self._known_bytes > KNOWN_BYTES:  # starting anew is cheaper than keeping an order
             self._known.clear()
             self._known_bytes = 0
-        self._known[key] = value
+        self._known[key] = found
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
@@ -63,21 +97,36 @@ class StoredRows:
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, bytes]]:
         """As `scan`, with values as they are stored."""
-        # No key holds a code point above U+10FFFF, so this is above all that start with the prefix.
-        last = prefix + "\U0010ffff" * 4
-        low = max(prefix, after)
-        compare = ">" if after >= prefix else ">="
         left = limit
         while left is None or left > 0:
             # In pages, each a query of its own: a reader left open would hold back the checkpoint.
             page = SCAN_ROWS if left is None else min(left, SCAN_ROWS)
-            found = self._reader.execute(
-                f"SELECT key, value FROM rows WHERE key {compare} ? AND key <= ?"  # noqa: S608
-                " ORDER BY key LIMIT ?",
-                (low, last, page),
-            ).fetchall()
+            low = prefix if after < prefix else after + "\0"  # the least above it
+            values = (low, prefix + ABOVE, page)
+            found = self._reader.execute(SCAN, values).fetchall()
             yield from found
             if len(found) < page:
                 return
-            low, compare = found[-1][0], ">"
+            after = found[-1][0]
             left = None if left is None else left - page
+
+    def touched(self, size: int) -> Iterator[list[str]]:
+        """Keys of the rows that changed after a size, together by what became final together. It
+        ends at a line that is not as it was written: `touched_since` says so from then on."""
+        query = "SELECT size, first, last, keys, digest FROM touched WHERE size > ?"
+        query += " ORDER BY size LIMIT 1"
+        while (found := self._reader.execute(query, (size,)).fetchone()) is not None:
+            size, first, last, keys, digest = found
+            if touched_digest(size, first, last, keys) != digest:
+                self._damaged = size
+                return
+            new = "SELECT key FROM recent WHERE id >= ? AND id <= ?"
+            added = self._reader.execute(new, (first, last)).fetchall()
+            yield [*(key for (key,) in added), *json.loads(keys)]
+
+    @property
+    def touched_since(self) -> int | None:
+        """The size after which it is known what changed; None when nothing is known."""
+        query = "SELECT min(size) FROM touched WHERE size >= ?"
+        found: int | None = self._reader.execute(query, (self._damaged,)).fetchone()[0]
+        return found

@@ -1,0 +1,216 @@
+"""Rows that are merged late into the index of keys: whatever happens when, they read as rows in
+memory do, and a file that is opened again reads the same."""
+
+import random
+import sqlite3
+from contextlib import closing
+
+import pytest
+from test_ledger_store import Changes, certificate_of, chain
+
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.rows import MemoryRows
+from tilth_node.errors import StorageFailed
+from tilth_node.storage import ledger_store
+from tilth_node.storage.ledger_copy import LedgerCopy
+from tilth_node.storage.ledger_store import LedgerStore, peek_rows
+
+COMMITS = 50
+VERSION_3 = """
+CREATE TABLE leaves (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL);
+CREATE TABLE nodes (
+  level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (level, position)
+) WITHOUT ROWID;
+CREATE TABLE rows (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE touched (size INTEGER PRIMARY KEY, keys TEXT NOT NULL);
+CREATE TABLE blocks (
+  height INTEGER PRIMARY KEY,
+  size INTEGER NOT NULL,
+  header BLOB NOT NULL,
+  justification BLOB NOT NULL,
+  certificate BLOB,
+  void BLOB
+);
+CREATE INDEX blocks_by_size ON blocks (size);
+CREATE TABLE accumulator (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
+CREATE TABLE history (
+  id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, size INTEGER NOT NULL
+);
+PRAGMA user_version = 3;
+"""
+
+
+@pytest.fixture(params=[1, 20])
+def few(request, monkeypatch):
+    """So many keys wait before they are merged."""
+    monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", request.param)
+
+
+@pytest.fixture
+def blocks():
+    return chain(*((b"leaf %d" % n,) for n in range(COMMITS)))
+
+
+def some_changes(random_rows, known):
+    """New rows, rows that change, rows that go and rows that come back."""
+    names = [f"{family}/{random_rows.randrange(90)}" for family in "abc" for _ in range(3)]
+    changes = {name: b'{"n":%d}' % random_rows.randrange(1000) for name in names}
+    for name in random_rows.sample(sorted(known), min(3, len(known))):
+        changes[name] = None
+    return changes
+
+
+def same(rows, expected):
+    assert dict(rows.scan_bytes("")) == expected
+    assert [key for key, _ in rows.scan("b/")] == sorted(
+        key for key in expected if key.startswith("b/")
+    )
+    for key in (*list(expected)[:5], "a/none"):
+        assert rows.get_bytes(key) == expected.get(key)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("seed", range(2))
+def test_rows_read_as_those_in_memory_and_after_every_start(tmp_path, blocks, seed):
+    random_rows = random.Random(seed)
+    store = LedgerStore(tmp_path / "ledger.db")
+    memory = MemoryRows()
+    for block, _ in blocks:
+        changes = some_changes(random_rows, dict(memory.items()))
+        store.apply([(block, Changes(changes))], certificate_of(block))
+        memory.apply(changes)
+        expected = dict(memory.items())
+        same(store.rows, expected)
+        if random_rows.random() < 0.2:
+            store.close()
+            store = LedgerStore(tmp_path / "ledger.db")
+            same(store.rows, expected)
+            assert dict(peek_rows(store.path, "a/")).keys() == {
+                key for key in expected if key.startswith("a/")
+            }
+            with LedgerCopy(store.path) as copy:
+                assert dict(copy.rows()) == expected
+                assert copy.problems() == []
+    store.close()
+
+
+@pytest.mark.usefixtures("few")
+def test_what_changed_after_a_size_is_known_whole_or_not_at_all(tmp_path, blocks):
+    random_rows = random.Random(5)
+    store = LedgerStore(tmp_path / "ledger.db")
+    changed = []
+    for size, (block, _) in enumerate(blocks, 1):
+        changes = some_changes(random_rows, dict(store.rows.scan_bytes("")))
+        held = {key for key in changes if store.rows.get_bytes(key) is not None}
+        store.apply([(block, Changes(changes))], certificate_of(block))
+        changed.append({key for key, value in changes.items() if value is not None or key in held})
+        for since in (0, size // 2, size - 2, size - 1, size):
+            told = store.touched_after(since)
+            if told is not None:
+                assert set().union(*told) == set().union(*changed[since:])
+    assert store.touched_after(COMMITS - 1) is not None
+    store.close()
+
+
+def test_no_commit_merges_more_keys_than_it_adds(tmp_path, blocks, monkeypatch):
+    monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", 30)
+    store = LedgerStore(tmp_path / "ledger.db")
+
+    def count(table):
+        with closing(sqlite3.connect(store.path)) as connection:
+            return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+    merged = 0
+    for number, (block, _) in enumerate(blocks):
+        store.apply(
+            [(block, Changes({f"{number * 7919 % 97}/{n}": b"{}" for n in range(5)}))],
+            certificate_of(block),
+        )
+        assert count("keys") - merged <= 10
+        merged = count("keys")
+        assert count("rows") - merged <= 35
+        assert count("recent") <= 2 * 35
+    assert merged > 150
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE keys SET id = id + 1 WHERE id = 3",
+        "UPDATE recent SET key = key || 'x' WHERE id = (SELECT max(id) FROM recent)",
+        "UPDATE recent SET key = key || 'x' WHERE id = (SELECT min(id) FROM recent)",
+        "DELETE FROM keys WHERE id = 3",
+        "DELETE FROM merging",
+        "UPDATE merging SET place = 'a'",
+        "INSERT INTO rows VALUES (99999, x'7b7d')",
+        "UPDATE touched SET keys = '[]' WHERE size = (SELECT max(size) FROM touched)",
+        "UPDATE touched SET last = last - 1 WHERE size = (SELECT max(size) FROM touched)",
+    ],
+)
+def test_whatever_is_changed_beside_the_values_is_seen(tmp_path, blocks, monkeypatch, statement):
+    monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", 30)
+    store = LedgerStore(tmp_path / "ledger.db")
+    for number, (block, _) in enumerate(blocks):
+        rows = {f"{number * 7919 % 23}/{n}": b"{}" for n in range(5)}
+        store.apply([(block, Changes(rows))], certificate_of(block))
+    before = dict(store.rows.scan_bytes(""))
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        assert connection.execute(statement).rowcount == 1
+    with LedgerCopy(store.path) as copy:
+        assert copy.problems() or dict(copy.rows()) != before
+
+
+def test_a_line_of_what_changed_that_was_damaged_is_not_believed(tmp_path, blocks):
+    store = LedgerStore(tmp_path / "ledger.db")
+    for block, changes in blocks[:6]:
+        store.apply([(block, changes)], certificate_of(block))
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE touched SET last = first - 1 WHERE size = 4")
+    store = LedgerStore(store.path)
+    assert list(store.touched_after(2)) == [["row/3"]]
+    assert store.touched_after(2) is None
+    assert list(store.touched_after(4)) == [["row/5"], ["row/6"]]
+    store.close()
+
+
+def test_a_file_of_version_3_is_brought_up_to_date_at_the_start(tmp_path):
+    path = tmp_path / "ledger.db"
+    rows = {f"{n * 7919 % 97}/{n}": b'{"n":%d}' % n for n in range(300)}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(VERSION_3)
+        connection.executemany("INSERT INTO rows VALUES (?, ?)", rows.items())
+        connection.execute("DELETE FROM rows WHERE rowid = 17")
+        connection.execute("INSERT INTO accumulator VALUES (1, zeroblob(2048))")
+    del rows[list(rows)[16]]
+    with pytest.raises(InvalidInput, match="another version"):
+        peek_rows(path, "")
+    store = LedgerStore(path)
+    same(store.rows, rows)
+    [(block, _)] = chain((b"one",))
+    store.apply([(block, Changes({"new/1": b"{}"}))], certificate_of(block))
+    store.close()
+    with LedgerCopy(path) as copy:
+        copy.check_schema()
+        assert dict(copy.rows()) == rows | {"new/1": b"{}"}
+        assert copy.problems() == []
+
+
+@pytest.mark.rule("F7")
+def test_an_update_that_has_no_room_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(VERSION_3)
+        connection.execute("INSERT INTO rows VALUES ('a/1', x'7b7d')")
+    whole = dict(ledger_store.UPGRADES)
+    broken = {3: whole[3].replace("DROP TABLE old_rows", "INSERT INTO keys VALUES ('a/1', 1)")}
+    monkeypatch.setattr(ledger_store, "UPGRADES", broken)
+    with pytest.raises(StorageFailed, match="brought up to date"):
+        LedgerStore(path)
+    monkeypatch.setattr(ledger_store, "UPGRADES", whole)
+    store = LedgerStore(path)
+    assert dict(store.rows.scan_bytes("")) == {"a/1": b"{}"}
+    store.close()
