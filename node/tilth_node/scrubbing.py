@@ -20,6 +20,7 @@ from typing import Any
 from tilth_ledger.audit import StoredBlock
 from tilth_ledger.audit_checks import read_justification
 from tilth_ledger.blocks import Block, Certificate, Header
+from tilth_ledger.canonical import loads
 from tilth_ledger.epochs import epoch_key
 from tilth_ledger.errors import Fatal, InvalidInput, TilthError
 from tilth_ledger.genesis import Genesis
@@ -30,10 +31,10 @@ from tilth_ledger.snapshots import Voters, check_final, grown
 from tilth_node.folder import Folder
 from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
-from tilth_node.storage.ledger_store import peek_rows
 
 PAGE_BLOCKS = 16
 PAGE_ROWS = 512
+MAX_ROW_BYTES = 1 << 20
 MOST_DAMAGES = 1_000  # that are listed
 BLOCK_REMEDY = "A running node gets the block back from the others; start it, or look at the disk."
 LEDGER_REMEDY = (
@@ -187,10 +188,11 @@ class _Blocks:
 
     def _voters(self, number: int) -> Voters:
         if number not in self._known:
-            for _, row in peek_rows(self._copy.path, epoch_key(number)):
-                self._known[number] = Voters.of(number, row, self._net)
-        if number not in self._known:
-            raise InvalidInput("block is of an unknown epoch", found=number)
+            value = self._copy.row(epoch_key(number))
+            if value is None:
+                raise InvalidInput("block is of an unknown epoch", found=number)
+            row = loads(value, max_bytes=MAX_ROW_BYTES)
+            self._known[number] = Voters.of(number, row, self._net)
         return self._known[number]
 
 

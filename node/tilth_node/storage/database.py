@@ -10,6 +10,7 @@
 Leaves to others: tables, and what a failed write means (the ledger's store stops the process).
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tilth_node.errors import StorageFailed
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
 LOG_BYTES = 32 << 20
+LOG_HEADER_BYTES = 32
 CACHE_KIB = 16_384
 
 
@@ -32,7 +34,6 @@ class Database:
     ) -> None:
         """`upgrades`: what makes a file of an older version one of this version."""
         self.path = path
-        self._log = path.with_name(path.name + "-wal")
         self._log_bytes = LOG_BYTES
         self._writer = sqlite3.connect(path, isolation_level=None)
         self._writer.executescript(
@@ -40,8 +41,12 @@ class Database:
             f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"
         )
         self._prepare(schema, version, upgrades or {})
-        # Read-only, but for temporary tables of its own.
+        self._page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
+        # SQLite locks its other two files: closing one of them here would let go of its locks.
+        self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._frames = 0
         self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        self.reader.execute("PRAGMA query_only = ON")
         # The inner pages of a large ledger's index must fit, or each look-up reads two.
         self.reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
@@ -61,17 +66,39 @@ class Database:
         self._copy_log()
 
     def _copy_log(self) -> None:
-        """Copy a long log into the file and begin another. SQLite would do it by itself, and tell
-        nobody when that fails (F7)."""
-        size = self._log.stat().st_size
+        """Copy a long log into the file and begin it anew. SQLite would do it by itself, and tell
+        nobody when that fails (F7). The log keeps its length: writing over it costs two thirds of
+        writing a new one, and its sync need not tell the file system of a new size."""
+        size = self._log_size()
         if size < self._log_bytes:
             return
+        mode = "RESTART" if size < 2 * LOG_BYTES else "TRUNCATE"  # somebody kept it from ending
         busy_ms = self._writer.execute("PRAGMA busy_timeout").fetchone()[0]
         self._writer.execute("PRAGMA busy_timeout = 0")
-        busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, _, _ = self._writer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         self._writer.execute(f"PRAGMA busy_timeout = {busy_ms:d}")
         # Somebody who reads an old state, such as an audit, keeps it from ending: later, then.
         self._log_bytes = LOG_BYTES + (size if busy else 0)
+
+    def _log_size(self) -> int:
+        """Bytes of the log that are in use: of its pages, those with the salt of its header
+        (sqlite.org/fileformat2.html#walformat). They stand before all others."""
+        salt = os.pread(self._log, 8, 16)
+        frame_bytes = self._page_bytes + 24
+
+        def used(count: int) -> bool:
+            return os.pread(self._log, 8, LOG_HEADER_BYTES + (count - 1) * frame_bytes + 8) == salt
+
+        if self._frames and not used(self._frames):
+            self._frames = 0  # it began anew
+        step = 1
+        while used(self._frames + step):
+            self._frames += step
+            step *= 2
+        while step := step // 2:
+            if used(self._frames + step):
+                self._frames += step
+        return self._frames * frame_bytes
 
     def give_up(self) -> None:
         """After a write that failed: nothing is written any more. The reader stays, for the last
@@ -82,6 +109,9 @@ class Database:
     def close(self) -> None:
         self.reader.close()
         self._writer.close()
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def _prepare(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
         (found,) = self._writer.execute("PRAGMA user_version").fetchone()
@@ -94,7 +124,7 @@ class Database:
             try:
                 script = f"BEGIN; {upgrades[found]}; PRAGMA user_version = {version:d}; COMMIT;"
                 self._writer.executescript(script)
-                self._copy_log()
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.Error as error:
                 self._writer.close()
                 raise StorageFailed(

@@ -204,6 +204,11 @@ class LedgerCopy:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def row(self, key: str) -> bytes | None:
+        """One row's value, as it is stored."""
+        found = self._read(f"{ALL_ROWS} WHERE key = ?", key)
+        return _bytes(found[0][1]) if found else None
+
     def problems(self) -> list[str]:
         """What SQLite itself finds wrong with its pages and indexes, and what no hash covers."""
         found = [str(line) for (line,) in self._read("PRAGMA integrity_check(10)")]

@@ -338,7 +338,6 @@ def peeking(path: Path) -> Iterator[sqlite3.Connection]:
                 expected=f"schema {VERSION}",
                 remedy="a node brings an older file up to date when it starts",
             )
-        reader.execute("PRAGMA temp_store = MEMORY")
         reader.execute("BEGIN")
         yield reader
 

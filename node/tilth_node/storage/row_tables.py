@@ -3,6 +3,8 @@
 A value is written once, at the end of `rows`, under a number. Keys are random, so an index of them
 costs a page for each new key once it is large. The index `keys` is therefore written late, for
 many keys at once and in their order: until then a key stands in `recent`, beside its number, and in
+memory (`fresh_keys`).
+many keys at once and in their order: until then a key stands in `recent`, beside its number, and in
 memory (`fresh`, a table of the connection that reads).
 
 - A key of the state is either merged (in `keys`) or fresh, never both. `merging` says which:
@@ -21,6 +23,8 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+
+from tilth_node.storage.fresh_keys import FreshKeys
 
 MERGE_ROWS = 65_536
 TOUCHED_BYTES = 2 << 20  # of keys of rows that were not new, as far back as watches may resume
@@ -86,11 +90,13 @@ class RowTables:
     """The tables of rows in one ledger's file; it is told what was committed."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
-        self._reader = reader
-        load_fresh(reader)
         found = reader.execute("SELECT done, last, place FROM merging").fetchone()
         self._batch = Batch(*found) if found else Batch()
-        ((self._fresh,),) = reader.execute("SELECT count(*) FROM fresh").fetchall()
+        pairs = reader.execute(UNMERGED).fetchall()
+        last = self._batch.last
+        self.fresh = FreshKeys(
+            (pair for pair in pairs if pair[1] <= last), (pair for pair in pairs if pair[1] > last)
+        )
         query = "SELECT max((SELECT coalesce(max(id), 0) FROM rows), coalesce(max(last), 0)),"
         query += " coalesce(sum(length(keys)), 0) FROM touched"
         self._newest, self._touched_bytes = reader.execute(query).fetchone()
@@ -118,13 +124,13 @@ class RowTables:
     def _next_slice(self, count: int) -> tuple[list[tuple[str, int]], Batch]:
         """The keys to merge beside so many new ones, and the batch after them."""
         batch = self._batch
-        if not batch.open and self._fresh >= MERGE_ROWS:
+        if not batch.open and len(self.fresh) >= MERGE_ROWS:
+            self.fresh.begin()
             batch = Batch(batch.done, self._newest)
         if not (batch.open and count):
             return [], self._batch
-        some = count + min(count, max(0, self._fresh - MERGE_ROWS))
-        query = "SELECT key, id FROM fresh WHERE key > ? AND id <= ? ORDER BY key LIMIT ?"
-        found = self._reader.execute(query, (batch.place, batch.last, some + 1)).fetchall()
+        some = count + min(count, max(0, len(self.fresh) - MERGE_ROWS))
+        found = self.fresh.front(some + 1, batch.last)
         if len(found) <= some:
             return found, Batch(batch.last, batch.last)
         return found[:some], Batch(batch.done, batch.last, found[some - 1][0])
@@ -191,30 +197,11 @@ class RowTables:
 
     def committed(self, written: Written) -> None:
         """The plan is durable: what reads see follows."""
-        reader = self._reader
-        reader.execute("BEGIN")  # of this connection's own table alone
-        keys = [(key, number) for number, key, _ in written.added]
-        reader.executemany("INSERT INTO fresh (key, id) VALUES (?, ?)", keys)
-        gone = [(key,) for key, _ in written.merged] + [(key,) for _, key in written.removed]
-        before = reader.total_changes
-        reader.executemany("DELETE FROM fresh WHERE key = ?", gone)
-        self._fresh += len(keys) - (reader.total_changes - before)
-        reader.execute("COMMIT")
+        self.fresh.merged(written.merged)
+        self.fresh.remove(key for _, key in written.removed)
+        self.fresh.add((key, number) for number, key, _ in written.added)
         self._batch = written.batch
         self._newest += len(written.added)
-
-
-def load_fresh(reader: sqlite3.Connection) -> None:
-    """Make the table of keys that are not merged yet, for the connection that reads."""
-    inside = reader.in_transaction
-    if not inside:
-        reader.execute("PRAGMA temp_store = MEMORY")
-    reader.execute(
-        "CREATE TEMP TABLE fresh (key TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID"
-    )
-    reader.execute(f"INSERT INTO fresh {UNMERGED}")
-    if reader.in_transaction and not inside:
-        reader.execute("COMMIT")
 
 
 def touched_digest(size: int, first: int, last: int, keys: str) -> bytes:

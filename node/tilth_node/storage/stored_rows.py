@@ -6,6 +6,7 @@ Leaves to others: which rows there are (execution), how they lie and are written
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from tilth_ledger.rows import Row, parse_row
 from tilth_node.storage.row_tables import ABOVE, RowTables, Written, touched_digest
@@ -14,18 +15,12 @@ SCAN_ROWS = 256
 KNOWN_BYTES = 8 << 20  # of rows that are remembered
 KNOWN_COST = 200  # bytes of one more key, number and value, beside their content
 
-GET = """
-SELECT id, value FROM rows WHERE id = coalesce(
-  (SELECT id FROM fresh WHERE key = ?1), (SELECT id FROM keys WHERE key = ?1)
+FIND = "SELECT id, value FROM keys JOIN rows USING (id) WHERE key = ?"
+SCAN = (
+    "SELECT key, value FROM keys JOIN rows USING (id) WHERE key >= ? AND key <= ?"
+    " ORDER BY key LIMIT ?"
 )
-"""
-SCAN = """
-SELECT key, value FROM (
-  SELECT key, id FROM keys WHERE key >= ?1 AND key <= ?2
-  UNION ALL SELECT key, id FROM fresh WHERE key >= ?1 AND key <= ?2
-  ORDER BY key LIMIT ?3
-) JOIN rows USING (id) ORDER BY key
-"""
+VALUE = "SELECT id, value FROM rows WHERE id = ?"
 
 
 class StoredRows:
@@ -56,7 +51,9 @@ class StoredRows:
             return self._known[key]
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")  # one lock for all questions until the next block
-        found: tuple[int, bytes] | None = self._reader.execute(GET, (key,)).fetchone()
+        number = self._tables.fresh.ids.get(key)
+        query, value = (FIND, key) if number is None else (VALUE, number)
+        found: tuple[int, bytes] | None = self._reader.execute(query, (value,)).fetchone()
         self._remember(key, found)
         return found
 
@@ -102,13 +99,23 @@ class StoredRows:
             # In pages, each a query of its own: a reader left open would hold back the checkpoint.
             page = SCAN_ROWS if left is None else min(left, SCAN_ROWS)
             low = prefix if after < prefix else after + "\0"  # the least above it
-            values = (low, prefix + ABOVE, page)
-            found = self._reader.execute(SCAN, values).fetchall()
+            found = self._page(low, prefix + ABOVE, page)
             yield from found
             if len(found) < page:
                 return
             after = found[-1][0]
             left = None if left is None else left - page
+
+    def _page(self, low: str, high: str, count: int) -> list[tuple[str, bytes]]:
+        """The first rows from `low` to `high`: those of the index, and the fresh ones between."""
+        found: list[tuple[str, bytes]] = self._reader.execute(SCAN, (low, high, count)).fetchall()
+        fresh = self._tables.fresh
+        last = found[-1][0] if len(found) == count else high
+        between = list(islice(fresh.scan(low, last), count))
+        for key in between:
+            _, value = self._reader.execute(VALUE, (fresh.ids[key],)).fetchone()
+            found.append((key, value))
+        return sorted(found)[:count] if between else found
 
     def touched(self, size: int) -> Iterator[list[str]]:
         """Keys of the rows that changed after a size, together by what became final together. It
