@@ -87,7 +87,8 @@ class Database:
         frame_bytes = self._page_bytes + 24
 
         def used(count: int) -> bool:
-            return os.pread(self._log, 8, LOG_HEADER_BYTES + (count - 1) * frame_bytes + 8) == salt
+            at = LOG_HEADER_BYTES + (count - 1) * frame_bytes + 8
+            return len(salt) == 8 and os.pread(self._log, 8, at) == salt
 
         if self._frames and not used(self._frames):
             self._frames = 0  # it began anew
