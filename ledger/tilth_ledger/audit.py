@@ -45,6 +45,7 @@ from tilth_ledger.audit_checks import (
     read_justification,
     signed,
 )
+from tilth_ledger.audit_digests import Digests
 from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
 from tilth_ledger.epochs import Epoch, epoch_key
@@ -55,6 +56,7 @@ from tilth_ledger.forms import Forms
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import DERIVED, ENTRY, Entry, leaf_type
+from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.rules_members import CERTIFYING_ROLES
@@ -109,9 +111,11 @@ class _Place:
 
 
 class Audit:
-    """One pass over one ledger."""
+    """One pass over one ledger. `hashing` makes the set hash that goes on from genesis'."""
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(
+        self, genesis: Genesis, hashing: Callable[[LtHash], SetHash] | None = None
+    ) -> None:
         if genesis.rules_version not in RULES:
             raise InvalidInput(
                 "this release lacks the rules that the ledger follows",
@@ -127,6 +131,8 @@ class Audit:
         self._state: State | None = self._executor.genesis_state()
         self._rows.apply(self._state.changes)
         self._executor.settle(self._state)
+        if hashing is not None:
+            self._state.lthash = hashing(LtHash.from_state(self._state.accumulator))
         self._authors = {
             key.removeprefix("identity/"): PublicKey.from_hex(row["public"])
             for key, row in genesis_rows(genesis)
@@ -134,7 +140,8 @@ class Audit:
         }
         self._before = _Place(genesis.net_bytes, 0, 0, 0, 0)
         self._frontier = Frontier()
-        self._tree_agrees = self._state_agrees = True
+        self._tree_agrees = True
+        self._digests = Digests(self.report)
         self._certified = True
         self._begun = self._foreign = False
 
@@ -325,9 +332,7 @@ class Audit:
         self._rows.apply(after.changes)
         self._executor.settle(after)
         self._state = after
-        if self._state_agrees and header.state != after.digest:
-            self._note("state", f"{where}, digest", header.state, after.digest)
-        self._state_agrees = header.state == after.digest
+        self._digests.expect(f"{where}, digest", header.state, after.lthash)
         ended = after.epoch != self._epoch.number
         if ended:
             self._end_epoch(stored, header, after, where)
@@ -355,6 +360,7 @@ class Audit:
 
     def finish(self, stored: Stored) -> Report:
         """Compare what else the copy stores; the report is whole then."""
+        self._digests.compare()
         report, last = self.report, self._before
         report.height, report.size, report.root = last.height, last.size, last.root.hex()
         if self._foreign:

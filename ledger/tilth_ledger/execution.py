@@ -38,7 +38,7 @@ from tilth_ledger.leaf import (
     verify_author,
 )
 from tilth_ledger.limits import Limits
-from tilth_ledger.lthash import LtHash
+from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
 
@@ -67,20 +67,26 @@ class State:
 
     rows: Overlay
     frontier: Frontier
-    lthash: LtHash
+    lthash: SetHash
     time_ms: int
     epoch: int = 0  # in force after the block
     rules_version: int = RULES_VERSION  # of that epoch
     new_nodes: tuple[NewNode, ...] = ()
     entries: Mapping[str, int] = field(default_factory=dict)  # of the block: id and index
     root: bytes = b""
-    digest: bytes = b""
     size: int = 0
+    _digest: bytes = b""
 
     def __post_init__(self) -> None:
         self.size = self.frontier.size
         self.root = self.frontier.root()
-        self.digest = self.lthash.digest()
+
+    @property
+    def digest(self) -> bytes:
+        """Of all rows: what a header states."""
+        if not self._digest:
+            self._digest = self.lthash.digest()
+        return self._digest
 
     @property
     def changes(self) -> dict[str, bytes | None]:
@@ -403,7 +409,7 @@ def _id_of(leaf: bytes) -> str:
         return sha256(leaf).hexdigest()
 
 
-def _with_changes(lthash: LtHash, parent: Rows, changes: Mapping[str, bytes | None]) -> LtHash:
+def _with_changes(lthash: SetHash, parent: Rows, changes: Mapping[str, bytes | None]) -> SetHash:
     """The set hash after rows of `parent` were replaced by `changes`."""
     old: list[tuple[str, bytes]] = []
     new: list[tuple[str, bytes]] = []

@@ -93,6 +93,12 @@ class Report:
         """Count findings, and keep them while there is room."""
         self.extend(found)
 
+    def insert(self, place: int, found: Finding) -> None:
+        """Count a finding that belongs behind the first `place` ones."""
+        self.total += 1
+        self.findings.insert(place, found)
+        del self.findings[KEPT:]
+
     def extend(self, found: Iterable[Finding]) -> None:
         for each in found:
             self.total += 1

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 from nacl.bindings import randombytes_buf_deterministic as keystream
 
@@ -38,6 +39,20 @@ _EVEN = int.from_bytes(b"\xff\xff\x00\x00" * (LANES // 2), "little")
 _ODD = _EVEN << 16
 _BORROW = int.from_bytes(b"\x00\x00\x01\x00" * (LANES // 2), "little")
 _ROWS_PER_CARRY = 1 << 15  # of 16 bits each: their sum stays within 32
+
+
+class SetHash(Protocol):
+    """A digest of all rows as execution sees it: `LtHash`, or one that is computed elsewhere and
+    waited for when its value is asked for."""
+
+    def replace(
+        self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]
+    ) -> SetHash: ...
+
+    def digest(self) -> bytes: ...
+
+    @property
+    def state(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,10 @@ class LtHash:
     def replace(self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]) -> LtHash:
         """The sum without the rows of `old`, which are in it, and with those of `new`."""
         return LtHash(_minus(_sum(new, self._lanes), _sum(old)))
+
+    def plus(self, other: LtHash) -> LtHash:
+        """The sum of the rows of both: what `other` took away is missing in it."""
+        return LtHash(_plus(self._lanes, other._lanes))
 
     def digest(self) -> bytes:
         """32 bytes that stand in a block's header."""
@@ -93,6 +112,10 @@ def _sum(rows: Iterable[tuple[str, bytes]], total: int = 0) -> int:
             total = even & _EVEN | total - even & _ODD
             even = total & _EVEN
     return even & _EVEN | total - even & _ODD
+
+
+def _plus(a: int, b: int) -> int:
+    return (a & _EVEN) + (b & _EVEN) & _EVEN | (a & _ODD) + (b & _ODD) & _ODD
 
 
 def _minus(a: int, b: int) -> int:

@@ -4,18 +4,19 @@
   none of them; a node may run on the folder meanwhile.
 - The journal is read first: it promises only what was stored before.
 - Signatures are verified in threads beside the execution: the library lets go of Python's lock.
-- A large ledger is read, and the form of its entries checked, by a second process; a small one is
-  done before that has started. Findings and their order are the same.
+- A large ledger is audited by three processes: one reads it and checks the form of entries, one
+  executes, one computes the set hash. A small one is done before those have started. Findings and
+  their order are the same.
 - Memory: a window of blocks, and all rows of the state, about 1.2 KB each.
 
 Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy), the
-second process (reading_ahead), the command (audit_command).
+other processes (reading_ahead, hashing_aside), the command (audit_command).
 """
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +27,16 @@ from tilth_ledger.errors import Fatal, InvalidInput
 from tilth_ledger.findings import Counts, Finding, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import Promised, decode_record, read_journal
+from tilth_ledger.lthash import LtHash, SetHash
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
+from tilth_node.hashing_aside import Aside
 from tilth_node.reading_ahead import Ahead
 from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
 CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
-READ_AHEAD_BYTES = 16 << 20  # of the ledger's file: half a second's work
+LARGE_BYTES = 16 << 20  # of the ledger's file: half a second's work
 
 Show = Callable[[Counts, int], None]
 
@@ -45,14 +48,19 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
     """
     folder = Folder(path)
     genesis = _genesis(folder, expected_hash)
-    auditor = Audit(genesis)
+    with ExitStack() as processes:
+        auditor = Audit(genesis, _hashing(folder, processes))
+        return _audited(auditor, folder, show or _silent)
+
+
+def _audited(auditor: Audit, folder: Folder, show: Show) -> Report:
     promised = _promised(folder, auditor.report)
     pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
     try:
         with LedgerCopy(folder.database) as copy:
             copy.check_whole()
             with closing(_blocks(folder, copy)) as blocks:
-                return _through(auditor, copy, blocks, promised, pool, show or _silent)
+                return _through(auditor, copy, blocks, promised, pool, show)
     except StorageFailed as error:
         # The file opened, so what was read of it stands, and that it broke off is a finding.
         auditor.report.add(finding("storage", str(folder.database), error, "a file that reads"))
@@ -86,9 +94,18 @@ def _through(
     return report
 
 
+def _is_large(folder: Folder) -> bool:
+    """Whether other processes and cores are worth their start."""
+    return folder.database.stat().st_size >= LARGE_BYTES and len(os.sched_getaffinity(0)) > 1
+
+
+def _hashing(folder: Folder, processes: ExitStack) -> Callable[[LtHash], SetHash] | None:
+    return processes.enter_context(Aside()).follow if _is_large(folder) else None
+
+
 def _blocks(folder: Folder, copy: LedgerCopy) -> Generator[StoredBlock, None, None]:
     """All blocks that are there now; what a second process read of them first."""
-    if folder.database.stat().st_size >= READ_AHEAD_BYTES and len(os.sched_getaffinity(0)) > 1:
+    if _is_large(folder):
         with Ahead(folder.database, folder.genesis) as ahead:
             yield from ahead.blocks()
             copy.go_on_from(ahead.place)

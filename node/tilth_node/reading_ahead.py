@@ -10,88 +10,49 @@ process that executes them.
 - Where reading fails, or a block holds what no ledger does, the process stops and says how far it
   came; whoever reads on from there meets the same file.
 - A process that ends without saying so is an error, never the end of the ledger.
-- Bounded: one block is under way in a pipe, none larger than `MOST_BYTES`.
 
-Form of what comes: kind u8, length u32 (big-endian), body. Kinds: 1 a block, 2 the end.
-Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy).
+Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy), the
+process and its pipes (beside).
 """
 
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import IO, BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from tilth_ledger.audit import StoredBlock, well_formed
-from tilth_ledger.errors import InvalidInput, Unavailable
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.forms import Forms
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.reader import Reader
+from tilth_node.beside import MOST_BYTES, Beside, write_frame
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.ledger_copy import LedgerCopy
 
-MOST_BYTES = 256 << 20
-
-_HEAD: Final = struct.Struct(">BI")
 _BLOCK, _END = 1, 2
 _PLACE: Final = struct.Struct(">qq")
 _FACTS: Final = struct.Struct(">qq??IIII")
 _NODE: Final = struct.Struct(">qq32s")
 
 
-class Ahead:
+class Ahead(Beside):
     """The process, as the one that executes sees it."""
 
     def __init__(self, database: Path, genesis: Path) -> None:
+        super().__init__(__name__, database, genesis)
         self.place = (0, 0)
-        command = (sys.executable, "-m", __name__, str(database), str(genesis))
-        # A group of its own: Ctrl-C is for the audit, which ends this process then.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0
-        )
-        self._pipe = cast("IO[bytes]", self._process.stdout)  # PIPE makes one
-
-    def __enter__(self) -> "Ahead":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def blocks(self) -> Iterator[StoredBlock]:
         """Blocks in order of height; `place` says how far they went, afterwards. Raises
         `Unavailable` when the process ends before it says so."""
         while True:
-            kind, body = self._frame()
+            kind, body = self.receive()
             if kind == _END:
                 self.place = _PLACE.unpack(body)
                 return
             yield read_block(body)
-
-    def _frame(self) -> tuple[int, bytes]:
-        head = self._pipe.read(_HEAD.size)
-        kind, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
-        body = self._pipe.read(length) if length <= MOST_BYTES else b""
-        if kind not in (_BLOCK, _END) or len(body) != length:
-            raise Unavailable(
-                "the process that reads blocks ahead of the audit has ended early",
-                found=f"exit code {self._process.wait()}" if not head else "a broken message",
-                expected="the whole ledger, or word of how far it can be read",
-                remedy="Run the audit again; look whether the machine ran out of memory.",
-            )
-        return kind, body
 
 
 def write_block(stored: StoredBlock) -> bytes:
@@ -147,17 +108,12 @@ def main(database: Path, genesis: Path, out: BinaryIO) -> None:
         try:
             for stored in copy.more_blocks():
                 formed = well_formed(forms, stored.leaves)
-                _send(out, _BLOCK, write_block(replace(stored, formed=formed)))
+                write_frame(out, _BLOCK, write_block(replace(stored, formed=formed)))
                 place = copy.place
         except (StorageFailed, InvalidInput):
             pass  # whoever reads on from `place` meets it, and reports it
-    _send(out, _END, _PLACE.pack(*place))
+    write_frame(out, _END, _PLACE.pack(*place))
     out.flush()
-
-
-def _send(out: BinaryIO, kind: int, body: bytes) -> None:
-    out.write(_HEAD.pack(kind, len(body)))
-    out.write(body)
 
 
 if __name__ == "__main__":

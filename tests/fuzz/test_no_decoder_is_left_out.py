@@ -96,6 +96,8 @@ LISTED: dict[str, str] = {
     "tilth_ledger.tiles:Tile.parse": "fuzzed: tile's path",
     "tilth_ledger.tiles:read_entry_bundle": "fuzzed: entry bundle",
     "tilth_ledger.token:Token.parse": "fuzzed: token",
+    "tilth_node.beside:read_frame": "what a process of one's own wrote",
+    "tilth_node.hashing_aside:read_rows": "node/test_hashing_aside.py: cut, changed",
     "tilth_node.http.routes:page": "fuzzed: HTTP target",
     "tilth_node.reading_ahead:read_block": "node/test_reading_ahead.py: cut, changed",
     "tilth_node.rpc.asks:told": "fuzzed: another node's error",

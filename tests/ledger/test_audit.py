@@ -7,7 +7,7 @@ from audited_chain import Chain
 from rules_world import Digits, named_key
 
 from tilth_ledger import audit as audit_module
-from tilth_ledger import canonical
+from tilth_ledger import audit_digests, canonical, findings
 from tilth_ledger.audit import Audit
 from tilth_ledger.audit_rows import Stored
 from tilth_ledger.blocks import Certificate, Header, Vote
@@ -248,6 +248,29 @@ def test_a_false_root_is_told_once_where_it_begins(chain):
 
 
 # ---- the chain ----
+
+
+@pytest.mark.parametrize("kept", [KEPT, 3])
+def test_digests_that_are_compared_late_are_found_where_they_would_be_at_once(
+    chain, monkeypatch, kept
+):
+    monkeypatch.setattr(findings, "KEPT", kept)
+    blocks = chain.stored()
+    for i in (2, 3, 9):
+        header = Header.decode(blocks[i].header)
+        false = replace(header, state=bytes(32), proposer=(header.proposer + i % 2) % 3)
+        blocks[i] = replace(blocks[i], header=false.encode())
+    late = chain.audit(blocks)
+    monkeypatch.setattr(audit_digests, "LATE_BLOCKS", 0)
+    at_once = chain.audit(blocks)
+
+    assert late.as_dict() == at_once.as_dict()
+    assert len(late.findings) == min(kept, late.total)
+    if kept == KEPT:
+        assert [each.where for each in late.findings if each.what == "state"] == [
+            "block 3, digest",
+            "block 10, digest",
+        ]
 
 
 def test_a_block_that_is_left_out_is_found(chain):

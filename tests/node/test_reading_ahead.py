@@ -66,7 +66,7 @@ def change(folder: Path, *statements: str) -> None:
 
 
 def audited(folder: Path, monkeypatch: pytest.MonkeyPatch, *, ahead: bool) -> Report:
-    monkeypatch.setattr(auditing, "READ_AHEAD_BYTES", 0 if ahead else 1 << 60)
+    monkeypatch.setattr(auditing, "LARGE_BYTES", 0 if ahead else 1 << 60)
     return auditing.audit(folder)
 
 
