@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL = Path(__file__).with_name("voting.pml")
+COMPILE = ("-DSAFETY", "-DNOREDUCE", "-DNOFAIR", "-DMEMLIM=6000")  # one process: nothing to reduce
 SAFE, FORKS = "safe", "forks"
 
 
@@ -35,6 +36,7 @@ class Case:
 
 THREE = "N=3 Q=2"
 FOUR = "N=4 Q=3 LIARS=1"
+FOURS = "N=4 Q=3 EPOCHS=2 FOUNDERS=4"
 CHANGE = "N=3 Q=2 EPOCHS=2 FOUNDERS=3"
 # The rules that only bind where a leader offers two blocks need leaders that do.
 RULES = {
@@ -54,6 +56,7 @@ CASES = (
         quick=True,
     ),
     Case("4 members, q = 3, one lies", f"{FOUR} V=2", SAFE, quick=True),
+    Case("4 members, q = 3, one lies, 3 views", f"{FOUR} V=3", SAFE),
     Case("4 members, q = 3, two lie: one more than 2q - n - 1", "N=4 Q=3 LIARS=3 V=2", FORKS, True),
     Case(
         "3 members, q = 2, one lies: one more than 2q - n - 1", "N=3 Q=2 LIARS=1 V=2", FORKS, True
@@ -78,11 +81,38 @@ CASES = (
         FORKS,
         True,
     ),
-    Case("... only in the next epoch, with another key", f"{CHANGE} MEMBERS2=7 V=2 LOSS=3", SAFE),
     Case(
-        "an epoch's end, one of four replaced", "N=4 Q=2 EPOCHS=2 FOUNDERS=3 MEMBERS2=14 V=2", SAFE
+        "... only in the next epoch, with another key",
+        f"{CHANGE} MEMBERS2=7 V=2 LOSS=3",
+        SAFE,
+        True,
     ),
-    Case("an epoch's end, q from 2 to 3", f"{CHANGE} MEMBERS2=7 Q2=3 V=2", SAFE),
+    Case("an epoch's end, 3 members, the same set", f"{CHANGE} MEMBERS2=7 V=2", SAFE, True),
+    Case("an epoch's end, q from 2 to 3", f"{CHANGE} MEMBERS2=7 Q2=3 V=2", SAFE, True),
+    Case("an epoch's end, 3 members, 3 views", f"{CHANGE} MEMBERS2=7 V=3", SAFE),
+    Case(
+        "an epoch's end, one of three replaced",
+        "N=4 Q=2 EPOCHS=2 FOUNDERS=3 MEMBERS2=14 V=2",
+        SAFE,
+        True,
+    ),
+    Case("an epoch's end, 4 members, the same set", f"{FOURS} MEMBERS2=15 V=2", SAFE),
+    Case("an epoch's end, 4 members, one leaves", f"{FOURS} MEMBERS2=14 Q2=2 V=2", SAFE),
+    Case(
+        "an epoch's end, a fourth joins",
+        "N=4 Q=2 EPOCHS=2 FOUNDERS=3 MEMBERS2=15 Q2=3 V=2",
+        SAFE,
+    ),
+    Case(
+        "an epoch's end, 4 members, one lies and leads the first view",
+        f"{FOURS} MEMBERS2=15 LIARS=1 V=2",
+        SAFE,
+    ),
+    Case(
+        "an epoch's end, 4 members, one lies and leads the second view",
+        f"{FOURS} MEMBERS2=15 LIARS=1 V=2 SHIFT=3",
+        SAFE,
+    ),
     Case(
         "an epoch that begins with a notarized change",
         f"{CHANGE} MEMBERS2=7 V=2 WITHOUT_FINALITY_AT_EPOCH_END",
@@ -104,10 +134,10 @@ def run(case: Case, folder: Path, seconds: int) -> tuple[str, str]:
     shutil.copy(MODEL, folder / MODEL.name)
     for command in (
         ["spin", *switches, "-a", MODEL.name],
-        ["gcc", "-O2", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=6000", "-o", "pan", "pan.c"],
+        ["gcc", "-w", "-O3", *COMPILE, "-o", "pan", "pan.c"],
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    search = ["./pan", "-m1000000"]
+    search = ["./pan", "-m1000000", "-w24"]
     try:
         said = subprocess.run(
             search, cwd=folder, check=True, capture_output=True, text=True, timeout=seconds

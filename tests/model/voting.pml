@@ -9,6 +9,9 @@
  * - A member's view, and its epoch, are not kept: it moves on when it next votes. Certificates stay,
  *   so that to move on later is possible whenever to move on earlier was.
  * - A block is offered by the first vote for it: what made it valid earlier makes it valid then.
+ * - A member that lost its memory and votes again only in the next epoch, with another key, is one
+ *   that stops in this one; anybody may stop at any time. So LOSS == ROTATES adds nothing to a search
+ *   without it. One setting is searched both ways.
  * - Which honest member leads a view is not asked: a valid block may be offered in any view, by
  *   whoever leads. That allows more than the rules do.
  * - So members of one kind differ in nothing but what they signed, and one order of them stands for
@@ -66,7 +69,10 @@
 #define SET(e) ((e) == 0 -> BIT(FOUNDERS) - 1 : MEMBERS2)
 #define IN(e, m) ((SET(e) >> (m)) & 1)
 #define QUORUM(e) ((e) == 0 -> Q : Q2)
-#define LEADER(e, v) (((v) - 1 + (e)) % N)
+#ifndef SHIFT
+#define SHIFT 0
+#endif
+#define LEADER(e, v) (((v) - 1 + (e) + SHIFT) % N)
 /* A leader's proposal is no vote: with LEADERS_LIE all may offer what they like, and yet vote by the
  * rules. */
 #ifdef LEADERS_LIE
@@ -117,6 +123,7 @@ bool silent;                                 /* ... and votes no more in epoch 0
 hidden byte m, e, v, x, b, p, w, i, j;
 hidden byte ok, fine, above;
 hidden int r;
+hidden byte moved;                           /* somebody signed: members may stand in another order */
 
 /* ok = `old` is `young` or an ancestor of it */
 inline ancestor(old, young) {
@@ -283,7 +290,8 @@ inline judge() {
 #define ALIKE(i) (HONEST(i) && HONEST(i + 1) && IN(0, i) == IN(0, i + 1) && \
                   (EPOCHS == 1 || IN(1, i) == IN(1, i + 1)) && !(LOSS != 0 && (i) == 0))
 inline sort() {
-    i = 1;
+    i = (moved -> 1 : N);
+    moved = false;
     do
     :: i < N ->
         j = 0;
@@ -306,6 +314,7 @@ inline sort() {
 }
 
 inline sign(what) {
+    moved = true;
     said[m] = said[m] | BIT(PLACE(e, v, what));
 #if LOSS != 0
     if
@@ -355,33 +364,50 @@ inline pick_variant() {
     fi
 }
 
-/* Leaders that lie offer two blocks, on any parents, from the start: when they offer them makes no
- * difference to who may vote for them. (Liars and a change of epoch are not mixed here.) */
+/* Leaders that lie offer two blocks of any kind, on any parents, from the start: when they offer them
+ * makes no difference to who may vote for them. Voters look at the kind: only one that is empty may
+ * stand above a change, and only epoch 0 may end. */
 inline offer() {
-    v = 1;
+    e = 0;
     do
-    :: v <= V ->
+    :: e < EPOCHS ->
+        v = 1;
+        do
+        :: v <= V ->
+            if
+            :: !FAITHFUL(LEADER(e, v)) -> offer_two()
+            :: else
+            fi;
+            v++
+        :: else -> break
+        od;
+        e++
+    :: else -> break
+    od
+}
+
+inline offer_two() {
+    x = 0;
+    do
+    :: x < 2 ->
+        b = BLOCK(e, v, x);
+        p = 0;
+        do
+        :: p + 1 < BLOCK(e, v, 0) -> p++
+        :: break
+        od;
         if
-        :: !FAITHFUL(LEADER(0, v)) ->
-            x = 0;
-            do
-            :: x < 2 ->
-                b = BLOCK(0, v, x);
-                p = 0;
-                do
-                :: p + 1 < BLOCK(0, v, 0) -> p++
-                :: break
-                od;
-                if
-                :: p == 0 || parent[p] != ABSENT -> parent[b] = p; kind[b] = LEAVES
-                :: else
-                fi;
-                x++
-            :: else -> break
-            od
+        :: p == 0 || parent[p] != ABSENT ->
+            parent[b] = p;
+            follows_change(b);
+            if
+            :: !above -> kind[b] = LEAVES
+            :: !above && EPOCHS == 2 && e == 0 -> kind[b] = CONFIG
+            :: above -> kind[b] = EMPTY
+            fi
         :: else
         fi;
-        v++
+        x++
     :: else -> break
     od
 }
@@ -484,7 +510,7 @@ inline vote_nullify() {
 inline deliver() {
     pick_member();
     if
-    :: m != 0 && !lost && own != 0 -> said[m] = said[m] | BIT(SHOWN)
+    :: m != 0 && !lost && own != 0 -> said[m] = said[m] | BIT(SHOWN); moved = true
     :: else
     fi
 }
