@@ -7,6 +7,8 @@ and without a leaf.
 Invariants:
 - A nonce stands here once, and not again when a final block listed it a short while ago.
 - Bounded, each party's share as well: an honest node has one on its way and one that waits.
+- Another's nonce is work as long as its party repeats it, which an honest one does to everybody:
+  one that a liar told to some members only does not keep these talking for ever.
 
 Left to others: drawing nonces, one for all readers of a moment (the node), listing them in a block
 (proposing), telling the other members (replica).
@@ -22,6 +24,7 @@ from tilth_ledger.errors import InvalidInput, Refused
 
 MOST_OF_ONE_PARTY = 4
 REMEMBERED = 4_096
+MOST_RETRIES = 16  # of mine, through which another's nonce is kept that nobody repeats: 100 s
 
 
 @dataclass(slots=True)
@@ -30,6 +33,7 @@ class Barriers:
 
     _waiting: dict[bytes, int] = field(default_factory=dict)
     _final: dict[bytes, None] = field(default_factory=dict)
+    _retries: dict[bytes, int] = field(default_factory=dict)  # since a nonce was told
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,6 +44,7 @@ class Barriers:
         if len(nonce) != NONCE_BYTES:
             raise InvalidInput("barrier is no nonce", found=len(nonce), expected=NONCE_BYTES)
         if nonce in self._waiting or nonce in self._final:
+            self._retries.pop(nonce, None)
             return False
         if sum(other == party for other in self._waiting.values()) >= MOST_OF_ONE_PARTY:
             raise Refused(
@@ -59,10 +64,18 @@ class Barriers:
         """For a block: the oldest that none of its ancestors lists."""
         return tuple(n for n in self._waiting if n not in excluded)[:MAX_BARRIERS]
 
+    def lapse(self, me: int) -> None:
+        """I am about to repeat myself: forget what others asked for and do not ask for any more."""
+        for nonce in [nonce for nonce, asker in self._waiting.items() if asker != me]:
+            self._retries[nonce] = self._retries.get(nonce, 0) + 1
+            if self._retries[nonce] >= MOST_RETRIES:
+                del self._waiting[nonce], self._retries[nonce]
+
     def settle(self, nonces: Iterable[bytes]) -> None:
         """A final block lists these."""
         for nonce in nonces:
             self._waiting.pop(nonce, None)
+            self._retries.pop(nonce, None)
             self._final[nonce] = None
         while len(self._final) > REMEMBERED:
             del self._final[next(iter(self._final))]

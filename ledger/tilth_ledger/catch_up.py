@@ -277,6 +277,7 @@ def is_stuck(core: Core, sync: CatchUp) -> bool:
 def retry(core: Core, sync: CatchUp) -> None:
     """Say again all that may have been lost."""
     core.alarm_blank()
+    core.barriers.lapse(core.me)
     for member in core.others:
         core.send((member,), status(core, member, asks=True))
     _repeat_votes(core, core.others)

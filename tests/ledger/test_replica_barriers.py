@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stage import Stage
 
-from tilth_ledger.barriers import MOST_OF_ONE_PARTY, Barriers
+from tilth_ledger.barriers import MOST_OF_ONE_PARTY, MOST_RETRIES, Barriers
 from tilth_ledger.blocks import Block
 from tilth_ledger.effects import Asked
 from tilth_ledger.errors import InvalidInput, Refused
@@ -97,6 +97,40 @@ def test_one_node_fills_its_own_share_only() -> None:
     assert len(stage.replicas[0]._core.barriers) == MOST_OF_ONE_PARTY
     stage.play(2, 0, Barrier((OTHER,)))
     assert len(stage.replicas[0]._core.barriers) == MOST_OF_ONE_PARTY + 1
+
+
+def test_a_nonce_that_its_asker_tells_one_member_only_does_not_keep_it_talking() -> None:
+    """A liar's: the others have nothing to do, so no view ends, and nothing lists it ever."""
+    stage = Stage(4, away=[3])
+    stage.play(3, 0, Barrier((NONCE,)))
+    stage.pass_ms(10 * 60_000)
+    assert stage.is_silent()
+    assert stage.heights()[0] == 0
+
+
+def test_a_reader_that_waits_for_long_is_not_forgotten() -> None:
+    stage = Stage(3)
+    stage.crash(0)
+    stage.crash(1)
+    stage.step(2, [Asked(NONCE)])
+    stage.pass_ms(20 * 60_000)
+    assert listed(stage, 2) == []
+    stage.restart(0)
+    stage.pass_ms(60_000)
+    assert listed(stage, 2) == [NONCE]
+
+
+def test_a_nonce_that_is_told_again_and_again_is_kept() -> None:
+    barriers = Barriers()
+    barriers.add(NONCE, 1)
+    barriers.add(OTHER, 0)
+    for _ in range(3 * MOST_RETRIES):
+        barriers.lapse(me=0)
+        assert not barriers.add(NONCE, 1)
+    for _ in range(MOST_RETRIES):
+        assert NONCE in barriers.body(())
+        barriers.lapse(me=0)
+    assert barriers.body(()) == (OTHER,)
 
 
 def test_what_is_no_nonce_is_refused() -> None:
