@@ -56,6 +56,9 @@ def push(core: Core) -> None:
 
 def hear(core: Core, follower: int, message: Message) -> None:
     """What a follower said to me. Raises `InvalidInput` for what only members may say."""
+    if isinstance(message, Chain):  # it may have been a member when I asked it, and so may I
+        core.ignore(follower, "Chain: not asked for")
+        return
     if core.follows:
         raise InvalidInput("followers have nothing to say to one another")
     match message:
@@ -82,9 +85,6 @@ def hear(core: Core, follower: int, message: Message) -> None:
             for each in evidence:
                 if not core.accuse(each):
                     core.ignore(follower, "Accusation: known")
-        case Chain():
-            # It may have been a member when I asked it.
-            core.ignore(follower, "Chain: not asked for")
         case _:
             raise InvalidInput(
                 "only members say this", expected="entries, evidence, status or a request"

@@ -167,6 +167,14 @@ def test_final_blocks_of_a_follower_that_may_have_been_a_member_are_counted_and_
     assert not stage.alarms[0]
 
 
+def test_final_blocks_for_a_follower_of_one_that_was_a_member_too_are_no_fault() -> None:
+    """Both were members when one asked; the change that made them followers came in between."""
+    stage = Stage(3, followers=2)
+    stage.play(4, to=3, message=Chain((), None))
+    assert stage.replicas[3].faults["m4"] == {"Chain: not asked for": 1}
+    assert not stage.alarms[3]
+
+
 def test_certificates_move_a_member_when_a_member_says_them(stage: Stage) -> None:
     stage.play(1, to=0, message=Certificates((stage.certificate(NULLIFY, 1),)))
     assert stage.replicas[0].view == 2
