@@ -93,6 +93,7 @@ class Core:
     notarized_ms: dict[int, int] = field(default_factory=dict)
     connected: set[int] = field(default_factory=set)  # members
     followers: set[int] = field(default_factory=set)  # those connected to me, a member
+    linked: set[int] = field(default_factory=set)  # all of these, and followers to me, a follower
     served: set[int] = field(default_factory=set)  # followers that got blocks in this step
     faults: Faults = field(default_factory=Faults)
     confirmed: set[int] = field(default_factory=set)

@@ -224,14 +224,18 @@ class Replica:
                 self._journal = ()
                 succession.report(core)
             case PeerConnected(party) if self._is_follower(party):
+                core.linked.add(party)
                 following.connect(core, party)
             case PeerConnected(member):
+                core.linked.add(member)
                 core.connected.add(member)
                 core.pace.connected(member)
                 catch_up.greet(core, member)
             case PeerGone(party) if self._is_follower(party):
+                core.linked.discard(party)
                 core.followers.discard(party)
             case PeerGone(member):
+                core.linked.discard(member)
                 core.connected.discard(member)
                 core.pace.gone(member, core.now)
                 catch_up.lose_peer(self._sync, member)

@@ -133,10 +133,11 @@ def report(core: Core) -> None:
 def _connect(core: Core, old: Core) -> None:
     """Connections stay; the places of those at their ends may be others."""
     names = [each.organization for each in old.epoch.everyone()]
-    standing = {names[party] for party in old.connected | old.followers}
+    standing = {names[party] for party in old.linked}
     for party, each in enumerate(core.epoch.everyone()):
         if each.organization not in standing or party == core.me:
             continue
+        core.linked.add(party)
         if party < len(core.epoch.members):
             core.connected.add(party)
             core.pace.connected(party)

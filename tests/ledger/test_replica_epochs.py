@@ -59,6 +59,18 @@ def test_a_follower_becomes_a_voter(stage: Stage) -> None:
     assert not any(stage.alarms.values())
 
 
+def test_two_followers_of_which_one_becomes_a_voter_use_the_link_between_them() -> None:
+    stage = Stage(3, followers=2)
+    run(stage, 0, "e epoch:add=m3;q=3")
+    assert epochs(stage) == [1] * 5
+    for member in range(3):
+        stage.part(4, member)
+    run(stage, 0, "a")
+    assert stage.texts(4) == ["e epoch:add=m3;q=3", "a"]
+    run(stage, 4, "b")
+    assert stage.texts(0)[-1] == "b"
+
+
 def test_the_next_epoch_starts_on_the_block_that_ended_the_one_before(stage: Stage) -> None:
     run(stage, 0, "e epoch:q=3", ms=10)
     run(stage, 1, "b")
