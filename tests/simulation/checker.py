@@ -5,14 +5,27 @@ The checker sees everything: what leaves a node, what a node makes final, over a
 
 from __future__ import annotations
 
-from number_ledger import NumberExecutor, Numbers, write_leaf
+from collections.abc import Sequence
+from contextlib import suppress
 
+from number_ledger import NumberExecutor, Numbers, write_leaf
+from places import is_member
+
+from tilth_ledger import forks
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote
 from tilth_ledger.effects import Effects
 from tilth_ledger.epochs import Epoch
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.evidence import Name, conflict
 from tilth_ledger.genesis import Genesis
-from tilth_ledger.journal_records import Accused, Promised, decode_record
+from tilth_ledger.journal_records import (
+    Accused,
+    Held,
+    OwnVote,
+    Promised,
+    Proven,
+    decode_record,
+)
 from tilth_ledger.messages import (
     Accusation,
     Barrier,
@@ -43,7 +56,12 @@ class Checker:
     """What all honest members together may and may not do."""
 
     def __init__(
-        self, genesis: Genesis, honest: frozenset[int], fragile: frozenset[int] = frozenset()
+        self,
+        genesis: Genesis,
+        honest: frozenset[int],
+        fragile: frozenset[int] = frozenset(),
+        *,
+        strict: bool = False,
     ) -> None:
         """`honest` holds members and followers alike; `fragile` those of them whose disks forget:
         what they sign is as good as a traitor's, what they hold is not."""
@@ -68,40 +86,116 @@ class Checker:
         self.roots: dict[int, bytes] = {}  # by size, of final blocks
         self.cosigned: dict[int, int] = {}  # size of the newest head that a member signed
         self.seen: dict[int, int] = {}  # largest size that a node's clients read
+        self.by = -1  # whose step it is: its own votes of it have not left yet
+        self.strict = strict  # looks into every journal as well
+        self.written: dict[int, set[object]] = {}  # blocks, proofs, votes on a member's disk
 
     def released(self, member: int, message: Message, epoch: Epoch) -> None:
         """A message left a node that is in this epoch."""
-        follows = epoch.member_index(f"m{member}") is None
-        if follows and member not in self.honest:
-            return  # what it makes up proves nothing
+        self.by = member
+        follows = not is_member(epoch, member)
+        if member not in self.honest:
+            if not follows:  # what a follower makes up proves nothing
+                self._heard_of_liar(message)
+            return
         if follows and epoch.number == 0 and not isinstance(message, OF_FOLLOWERS):
             raise Violation(f"follower {member} says {type(message).__name__}")
         match message:
             case Votes(votes):
                 for vote in votes:
-                    self._vote(vote)
+                    self._released_vote(member, vote)
             case Proposal(vote, block):
-                self._vote(vote)
-                why = block.justification
-                for certificate in (*why.skips, *((why.parent,) if why.parent else ())):
+                self._released_vote(member, vote)
+                for certificate in forks.proofs_of(block):
                     self._certificate(certificate)
             case Certificates(certificates):
                 for certificate in certificates:
                     self._certificate(certificate)
             case Status():
-                if member in self.honest and message.height >= len(self.hashes):
+                if message.height >= len(self.hashes):
                     raise Violation(f"member {member} claims height {message.height}")
 
+    def _heard_of_liar(self, message: Message) -> None:
+        """What a traitor says counts as far as its signatures hold: others may act on it."""
+        match message:
+            case Votes(votes):
+                self._heard_votes(votes)
+            case Proposal(vote, block):
+                self._heard_votes((vote,))
+                self._heard_certificates(forks.proofs_of(block))
+            case Certificates(certificates):
+                self._heard_certificates(certificates)
+
+    def _heard_votes(self, votes: Sequence[Vote]) -> None:
+        for vote in votes:
+            if self._number(vote.epoch, vote.member) in self.honest:
+                with suppress(InvalidInput):
+                    vote.verify(self.epochs[vote.epoch])
+                    self._vote(vote)
+
+    def _heard_certificates(self, certificates: Sequence[Certificate]) -> None:
+        for certificate in certificates:
+            with suppress(InvalidInput, IndexError):
+                certificate.verify(self.epochs[certificate.epoch])
+                self._certificate(certificate)
+
+    def _released_vote(self, member: int, vote: Vote) -> None:
+        """F1, F2, F3: what a vote promises was on the disk before it left."""
+        self._vote(vote)
+        written = self.written.get(member)
+        if written is None or member in self.fragile or not self._is_open(vote):
+            return
+        if (vote.kind, vote.epoch, vote.view, vote.block) not in written:
+            raise Violation(f"member {member} sent a {vote.kind.name} vote before it was durable")
+
+    def _is_open(self, vote: Vote) -> bool:
+        """Whether a vote is of a view above what is final: below, the store's transaction says
+        more than a journal."""
+        tip = self.chain[-1].header if self.chain else None
+        return tip is None or (vote.epoch, vote.view) > (tip.epoch, tip.view)
+
     def durable(self, member: int, effects: Effects, epoch: Epoch) -> None:
-        """A node writes its journal."""
-        if member not in self.honest or epoch.member_index(f"m{member}") is not None:
+        """A node wrote its journal."""
+        if member not in self.honest:
+            return
+        if is_member(epoch, member):
+            if self.strict:
+                self._written(member, effects.compact or effects.persist)
             return
         for body in effects.compact or effects.persist:
             if not isinstance(decode_record(body), Accused | Promised):
                 raise Violation(f"follower {member} keeps a journal of votes")
 
+    def found(self, member: int, bodies: Sequence[bytes]) -> None:
+        """A member starts from what is in its journal, also what a failed write left there."""
+        if self.strict and member in self.honest:
+            self.written[member] = set()
+            self._written(member, bodies)
+
+    def _written(self, member: int, bodies: Sequence[bytes]) -> None:
+        """F1, F2: a block is on the disk before, or with, a vote for it; the proof that it is
+        notarized before a vote to finalize it."""
+        written = self.written.setdefault(member, set())
+        votes = []
+        for record in map(decode_record, bodies):
+            match record:
+                case Held(block):
+                    written.add(block.hash)
+                case Proven(proof):
+                    written.add((proof.epoch, proof.view, proof.block))
+                case OwnVote(vote):
+                    votes.append(vote)
+        for vote in votes:
+            named, where = vote.kind is not NULLIFY, (vote.epoch, vote.view, vote.block)
+            if named and vote.block not in written:
+                raise Violation(f"member {member} voted for a block that is not on its disk")
+            if vote.kind is FINALIZE and where not in written:
+                raise Violation(f"member {member} finalized without proof of notarization")
+            written.add((vote.kind, *where))
+
     def finalized(self, member: int, effects: Effects, first_height: int) -> None:
         """A node applied final blocks."""
+        self.by = member
         for offset, final in enumerate(effects.finalized):
             height = first_height + offset
             self._final_block(height, final.block)
@@ -282,7 +376,20 @@ class Checker:
         certificate.verify(self.epochs[certificate.epoch])
         for vote in certificate.votes():
             self._vote(vote)
+        if certificate.kind is FINALIZE:
+            self._check_notarized(certificate)
         self._check_view(view)
+
+    def _check_notarized(self, final: Certificate) -> None:
+        """What is final was notarized: enough members signed that, traitors or not."""
+        said = (NOTARIZE, final.block)
+        signers = 0
+        for each in self.epochs[final.epoch].members:
+            number = int(each.organization[1:])
+            unseen = number not in self.honest - self.fragile or number == self.by
+            signers += unseen or said in self.signed.get((number, final.epoch, final.view), {})
+        if signers < self.epochs[final.epoch].q:
+            raise Violation(f"view {final.view} has a finality certificate, no notarization")
 
     def _check_view(self, view: View) -> None:
         if view in self.certified_final and view in self.nullified:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from world import World
 
 MOST_MEMBERS = 7
+LEAST_WITH_FRAGILE = 4
+MOMENT_MS = 5_000
 
 
 class Churn:
@@ -22,6 +24,8 @@ class Churn:
         self._world = world
         self._random = Random(f"changes {world.seed}")
         self._count = 0
+        self._until = 0  # a change was asked for a moment ago
+        self._cures: set[int] = set()
 
     def schedule(self) -> None:
         faults = self._world.faults
@@ -33,9 +37,37 @@ class Churn:
         """Numbers of all organizations in the newest epoch that any node entered."""
         return {int(e.organization[1:]) for e in self._world.checker.epochs[-1].everyone()}
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a change was asked for within the last seconds."""
+        return self._world.now < self._until
+
+    def cure(self, number: int) -> None:
+        """A member forgot a vote, and its operator replaces its key, where keys are replaced."""
+        if self._world.faults.changes and number not in self._cures:
+            self._cures.add(number)
+            self._world.at(self._random.randint(0, 3_000), self._rotate, number)
+
+    def _rotate(self, number: int) -> None:
+        members = self._world.checker.epochs[-1].members
+        if any(each.organization == f"m{number}" for each in members):
+            self._world.met["membership: forgetful member's key rotated"] += 1
+            self._request(f"rotate=m{number}{self._quorum}")
+
     def _ask(self) -> None:
+        change = self._change()
+        self._world.met[f"membership: {change.partition('=')[0]} asked"] += 1
+        self._request(change)
+
+    def _request(self, change: str) -> None:
         self._count += 1
-        self._world.ask(f"change{self._count} epoch:{self._change()}")
+        self._until = self._world.now + MOMENT_MS
+        self._world.ask(f"change{self._count} epoch:{change}")
+
+    @property
+    def _quorum(self) -> str:
+        """Where a member may forget, one may always be away, and sign anything."""
+        return ";q=spare" if self._world.machines.fragile else ""
 
     def _change(self) -> str:
         world, random = self._world, self._random
@@ -49,12 +81,15 @@ class Churn:
             for number in range(len(world.instances))
             if number not in members and number not in world.false
         ]
-        kinds = ["rotate", "q", "remove", "stop"]
+        fragile = bool(world.machines.fragile)
+        kinds = ["rotate"] if fragile else ["rotate", "q", "remove", "stop"]
+        if fragile and len(members) > LEAST_WITH_FRAGILE:
+            kinds += ["remove", "stop"]
         if outside and len(members) < MOST_MEMBERS:
             kinds += ["add"] * 3
         kind = random.choice(kinds)
         if kind == "q":
             return f"q={random.randint(len(members) // 2 + 1, len(members))}"
         if kind == "add":
-            return f"add=m{random.choice(outside)}"
-        return f"{kind}=m{random.choice(members)}"
+            return f"add=m{random.choice(outside)}{self._quorum}"
+        return f"{kind}=m{random.choice(members)}{self._quorum}"

@@ -5,6 +5,7 @@ Left to others: when it happens, and to whom (machines).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -44,14 +45,17 @@ class Cosigner:
 class RottenArchive(MemoryArchive):
     """Final blocks of which some bytes are not what was written: what is handed on is damaged."""
 
-    def __init__(self, sound: MemoryArchive, random: Random) -> None:
+    def __init__(self, sound: MemoryArchive, random: Random, met: Counter[str]) -> None:
         super().__init__()
         self.__dict__.update(sound.__dict__)
-        self._random = random
+        self._random, self._met = random, met
 
     def block(self, height: int) -> bytes | None:
         data = super().block(height)
-        return data if data is None or height % 3 else flipped(data, self._random)
+        if data is None or height % 3:
+            return data
+        self._met["disk: damaged block handed on"] += 1
+        return flipped(data, self._random)
 
 
 def copied(archive: MemoryArchive, height: int | None = None) -> MemoryArchive:
@@ -77,36 +81,62 @@ def flipped(data: bytes, random: Random) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << random.randrange(8)]) + data[at + 1 :]
 
 
-def _flip(node: Node, random: Random) -> None:
+def _bit_flip(node: Node, random: Random) -> bool:
     node.journal = flipped(node.journal, random)
+    return bool(node.journal)
 
 
-def _stale(node: Node, random: Random) -> None:
-    """A sector holds what was written to another one, or nothing."""
+def _misdirected_write(node: Node, random: Random) -> bool:
+    """What was written to one sector stands in another one."""
     sectors = len(node.journal) // SECTOR
-    if sectors:
-        at, other = (SECTOR * random.randrange(sectors) for _ in range(2))
-        there = random.choice((bytes(SECTOR), node.journal[other : other + SECTOR]))
-        node.journal = node.journal[:at] + there + node.journal[at + SECTOR :]
+    at, other = (SECTOR * random.randrange(max(1, sectors)) for _ in range(2))
+    return _overwrite(node, at, node.journal[other : other + SECTOR])
 
 
-def _cut(node: Node, random: Random) -> None:
+def _stale_sector(node: Node, random: Random) -> bool:
+    """A sector holds what stood there before the last write, or nothing if that was the first."""
+    at = SECTOR * random.randrange(max(1, len(node.journal) // SECTOR))
+    return _overwrite(node, at, node.before[at : at + SECTOR].ljust(SECTOR, b"\0"))
+
+
+def _overwrite(node: Node, at: int, sector: bytes) -> bool:
+    """Whether that changed a byte of what was written."""
+    before = node.journal
+    node.journal = (before[:at] + sector + before[at + SECTOR :])[: len(before)]
+    return node.journal != before
+
+
+def _lost_end(node: Node, random: Random) -> bool:
     """The end of the journal was said to be on the disk and is not."""
-    node.journal = node.journal[: random.randint(0, len(node.journal))]
+    whole = len(node.journal)
+    node.journal = node.journal[: random.randint(0, whole)]
+    return len(node.journal) < whole
 
 
-def _restore(node: Node, random: Random) -> None:
+def _restored_backup(node: Node, random: Random) -> bool:
     """An old copy of the whole disk is put back."""
-    if node.image is not None:
-        kept = node.image
-        node.journal, node.sequence = kept.journal, kept.sequence
-        node.archive, node.cosigner.newest = copied(kept.archive), kept.newest
+    if node.image is None:
+        return False
+    kept = node.image
+    node.journal, node.sequence = kept.journal, kept.sequence
+    node.archive, node.cosigner.newest = copied(kept.archive), kept.newest
+    return True
 
 
-def wipe(node: Node, random: Random) -> None:
+def wipe(node: Node, random: Random) -> bool:
     """Nothing is left."""
+    lost = bool(node.journal or node.archive.blocks)
     node.journal, node.sequence, node.archive = b"", 0, MemoryArchive()
     node.cosigner.newest = 0
+    return lost
 
 
-LOSSES: tuple[Callable[[Node, Random], None], ...] = (_flip, _stale, _cut, _restore, _restore, wipe)
+LOSSES: tuple[Callable[[Node, Random], bool], ...] = (
+    _bit_flip,
+    _misdirected_write,
+    _stale_sector,
+    _lost_end,
+    _restored_backup,
+    _restored_backup,
+    wipe,
+)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
+from manners import MANNERS
+from number_ledger import spare_quorum
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -28,7 +31,7 @@ class Faults:
     batch_ms: int
     skew_ms: int
     leaves: int
-    gap_ms: int
+    gap_ms: int  # between leaves of a burst
     conditional: float
     faulty_ms: int
     traitors: int
@@ -48,8 +51,13 @@ class Faults:
     jumpers: int = 0  # members whose wall clock is set by up to an hour
     full_every_ms: int = 0  # a disk that takes nothing for a while, or fails a sync
     fragile: int = 0  # members whose disk loses what it promised
+    most_steps: int = 0  # the time of faults is over then; 0: no bound
+    bursts: int = 1  # of so many leaves, evenly over the time of faults
+    losses: int = 3  # of each of those, at most
     rotten: int = 0  # members whose stored final blocks are damaged
     cosigns: bool = False
+    manner: str = ""  # of leading, of a liar; empty: with what it makes up
+    talks: bool = False  # liars say more than votes and blocks
 
     @property
     def most_traitors(self) -> int:
@@ -68,7 +76,8 @@ def byzantine_quorum(n: int) -> int:
 def of_seed(seed: int) -> Faults:
     """The faults of a seed."""
     network = _of_network(seed)
-    return _with_machines(seed, _small(network) if network.n >= 10 else network)
+    mix = _with_machines(seed, _small(network) if network.n >= 10 else network)
+    return _with_manners(seed, mix) if mix.traitors and mix.liars else mix
 
 
 def _of_network(seed: int) -> Faults:
@@ -142,6 +151,25 @@ def _with_changes(seed: int, drawn: Faults) -> Faults:
     return replace(drawn, changes=changes, strangers=strangers, severed=False)
 
 
+def lengthened(mix: Faults, times: float, steps: int) -> Faults:
+    """The same for so many times as long, or until so many steps were taken: as much load and as
+    many changes in every second."""
+    return replace(
+        mix,
+        faulty_ms=round(mix.faulty_ms * times),
+        bursts=round(mix.bursts * times),
+        changes=round(mix.changes * times),
+        losses=round(mix.losses * times),
+        most_steps=steps,
+    )
+
+
+def _with_manners(seed: int, mix: Faults) -> Faults:
+    """How the liars of a seed lie."""
+    random = Random(f"manners {seed}")
+    return replace(mix, manner=random.choice(("", *MANNERS)), talks=random.random() < 0.6)
+
+
 def _other_size(seed: int) -> int:
     """Large for one seed of ten, 5 or 6 for another; else 0."""
     random = Random(f"size {seed}")
@@ -175,13 +203,17 @@ def _with_machines(seed: int, mix: Faults) -> Faults:
     def sometimes(chance: float, value: int) -> int:
         return value if random.random() < chance else 0
 
+    if mix.changes and not mix.traitors and random.random() < 0.5:
+        n = min(max(mix.n, 4), 7)  # a disk forgets while who votes changes
+        mix = replace(mix, n=n, q=spare_quorum(n), fragile=1, severed=False)
     spare = mix.n - mix.q - mix.traitors
     if mix.changes:
         spare = 0  # who votes is another one tomorrow
     room = min(spare, mix.most_traitors - mix.traitors) if not mix.severed else 0
-    fragile = random.randint(0, room) if room > 0 and random.random() < 0.6 else 0
-    spare -= fragile
+    fragile = random.randint(0, room) if room > 0 and random.random() < 0.6 else mix.fragile
+    spare = max(0, spare - fragile)
     rotten = random.randint(0, spare) if spare > 0 and random.random() < 0.3 else 0
+    rotten *= not mix.severed  # who lacks a link needs every other member's blocks
     spare -= rotten
     jumpers = random.randint(0, spare) if spare > 0 and random.random() < 0.3 else 0
     return replace(

@@ -12,5 +12,7 @@ KEPT_SEEDS = (
     249,  # a member took damage to its own stored block for a fork
     287,  # one that became a member late, and crashed then, was not expected to ask everybody
     1163,  # the simulated liar itself could not stand a damaged block
+    116,  # a liar's barrier that half of the members heard of kept them talking for ever
+    196,  # the same
     1349,  # a twin of a traitor may be ahead of every honest member
 )

@@ -1,4 +1,5 @@
-"""A member that lies: it votes for everything, and leads with whatever it can make up.
+"""A member that lies: it votes for everything, and leads with whatever it can make up, or in one
+manner of its own (manners); it may talk as well (chatter).
 
 It has the replica's interface, so that the world runs it like any other, but keeps nothing over a
 crash. It stays within what a real liar can do: it signs with its own key only.
@@ -6,11 +7,14 @@ crash. It stays within what a real liar can do: it signs with its own key only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
+from chatter import Chatter
+from manners import MANNERS
 from number_ledger import Consortium, NumberExecutor, Numbers, NumbersBuilt, write_leaf
 
 from tilth_ledger.blocks import (
@@ -45,9 +49,19 @@ class Liar:
     """One lying member."""
 
     def __init__(
-        self, consortium: Consortium, member: int, random: Random, garbles: bool = False
+        self,
+        consortium: Consortium,
+        member: int,
+        random: Random,
+        manner: str = "",
+        talk: Random | None = None,
+        met: Counter[str] | None = None,
     ) -> None:
-        self._garbles = garbles  # leads with other leaves for some than the header states
+        """`manner`: how it leads, of MANNERS; else with what it makes up. `talk`: the dice of what
+        it says beside; None: nothing. `met` counts what it does."""
+        self._manner = manner
+        self.met = Counter() if met is None else met
+        self._chatter = None if talk is None else Chatter(self, talk, self.met)
         self.genesis = consortium.genesis
         self.epoch = consortium.epoch
         self.member = member
@@ -55,7 +69,7 @@ class Liar:
         self._key = consortium.keys[member]
         self._executor = NumberExecutor(consortium.genesis)
         self._table = VoteTable(self.epoch)
-        self._blocks: dict[bytes, Block] = {}
+        self.blocks: dict[bytes, Block] = {}
         self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}
         self._heights: dict[bytes, tuple[int, int]] = {self.genesis.net_bytes: (0, 0)}
         self._led: dict[int, int] = {}
@@ -76,18 +90,20 @@ class Liar:
                 sends += self._answer(event.member, event.message)
                 sends += self._vote_for_everything(event.message)
                 sends += self._lead(clock_ms)
+                if self._chatter is not None and self.others:
+                    sends += self._chatter.talk(event.message, event.member)
         return Effects(send=tuple(sends))
 
     def _learn(self, message: Message) -> None:
         match message:
             case Proposal(vote, block):
-                self._keep(block)
+                self.keep(block)
                 why = block.justification
                 self._certificates((*why.skips, *((why.parent,) if why.parent else ())))
                 self._table.admit(vote)
                 self.view = max(self.view, vote.view)
             case Body(block):
-                self._keep(block)
+                self.keep(block)
             case Votes(votes):
                 for vote in votes:
                     self._table.admit(vote)
@@ -102,9 +118,9 @@ class Liar:
             self._table.learn(certificate)
             self.view = max(self.view, certificate.view + 1)
 
-    def _keep(self, block: Block) -> None:
+    def keep(self, block: Block) -> None:
         hashed, header = block.hash, block.header
-        self._blocks[hashed] = block
+        self.blocks[hashed] = block
         state = self._states.get(header.parent)
         if state is None or hashed in self._states:
             return
@@ -116,8 +132,10 @@ class Liar:
 
     def _answer(self, member: int, message: Message) -> list[Send]:
         match message:
-            case FetchBlock(block) if block in self._blocks:
-                return [Send((member,), Body(self._blocks[block]))]
+            case FetchBlock() if self._manner == "withholds":
+                return []
+            case FetchBlock(block) if block in self.blocks:
+                return [Send((member,), Body(self.blocks[block]))]
             case Status(asks=True):
                 status = replace(message, asks=False, yours=(), height=0, finalized_view=0)
                 return [Send((member,), status)]
@@ -134,7 +152,7 @@ class Liar:
         sends = []
         for view, block in sorted(seen):
             kinds = (NULLIFY,) if block == ZERO_HASH else (NOTARIZE, FINALIZE, NULLIFY)
-            votes = [self._sign(k, view, block) for k in kinds if self.random.random() < 0.7]
+            votes = [self.sign(k, view, block) for k in kinds if self.random.random() < 0.7]
             for vote in votes:
                 certificate = self._table.count(vote)
                 to = self._some()
@@ -152,31 +170,21 @@ class Liar:
             if self.random.random() < 0.5:
                 continue
             self._led[view] = self._led.get(view, 0) + 1
-            if self._garbles:
-                sends += self._garble(view, clock_ms)
+            if self._manner:
+                led = MANNERS[self._manner](self, view, clock_ms)
+                self.met[f"leader: {self._manner.replace('_', ' ')}"] += bool(led)
+                sends += led
                 continue
             misstates = self.random.random() < 0.3
-            block = (self._misstate if misstates else self._make_up)(view, clock_ms)
+            block = (self.misstated if misstates else self._make_up)(view, clock_ms)
             if block is not None:
-                self._keep(block)
-                vote = self._sign(NOTARIZE, view, block.hash)
+                self.met["leader: makes up"] += 1
+                self.keep(block)
+                vote = self.sign(NOTARIZE, view, block.hash)
                 self._table.count(vote)
-                to = self._all() if misstates else self._some()
+                to = self.others if misstates else self._some()
                 sends.append(Send(to, Proposal(vote, block)))
         return sends
-
-    def _garble(self, view: int, clock_ms: int) -> list[Send]:
-        """A good block, and its header with garbage for one member."""
-        block = self._sound(view, clock_ms)
-        if block is None:
-            return []
-        self._keep(block)
-        vote = self._sign(NOTARIZE, view, block.hash)
-        self._table.count(vote)
-        victim = self.random.choice(self._all())
-        rest = tuple(member for member in self._all() if member != victim)
-        other = replace(block, leaves=(write_leaf("garbage"),))
-        return [Send(rest, Proposal(vote, block)), Send((victim,), Proposal(vote, other))]
 
     def _make_up(self, view: int, clock_ms: int) -> Block | None:
         """A block on any state it knows, justified as well as it can or wants."""
@@ -194,18 +202,18 @@ class Liar:
         why = self._justify(view, parent, parent_view)
         return self._block(view, parent, built, why, time_ms)
 
-    def _misstate(self, view: int, clock_ms: int) -> Block | None:
+    def misstated(self, view: int, clock_ms: int) -> Block | None:
         """A block that is right in all but one thing: what its header says comes of it."""
-        block = self._sound(view, clock_ms)
+        block = self.sound(view, clock_ms)
         if block is None:
             return None
         header = block.header
         lies = ({"size": header.size + 1}, {"root": ZERO_HASH}, {"state": ZERO_HASH})
         return replace(block, header=replace(header, **self.random.choice(lies)))
 
-    def _sound(self, view: int, clock_ms: int) -> Block | None:
-        """A block to which nobody can object."""
-        parent = self._proven_parent(view)
+    def sound(self, view: int, clock_ms: int, parent: bytes | None = None) -> Block | None:
+        """A block to which nobody can object, on a proven parent or the newest such."""
+        parent = parent or next(iter(self.proven_parents(view)), None)
         if parent is None:
             return None
         parent_view = self._heights[parent][1]
@@ -217,6 +225,17 @@ class Liar:
         certificate = self._table.notarization(parent_view) if parent_view else None
         why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
         return self._block(view, parent, built, why, time_ms)
+
+    def state_before(self, block: Block) -> Numbers:
+        """The state that a block which it made stands on."""
+        return self._states[block.header.parent]
+
+    def older_certificate(self, view: int) -> Certificate | None:
+        """A notarization of a view below this one."""
+        found = (
+            self._table.notarization(below) for below in range(view - 1, max(0, view - 50), -1)
+        )
+        return next((each for each in found if each is not None), None)
 
     def _block(
         self, view: int, parent: bytes, built: NumbersBuilt, why: Justification, time_ms: int
@@ -240,17 +259,18 @@ class Liar:
         )
         return Block(header, built.leaves, why)
 
-    def _proven_parent(self, view: int) -> bytes | None:
-        """The newest block on which a leader of this view may build, with proof of all of it."""
+    def proven_parents(self, view: int) -> list[bytes]:
+        """Blocks on which a leader of this view may build, with proof of all of it; newest first,
+        as the certificates that it holds of one view prove one block."""
+        proven, lowest = [], view - 1
+        while lowest > 0 and self._table.nullification(lowest):
+            lowest -= 1
         for hashed, (_, below) in sorted(self._heights.items(), key=lambda item: -item[1][1]):
-            if below >= view:
-                continue
             certificate = self._table.notarization(below) if below else None
-            if below and (certificate is None or certificate.block != hashed):
-                continue
-            if all(self._table.nullification(gap) for gap in range(below + 1, view)):
-                return hashed
-        return None
+            certain = not below or (certificate is not None and certificate.block == hashed)
+            if lowest <= below < view and certain:
+                proven.append(hashed)
+        return proven
 
     def _forge_parent(self, view: int, clock_ms: int) -> bytes | None:
         """A block of an earlier view, in the name of its leader, whose vote it does not have."""
@@ -278,7 +298,7 @@ class Liar:
             proposer=self.epoch.leader(view),
         )
         block = Block(header, built.leaves, why)
-        self._keep(block)
+        self.keep(block)
         return block.hash
 
     def _justify(self, view: int, parent: bytes, parent_view: int) -> Justification:
@@ -288,15 +308,16 @@ class Liar:
         skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
         return Justification(certificate, tuple(skip for skip in skips if skip is not None))
 
-    def _sign(self, kind: Kind, view: int, block: bytes) -> Vote:
+    def sign(self, kind: Kind, view: int, block: bytes) -> Vote:
         named = ZERO_HASH if kind is NULLIFY else block
         return Vote.sign(self.epoch, self._key, self.member, kind, view, named)
 
-    def _all(self) -> tuple[int, ...]:
+    @property
+    def others(self) -> tuple[int, ...]:
         return tuple(m for m in range(len(self.genesis.members)) if m != self.member)
 
     def _some(self) -> tuple[int, ...]:
-        others = self._all()
+        others = self.others
         if self.random.random() < 0.4:
             return others
         return tuple(sorted(self.random.sample(others, self.random.randint(1, len(others)))))

@@ -15,6 +15,7 @@ from false_follower import FalseFollower
 from faults import Faults
 from liar import Liar
 from number_ledger import MemoryArchive
+from places import number_of, party_of
 
 from tilth_ledger.effects import Event, PeerConnected, PeerGone, Received, Send
 from tilth_ledger.epochs import Epoch
@@ -33,6 +34,7 @@ class Node:
     member: int
     archive: MemoryArchive = field(default_factory=MemoryArchive)
     journal: bytes = b""
+    before: bytes = b""  # the journal that a compacted one replaced: what its sectors held
     sequence: int = 0
     replica: Replica | Liar | FalseFollower | None = None
     inbox: list[Event] = field(default_factory=list)
@@ -129,20 +131,24 @@ class Network:
             return
         if len(self._world.instances[target.member]) > 1 and isinstance(message, Status):
             message = _without_votes(message)  # twins must not notice each other
-        copies = 1
+        copies, met = 1, self._world.met
         if not self._world.healed:
             if (node.number, target.number) in self._blocked:
                 return
             if self._random.random() < self._faults.loss:
+                met["network: loss"] += 1
                 return
             copies += self._random.random() < self._faults.duplicate
+            met["network: duplicate"] += copies - 1
         for _ in range(copies):
             delay = self._delay()
             direction = (node.number, target.number)
             if self._faults.fifo:
                 arrival = max(self._world.now + delay, self._last.get(direction, 0))
-                self._last[direction] = arrival
                 delay = arrival - self._world.now
+            if self._world.now + delay < self._last.get(direction, 0):
+                met["network: reorder"] += 1
+            self._last[direction] = max(self._world.now + delay, self._last.get(direction, 0))
             clogged = self.clogged.get(direction, 0) - self._world.now
             event = Received(node.member, message)
             self._world.at(max(delay, clogged), self._deliver, target, pair, generation, event)
@@ -153,12 +159,14 @@ class Network:
     def _replay(self, node: Node, pair: tuple[int, int], event: Event) -> None:
         """What was said long ago is heard once more, over whatever link there is."""
         if not self._world.healed:
+            self._world.met["network: replay"] += 1
             self._deliver(node, pair, self._links.get(pair, 0), event)
 
     def _delay(self) -> int:
         if self._world.healed:
             return self._random.randint(0, self._faults.delta_ms // 10)
         if self._random.random() < self._faults.slow_chance:
+            self._world.met["network: slow message"] += 1
             return self._random.randint(0, self._faults.slow_ms)
         return self._random.randint(*self._faults.delay)
 
@@ -182,6 +190,7 @@ class Network:
             self._blocked = {(a, b) for a in numbers for b in numbers if (a in side) != (b in side)}
         if kind == "one way":
             self._blocked = {(a, b) for a in side for b in numbers if b not in side}
+        self._world.met[f"network: partition, {kind}"] += bool(self._blocked)
         if self._random.random() < 0.5:
             for a, b in sorted(self._blocked):
                 self.disconnect(self._world.nodes[a], self._world.nodes[b])
@@ -202,6 +211,7 @@ class Network:
             return
         a, b = self._random.choice(self._world.nodes), self._random.choice(self._world.nodes)
         if a.member != b.member:
+            self._world.met["network: reset"] += 1
             self.disconnect(a, b)
             self._world.at(self._random.randint(0, self._faults.reset_ms), self.connect, a, b)
         self._world.at(self._random.randint(1, 2 * self._faults.reset_ms), self.reset)
@@ -209,27 +219,6 @@ class Network:
 
 def _pair(a: Node, b: Node) -> tuple[int, int]:
     return (min(a.number, b.number), max(a.number, b.number))
-
-
-def party_of(epoch: Epoch, member: int) -> int | None:
-    """The place of `m<member>` in an epoch's numbering."""
-    for party, each in enumerate(epoch.everyone()):
-        if each.organization == f"m{member}":
-            return party
-    return None
-
-
-def number_of(epoch: Epoch, party: int) -> int:
-    """The number in an organization's name, which never changes."""
-    return int(epoch.everyone()[party].organization[1:])
-
-
-def renumbered(epoch: Epoch, event: Event) -> Event | None:
-    """The event as a replica takes it; None if it is of nobody that it knows."""
-    if not isinstance(event, Received | PeerConnected | PeerGone):
-        return event
-    party = party_of(epoch, event.member)
-    return None if party is None else replace(event, member=party)
 
 
 def _without_votes(message: Status) -> Status:

@@ -51,10 +51,10 @@ class Machines:
         for node in world.nodes:
             if node.member in self.fragile:
                 world.at(random.randint(0, f.faulty_ms), self._keep_image, node)
-                for _ in range(random.randint(1, 3)):
+                for _ in range(random.randint(1, f.losses)):
                     world.at(random.randint(0, f.faulty_ms), self._lose, node)
             if node.member in self.rotten:
-                node.archive = RottenArchive(node.archive, random)
+                node.archive = RottenArchive(node.archive, random, world.met)
             if node.member in self.jumpers:
                 node.jumped_ms = random.randint(-HOUR_MS, HOUR_MS)
         for _ in range(LOOKS if f.cosigns else 0):
@@ -77,10 +77,20 @@ class Machines:
         process stops (F7)."""
         if self._world.now >= node.full_until or not (effects.persist or effects.compact):
             return False
+        full = self._random.random() < 0.5
+        self._world.met["disk: full (ENOSPC)" if full else "disk: sync fails (EIO)"] += 1
         if effects.compact is None:
             written = frame(effects.persist, node.sequence)
-            node.journal += written[: self._random.randint(0, len(written))]
+            # A full disk took a part; what a failed sync left is anything, the whole too.
+            kept = len(written) if not full and self._random.random() < 0.5 else None
+            node.journal += written[: kept or self._random.randint(0, len(written))]
         return True
+
+    def store_fails(self, node: Node) -> bool:
+        """Whether the store's transaction fails, after the journal's sync: the process stops."""
+        failing = self._world.now < node.full_until and self._random.random() < 0.5
+        self._world.met["disk: store's transaction fails"] += failing
+        return failing
 
     def read_journal(self, node: Node) -> Journal:
         """The journal that a node starts from; of one that is damaged in its middle the operator
@@ -95,6 +105,7 @@ class Machines:
         except Fatal:
             if node.member not in self.fragile:
                 raise
+            self._world.met["disk: damage found, folder emptied"] += 1
             wipe(node, self._random)
             return read_journal(b"")
 
@@ -108,6 +119,9 @@ class Machines:
             case "clock":
                 return liars or bool(f.jump_every_ms or self.jumpers)
             case "amnesia" | "repair":
+                if node.member in self.fragile and alarm.kind == "amnesia":
+                    self._world.met["disk: forgotten vote noticed"] += 1
+                    self._world.churn.cure(node.member)
                 return node.member in self.fragile
             case "memory":  # one that becomes a member late has an empty journal too
                 return node.member in self.fragile or bool(f.changes)
@@ -131,6 +145,7 @@ class Machines:
     def _sign(self, node: Node) -> None:
         """What is due, durable before it leaves."""
         for head in node.cosigner.schedule.take():
+            self._world.met["cosigned head"] += 1
             node.cosigner.newest = node.cosigner.schedule.newest = head.size
             self._world.checker.cosigns(node.member, head.size, head.root)
             self.cosigned += 1
@@ -147,6 +162,7 @@ class Machines:
     def _clog(self, mean: int) -> None:
         """Nothing comes through one way for a while; then all of it at once."""
         if not self._world.healed:
+            self._world.met["network: clog"] += 1
             until = self._world.now + self._random.randint(1, 4 * mean)
             self._world.network.clogged[self._someone().number, self._someone().number] = until
         self._again(mean, self._clog)
@@ -155,6 +171,7 @@ class Machines:
         node = self._someone()
         if not self._world.healed and node.replica is not None and node.stalled is None:
             node.stalled = []
+            self._world.met["process: pause"] += 1
             self._world.at(
                 self._random.randint(*self._faults.pause_ms), self._wake, node, node.incarnation
             )
@@ -174,6 +191,7 @@ class Machines:
         if not self._world.healed:
             far = node.member in self.jumpers
             reach = HOUR_MS if far else 4_000
+            self._world.met["clock: jump by up to an hour" if far else "clock: jump"] += 1
             node.jumped_ms = self._random.randint(-reach, reach)
         self._again(mean, self._jump)
 
@@ -191,7 +209,11 @@ class Machines:
             return
         if node.replica is not None:
             self._world.crash(node)
-        self._random.choice(LOSSES)(node, self._random)
+        loss = self._random.choice(LOSSES)
+        if loss(node, self._random):
+            self._world.met[f"disk: {loss.__name__.strip('_').replace('_', ' ')}"] += 1
+            if self._world.churn.is_under_way:
+                self._world.met["membership: disk lost during a change"] += 1
 
     def _look(self) -> None:
         """A client reads what a node shows."""

@@ -3,7 +3,8 @@
 A leaf is an unsigned entry whose payload is a text of words: `claim:x` is refused when x is taken,
 `needs:y` until y is taken, `bad` always. Every payload takes its own first word.
 `epoch:add=m3`, `epoch:remove=m1`, `epoch:stop=m1`, `epoch:rotate=m1`, `epoch:q=3`,
-`epoch:rules=2` ends the epoch; `;q=3` behind it states the next one's q (else the smallest).
+`epoch:rules=2` ends the epoch; `;q=3` behind it states the next one's q (else the smallest);
+`;q=spare` the least of which one member can be spared that signs anything.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tilth_ledger.leaf import ENTRY, EVIDENCE, Leaf, leaf_type
 from tilth_ledger.merkle import EMPTY_ROOT
 from tilth_ledger.restart import Restored
 
+MOST_ROTATIONS = 1_000
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
@@ -60,7 +62,10 @@ def write_leaf(text: str) -> bytes:
 @lru_cache(maxsize=65_536)
 def _words(leaf: bytes) -> tuple[str, tuple[str, ...]]:
     decoded = Leaf.decode(leaf)
-    return decoded.id, tuple(decoded.payload.decode().split())
+    try:
+        return decoded.id, tuple(decoded.payload.decode().split())
+    except UnicodeDecodeError:
+        raise InvalidInput("leaf is no text", found=decoded.payload[:40].hex()) from None
 
 
 class NumberExecutor:
@@ -222,7 +227,9 @@ def changed(now: Membership, change: str) -> Membership:
     else:
         members = []
     n, least = len(members), len(members) // 2 + 1
-    chosen = int(q or least)
+    if q == "spare":
+        least = spare_quorum(n)
+    chosen = int(q) if q.isdigit() else least
     others = {**named, **{each.organization: each for each in members}}
     voting = {each.organization for each in members}
     gone = {of} if what == "remove" else set()
@@ -230,6 +237,12 @@ def changed(now: Membership, change: str) -> Membership:
     if not n or not least <= chosen <= n:
         raise Refused("M3", "no such change", found=change)
     return Membership(now.number + 1, tuple(members), rest_of, chosen, n, version)
+
+
+def spare_quorum(n: int) -> int:
+    """The least q of which one member may be away, and one may sign anything (n - q and 2q - n - 1
+    are 1 at least); of fewer than four members there is none: more than there are."""
+    return n // 2 + 1 + n % 2 if n >= 4 else n + 1
 
 
 @lru_cache(maxsize=1024)
@@ -271,13 +284,14 @@ def holding(*keys: SigningKey) -> Keyring:
 
 
 class Keys:
-    """A node's keyring: all keys that a member ever had, or the first ones alone."""
+    """A node's keyring: all keys that a member ever had."""
 
-    def __init__(self, index: int, *, cheap: bool, generations: int = 8) -> None:
-        self._held = [vote_key(index, g, cheap=cheap) for g in range(generations)]
+    def __init__(self, index: int, *, cheap: bool) -> None:
+        self._index, self._cheap = index, cheap
 
     def __call__(self, public: Any) -> Any:
-        return next((key for key in self._held if key.public == public), None)
+        held = (vote_key(self._index, g, cheap=self._cheap) for g in range(MOST_ROTATIONS))
+        return next((key for key in held if key.public == public), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ MIXES = {
     "readers": READERS,
     "twins": TWINS,
     "liar": LIAR,
+    "garbler": replace(LIAR, manner="garbles"),
 }
 
 
@@ -214,7 +215,7 @@ REMOVALS: dict[str, Removal] = {
         "killers.votes_of_before_a_crash_count",
     ),
     "garbled bodies are kept, a liar garbles them": Removal(
-        "block_tree:BlockTree.drop_garbled", "if candidate.garbled", "if False", "liar", seed=36
+        "block_tree:BlockTree.drop_garbled", "if candidate.garbled", "if False", "garbler", seed=5
     ),
     "garbled bodies are kept": Removal(
         "block_tree:BlockTree.drop_garbled",

@@ -1,7 +1,8 @@
-"""Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2]`.
+"""Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2] [--steps 20000]`.
 
-One seed is `--seeds 7`. Prints each failing seed with the command that replays it; exits 1 if there
-was one.
+One seed is `--seeds 7`. A run is as long as its seed says, or of about so many steps. Prints each
+failing seed with the command that replays it, and how often each fault happened; exits 1 if a seed
+failed. A step is one turn of one member: events in, effects carried out, invariants checked.
 """
 
 from __future__ import annotations
@@ -15,17 +16,34 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent.parent / "ledger"))
 
+from faults import Faults, lengthened, of_seed  # noqa: E402
 from world import World  # noqa: E402
 
 MOST_SECONDS = 60  # a seed takes a fraction of one: longer is a loop
+MOST_SECONDS_OF_LONG = 600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed came to; `error` is empty if all invariants held."""
+
+    seed: int
+    trace: str
+    steps: int
+    events: int
+    met: Counter[str]
+    error: str
 
 
 class TooLong(Exception):
@@ -45,8 +63,9 @@ def commit() -> str:
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
-def replay_command(seed: int) -> str:
-    return f"python tests/simulation/soak.py --seeds {seed}  # at commit {commit()}"
+def replay_command(seed: int, steps: int = 0) -> str:
+    length = f" --steps {steps}" if steps else ""
+    return f"python tests/simulation/soak.py --seeds {seed}{length}  # at commit {commit()}"
 
 
 @contextmanager
@@ -66,15 +85,27 @@ def at_most(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, due, interval)
 
 
-def run_seed(seed: int) -> tuple[int, str, int, str]:
-    """Seed, trace, steps, and what went wrong."""
-    world = World(seed)
+def run_seed(seed: int, steps: int = 0) -> Outcome:
+    """One run: as long as the seed says, or of about so many steps."""
+    faults = long_faults(seed, steps) if steps else of_seed(seed)
+    return run_world(World(seed, faults), MOST_SECONDS_OF_LONG if steps else MOST_SECONDS)
+
+
+def run_world(world: World, seconds: float) -> Outcome:
+    error = ""
     try:
-        with at_most(MOST_SECONDS):
+        with at_most(seconds):
             world.run()
     except Exception:
-        return seed, world.trace.hexdigest(), world.steps, traceback.format_exc()
-    return seed, world.trace.hexdigest(), world.steps, ""
+        error = traceback.format_exc()
+    trace = world.trace.hexdigest()
+    return Outcome(world.seed, trace, world.steps, world.events, world.met, error)
+
+
+def long_faults(seed: int, steps: int) -> Faults:
+    """The faults of a seed, so long that they reign for so many steps."""
+    ordinary = run_world(World(seed), MOST_SECONDS)
+    return lengthened(of_seed(seed), max(1.0, 5 * steps / max(1, ordinary.steps)), steps)
 
 
 def seeds_of(text: str) -> range:
@@ -82,34 +113,46 @@ def seeds_of(text: str) -> range:
     return range(int(first), int(last or int(first) + 1))
 
 
-def outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, str, int, str]]:
+def outcomes(seeds: range, jobs: int, steps: int) -> Iterator[Outcome]:
+    run: Callable[[int], Outcome] = partial(run_seed, steps=steps)
     if jobs == 1 or len(seeds) == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, seeds)
         return
     with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
+        yield from pool.imap_unordered(run, seeds, chunksize=1 if steps else 4)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0..200")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--steps", type=int, default=0, help="of every seed, about")
+    parser.add_argument("--minutes", type=float, default=0, help="begin no seed after so many")
     parser.add_argument("--traces", action="store_true", help="print each seed's trace hash")
     options = parser.parse_args()
     seeds = seeds_of(options.seeds)
     started = time.perf_counter()
-    failed, steps = [], 0
-    for seed, trace, count, error in outcomes(seeds, options.jobs):
-        steps += count
+    failed: list[int] = []
+    met: Counter[str] = Counter()
+    ran = steps = events = 0
+    for outcome in outcomes(seeds, options.jobs, options.steps):
+        ran, steps, events = ran + 1, steps + outcome.steps, events + outcome.events
+        met += outcome.met
         if options.traces:
-            print(seed, trace)
-        if error:
-            failed.append(seed)
-            print(f"seed {seed} failed; replay: {replay_command(seed)}\n{error}", flush=True)
+            print(outcome.seed, outcome.trace)
+        if outcome.error:
+            failed.append(outcome.seed)
+            replay = replay_command(outcome.seed, options.steps)
+            print(f"seed {outcome.seed} failed; replay: {replay}\n{outcome.error}", flush=True)
+        if options.minutes and time.perf_counter() - started > 60 * options.minutes:
+            break
     took = time.perf_counter() - started
+    if not options.traces:
+        for name, count in sorted(met.items()):
+            print(f"{count:>9}  {name}")
     print(
-        f"{len(seeds)} seeds, {len(failed)} failed, {steps} steps, {took:.1f} s,"
-        f" {len(seeds) / took:.1f} seeds/s; failed: {sorted(failed)}"
+        f"{ran} seeds, {len(failed)} failed, {steps} steps, {events} events, {took:.1f} s,"
+        f" {ran / took:.1f} seeds/s; failed: {sorted(failed)}; commit {commit()}"
     )
     return 1 if failed else 0
 

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from links import number_of, party_of, renumbered
 from number_ledger import Keys, MemoryArchive, NumberExecutor, Numbers, consortium, write_leaf
+from places import number_of, party_of, renumbered
 
 from tilth_ledger.ballot import VoterRules
 from tilth_ledger.blocks import Block, Certificate, Header, Justification, Kind, Vote

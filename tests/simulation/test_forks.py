@@ -8,7 +8,7 @@ from fork_world import ForkWorld
 
 from tilth_ledger import forks
 
-SEEDS = range(12)
+SEEDS = (2, 5, 6, 8, 9, 13, 14, 20)  # half of them fork
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ FAULTS = (
 
 def check(seeds: range | tuple[int, ...]) -> None:
     for seed in seeds:
-        _, _, _, error = run_seed(seed)
-        assert not error, f"replay: {replay_command(seed)}\n{error}"
+        outcome = run_seed(seed)
+        assert not outcome.error, f"replay: {replay_command(seed)}\n{outcome.error}"
 
 
 @pytest.mark.parametrize("first", range(0, 320, SEEDS_PER_TEST))
@@ -99,7 +99,7 @@ def test_a_seed_that_does_not_end_is_ended() -> None:
 
 
 def test_another_seed_is_another_run() -> None:
-    assert run_seed(1)[1] != run_seed(2)[1]
+    assert run_seed(1).trace != run_seed(2).trace
 
 
 def test_a_run_does_not_depend_on_the_hash_seed_of_the_process() -> None:

@@ -9,6 +9,7 @@ with every leaf settled and every node silent.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from random import Random
@@ -19,7 +20,7 @@ from churn import Churn
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
-from links import Network, Node, party_of, renumbered
+from links import Network, Node
 from machines import Machines
 from number_ledger import (
     Consortium,
@@ -29,6 +30,7 @@ from number_ledger import (
     consortium,
     write_leaf,
 )
+from places import party_of, renumbered
 
 from tilth_ledger import core as core_module
 from tilth_ledger.ballot import VoterRules
@@ -48,6 +50,7 @@ from tilth_ledger.replica import Replica
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
 READS = 10
+CRASHES = ("before the sync", "in the sync", "after the sync", "after the store", "while sending")
 WALL_MS = 1_700_000_000_000
 
 
@@ -66,7 +69,9 @@ class World:
         self.now = 0
         self.healed = False
         self.trace = sha256()
-        self.steps = 0
+        self.steps = 0  # of replicas and liars
+        self.events = 0  # taken from the queue
+        self.met: Counter[str] = Counter()  # faults that happened, by name
         self.rules = rules
         f = self.faults
         parties = f.n + f.followers + f.false_followers
@@ -76,7 +81,9 @@ class World:
         everyone = parties + f.strangers
         honest = frozenset(range(everyone)) - traitors - self.false
         self.machines = Machines(self, f, sorted(honest & frozenset(range(f.n))))
-        self.checker = Checker(self.consortium.genesis, honest, self.machines.fragile)
+        self.checker = Checker(
+            self.consortium.genesis, honest, self.machines.fragile, strict=f.wire
+        )
         self.liars = traitors if f.liars else frozenset()
         members = [*range(everyone), *sorted(traitors - self.liars)]
         self.nodes = [Node(number, member) for number, member in enumerate(members)]
@@ -111,11 +118,12 @@ class World:
         f = self.faults
         for node in self.nodes:
             self.at(self.random.randint(0, 200), self._boot, node)
-        at = 0
-        for number in range(f.leaves):
-            at += self.random.randint(0, 2 * f.gap_ms)
-            self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
-        for number in range(READS if self.seed % 2 else 0):
+        for burst in range(f.bursts):
+            at = burst * f.faulty_ms // f.bursts
+            for number in range(burst * f.leaves, (burst + 1) * f.leaves):
+                at += self.random.randint(0, 2 * f.gap_ms)
+                self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
+        for number in range(READS * f.bursts if self.seed % 2 else 0):
             self.at(self.reader.randint(0, f.faulty_ms + 60_000), self._read, number)
         self.churn.schedule()
         if f.partition_every_ms:
@@ -140,8 +148,12 @@ class World:
         heapq.heappush(self._queue, (self.now + delay, self._count, action, arguments))
 
     def _drain(self, until: int) -> None:
+        most = self.faults.most_steps
         while self._queue and self._queue[0][0] <= until:
+            if most and not self.healed and self.steps >= most:
+                return
             self.now, _, action, arguments = heapq.heappop(self._queue)
+            self.events += 1
             action(*arguments)
         if not self.healed:
             self.now = until
@@ -152,8 +164,9 @@ class World:
         if node.replica is not None:
             return
         if node.member in self.liars:
+            talk = Random(f"talk {self.seed} {node.number}") if self.faults.talks else None
             node.replica = Liar(
-                self.consortium, node.member, self.random, garbles=self.seed % 5 == 1
+                self.consortium, node.member, self.random, self.faults.manner, talk, self.met
             )
         elif node.member in self.false:
             node.replica = FalseFollower(self.consortium, node.member, self.random)
@@ -172,6 +185,7 @@ class World:
         found = self.machines.read_journal(node)
         node.journal = node.journal[: found.good_bytes]
         node.sequence = found.sequence
+        self.checker.found(node.member, found.bodies)
         archive = node.archive
         if node.member in self.checker.honest:
             self.checker.same_chain(node.member, archive.blocks)
@@ -235,24 +249,28 @@ class World:
 
     def _carry_out(self, node: Node, effects: Effects, epoch: Epoch) -> None:
         """In the order of effects, with a crash somewhere in between if the dice say so."""
-        self.checker.durable(node.member, effects, epoch)
         doing = bool(effects.persist or effects.finalized or effects.send)
         crash = not self.healed and doing and self.random.random() < self.faults.crash
         point = self.random.randint(0, 4) if crash else 9
+        if crash:
+            self.met[f"crash: {CRASHES[point]}"] += 1
         if point == 0:
             return self.crash(node)
         if self.machines.disk_fails(node, effects):
             return self.crash(node)
         if effects.compact is not None:
+            node.before = node.journal
             node.journal, node.sequence = frame(effects.compact, 0), len(effects.compact)
         elif effects.persist:
             written = frame(effects.persist, node.sequence)
             if point == 1 and self.faults.torn:
+                self.met["disk: torn write"] += 1
                 node.journal += self._torn(written)
                 return self.crash(node)
             node.journal += written
             node.sequence += len(effects.persist)
-        if point in (1, 2):
+        self.checker.durable(node.member, effects, epoch)
+        if point in (1, 2) or (effects.finalized and self.machines.store_fails(node)):
             return self.crash(node)
         if effects.finalized:
             self._apply(node, effects)
@@ -273,6 +291,7 @@ class World:
         else:
             node.timer += 1
         if effects.epoch is not None:
+            self.met["membership: epoch entered"] += 1
             self.network.meet(node)
             if party_of(effects.epoch, node.member) is None:  # its readers are told nothing
                 self.reading = {n: at for n, at in self.reading.items() if at[0] != node.number}
@@ -318,6 +337,8 @@ class World:
     # Clients.
 
     def _submit_new(self, number: int) -> None:
+        if self.healed:
+            return
         text = f"leaf{number}"
         if self.random.random() < self.faults.conditional:
             other = self.random.randint(0, self.faults.leaves)
