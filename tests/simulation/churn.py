@@ -62,7 +62,7 @@ class Churn:
     def _request(self, change: str) -> None:
         self._count += 1
         self._until = self._world.now + MOMENT_MS
-        self._world.ask(f"change{self._count} epoch:{change}")
+        self._world.clients.ask(f"change{self._count} epoch:{change}")
 
     @property
     def _quorum(self) -> str:

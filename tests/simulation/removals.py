@@ -190,9 +190,9 @@ REMOVALS: dict[str, Removal] = {
         "twins",
     ),
     "a barrier is answered from the tip": Removal(
-        "world:World._read",
-        "self.hand(node, Asked(nonce))",
-        "__import__('killers').answer_from_tip(self.checker, node, nonce)",
+        "clients:Clients._read",
+        "self._world.hand(node, Asked(nonce))",
+        "__import__('killers').answer_from_tip(self._world.checker, node, nonce)",
         "readers",
         seed=1,
     ),

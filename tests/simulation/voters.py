@@ -10,8 +10,7 @@ its liars vote for everything. Members are real replicas; only their own proposi
 What makes this small enough to be searched to its end:
 - Single votes are not delivered: as soon as q stand, the certificate may reach anybody at any time
   or never. Not to have received it is the same as not to have acted on it.
-- A member's next state follows from its own state and the event alone. So each step of the real
-  code is taken once, and states of the world are tuples of numbers.
+- Each step of the real code is taken once (electorate): states of the world are tuples of numbers.
 - Of two equal blocks on one parent the second is offered after the first. Where every rule holds
   only justified blocks are offered: others are refused, and a refusal is what a timeout is.
 
@@ -27,7 +26,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,18 +34,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ledger"), str(HERE.parent.parent / "ledger")]
 
+from electorate import OWN, Members, Move, Setting, Universe, World  # noqa: E402
 from mutants import MUTANTS  # noqa: E402
-from number_ledger import (  # noqa: E402
-    Consortium,
-    Keys,
-    MemoryArchive,
-    NumberExecutor,
-    Numbers,
-    consortium,
-    write_leaf,
-)
+from number_ledger import consortium  # noqa: E402
 from removals import Removal, removed  # noqa: E402
-from snapshots import Local, cloned, copied, votes_of, written  # noqa: E402
 
 from tilth_ledger import voting  # noqa: E402
 from tilth_ledger.ballot import VoterRules  # noqa: E402
@@ -57,28 +48,12 @@ from tilth_ledger.blocks import (  # noqa: E402
     ZERO_HASH,
     Block,
     Certificate,
-    Header,
     Justification,
     Kind,
     Vote,
 )
-from tilth_ledger.effects import (  # noqa: E402
-    Effects,
-    Event,
-    PeerConnected,
-    Received,
-    Start,
-    Submitted,
-    Tick,
-)
-from tilth_ledger.errors import InvalidInput  # noqa: E402
-from tilth_ledger.messages import Body, Certificates, FetchBlock, Proposal, Status  # noqa: E402
-from tilth_ledger.replica import Replica  # noqa: E402
 
-WALL_MS = 1_700_000_000_000
-PATIENCE_MS = 600_000
 PARENT, SKIPS, NULLIFIES = "parent certificate", "skip proof", "no nullify after finalize"
-NOBODY = Status(0, 1, 1, 0, 0, 0, ZERO_HASH, False, ())
 
 # This rule stands twice in the code: a member that finalized has left the view. Both are taken out.
 STAYS = Removal(
@@ -89,10 +64,6 @@ STAYS = Removal(
 )
 
 Said = tuple[Kind, int, bytes]  # a vote, but for who cast it
-Move = int  # what happens to a member, by number
-World = tuple[int, ...]  # the state of each honest member, by number
-
-PATIENCE, CRASH = OWN = (0, 1)  # moves that nobody else has a part in
 
 
 class ForkFound(AssertionError):
@@ -101,18 +72,6 @@ class ForkFound(AssertionError):
     def __init__(self, path: list[str]) -> None:
         super().__init__(f"a fork after {len(path)} events")
         self.path = path
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How many members, votes and liars; for how many views; how often a member may crash."""
-
-    n: int
-    q: int
-    liars: frozenset[int] = frozenset()
-    views: int = 2
-    crashes: int = 0
-    contents: int = 2  # equal blocks on one parent in one view
 
 
 SETTINGS = {
@@ -136,203 +95,6 @@ class Found:
     events: int = 0
     steps: int = 0  # of the real code
     whole: bool = False
-
-
-@dataclass
-class Universe:
-    """All blocks that were ever made, and the states after them."""
-
-    made: Consortium
-    blocks: dict[bytes, Block] = field(default_factory=dict)
-    states: dict[bytes, Numbers] = field(default_factory=dict)
-    _known: dict[Any, bytes] = field(default_factory=dict)
-
-    def block(self, view: int, parent: bytes, content: int, why: Justification) -> bytes:
-        """The hash of the block that a leader would make so."""
-        key = (view, parent, content, why)
-        if key not in self._known:
-            block, after = self._write(view, parent, content, why)
-            self._known[key] = block.hash
-            self.blocks[block.hash], self.states[block.hash] = block, after
-        return self._known[key]
-
-    def line(self, block: bytes) -> list[bytes]:
-        """A block and its ancestors."""
-        line = []
-        while block in self.blocks:
-            line.append(block)
-            block = self.blocks[block].header.parent
-        return line
-
-    def _write(
-        self, view: int, parent: bytes, content: int, why: Justification
-    ) -> tuple[Block, Numbers]:
-        genesis = self.made.genesis
-        below = self.blocks[parent].header if parent in self.blocks else None
-        moment = WALL_MS + view
-        leaf = write_leaf(f"v{view}c{content}p{parent.hex()[:8]}")
-        built = NumberExecutor(genesis).build(self.states.get(parent, Numbers()), [leaf], moment)
-        after = built.state
-        header = Header(
-            net=genesis.net_bytes,
-            epoch=0,
-            view=view,
-            height=1 + (below.height if below else 0),
-            parent=parent,
-            parent_view=below.view if below else 0,
-            skips=why.skips_digest,
-            leaf_count=len(built.leaves),
-            size=after.size,
-            root=after.root,
-            state=after.digest,
-            time_ms=moment,
-            proposer=self.made.epoch.leader(view),
-        )
-        return Block(header, built.leaves, why), after
-
-
-class Members:
-    """Real members, each step of which is taken once."""
-
-    def __init__(self, setting: Setting, rules: VoterRules, universe: Universe) -> None:
-        self._setting, self._rules, self._universe = setting, rules, universe
-        self._locals: list[tuple[int, Local]] = []
-        self._numbers: dict[Any, int] = {}
-        self._said: list[int] = []  # of each state, the number of what was said in it
-        self._sayings: dict[Any, int] = {}
-        self._moves: list[tuple[Any, ...]] = [("patience",), ("crash",)]
-        self._move_numbers: dict[tuple[Any, ...], Move] = {}
-        self._next: dict[tuple[int, Move], int | None] = {}
-        self.steps = 0
-
-    def first(self, member: int) -> int:
-        archive = MemoryArchive()
-        local = Local(self._replica(member, archive, ()), archive)
-        waits = write_leaf(f"waits{member}")
-        return self._number(member, self._run(local, [*self._greeting(member), Submitted(waits)]))
-
-    def __getitem__(self, number: int) -> Local:
-        return self._locals[number][1]
-
-    def __len__(self) -> int:
-        return len(self._locals)
-
-    def said_in(self, world: World) -> tuple[int, ...]:
-        """What tells apart what was said in two worlds."""
-        return tuple(self._said[number] for number in world)
-
-    def move(self, *what: Any) -> Move:
-        """The number of something that may happen to a member."""
-        if what not in self._move_numbers:
-            self._move_numbers[what] = len(self._moves)
-            self._moves.append(what)
-        return self._move_numbers[what]
-
-    def told(self, number: int, move: Move) -> str:
-        """In words what happened."""
-        what, *rest = self._moves[move]
-        words = str(what)
-        if what == "certificate":
-            words = f"{rest[0].kind.name.lower()} certificate of view {rest[0].view}"
-        elif rest:
-            words = f"{what} of block {rest[-1].hex()[:6]}"
-        return f"member {self._locals[number][0]}: {words}"
-
-    def after(self, number: int, move: Move) -> int | None:
-        """The state after an event; None if it changes nothing."""
-        key = (number, move)
-        if key not in self._next:
-            member, local = self._locals[number]
-            try:
-                after = self._number(member, self._moved(member, local, self._moves[move]))
-            except InvalidInput:
-                after = number
-            self._next[key] = None if after == number else after
-        return self._next[key]
-
-    def _moved(self, member: int, local: Local, move: tuple[Any, ...]) -> Local:
-        match move:
-            case ("offer", view, block):
-                return self._offer(copied(local), view, self._universe.blocks[block])
-            case ("proposal", leader, vote, block):
-                proposal = Proposal(vote, self._universe.blocks[block])
-                return self._run(copied(local), [Received(leader, proposal)])
-            case ("certificate", certificate):
-                sender = next(m for m in certificate.members if m != member)
-                told = Received(sender, Certificates((certificate,)))
-                return self._run(copied(local), [told])
-            case ("patience",) if local.replica.view <= self._setting.views:
-                late = replace(copied(local), now=local.now + PATIENCE_MS)
-                return self._run(late, [Tick()])
-            case ("crash",) if local.crashes < self._setting.crashes:
-                return self._crash(member, local)
-            case _:
-                return local
-
-    def _offer(self, local: Local, view: int, block: Block) -> Local:
-        """A leader's own proposal, as if it had made it."""
-        core = local.replica._core
-        if core.view != view:
-            return local
-        voting.check_justification(core, block)
-        core.tree.add(block, block.hash)
-        core.proposals[view] = block.hash
-        return self._run(local, [])
-
-    def _crash(self, member: int, local: Local) -> Local:
-        archive = cloned(local.archive, {})
-        replica = self._replica(member, archive, local.journal)
-        again = replace(local, replica=replica, archive=archive, crashes=local.crashes + 1)
-        waits = write_leaf(f"waits{member}")
-        return self._run(again, [*self._greeting(member), Submitted(waits)])
-
-    def _greeting(self, member: int) -> list[Event]:
-        """A start, and members that say that they hold no vote that is not in the journal."""
-        others = [m for m in range(self._setting.n) if m != member]
-        met: list[Event] = [PeerConnected(m) for m in others]
-        return [Start(), *met, *(Received(m, NOBODY) for m in others)]
-
-    def _run(self, local: Local, events: list[Event]) -> Local:
-        """A step; blocks that it asks for are there at once."""
-        given: set[bytes] = set()
-        while True:
-            self.steps += 1
-            effects = local.replica.step(local.now, WALL_MS, events)
-            local.archive.apply(effects)
-            said = local.said | votes_of(effects, local.replica._core.me)
-            local = replace(local, journal=written(local.journal, effects), said=said)
-            asked = self._asked(effects) - given
-            if not asked:
-                return local
-            given |= asked
-            bodies = [self._universe.blocks[block] for block in sorted(asked)]
-            other = next(iter(sorted(local.replica._core.connected)))
-            events = [Received(other, Body(block)) for block in bodies]
-
-    @staticmethod
-    def _asked(effects: Effects) -> set[bytes]:
-        return {s.message.block for s in effects.send if isinstance(s.message, FetchBlock)}
-
-    def _number(self, member: int, local: Local) -> int:
-        mark = (member, _mark(local))
-        if mark not in self._numbers:
-            self._numbers[mark] = len(self._locals)
-            self._locals.append((member, local))
-            said = (member, frozenset((v.kind, v.view, v.block) for v in local.said))
-            self._said.append(self._sayings.setdefault(said, len(self._sayings)))
-        return self._numbers[mark]
-
-    def _replica(self, member: int, archive: MemoryArchive, journal: tuple[bytes, ...]) -> Replica:
-        genesis = self._universe.made.genesis
-        return Replica(
-            genesis,
-            f"m{member}",
-            Keys(member, cheap=True),
-            NumberExecutor(genesis),
-            archive,
-            archive.restored(journal),
-            self._rules,
-        )
 
 
 class VoterSearch:
@@ -518,31 +280,6 @@ class VoterSearch:
             path.append(self.members.told(before[place], move))
             world = before
         return path[::-1]
-
-
-def _mark(local: Local) -> Any:
-    """All by which a member decides, but for clocks and for who signed a certificate."""
-    core = local.replica._core
-    views = core.table._views.items()
-    certain = frozenset((v, *key) for v, known in views for key in known.certificates)
-    return (
-        core.view,
-        core.tree.tip.hash,
-        core.is_halted,
-        certain,
-        frozenset((c.hash, c.executed, c.journaled, c.failure) for c in core.tree),
-        frozenset(
-            (v, kind, m, vote.block)
-            for v, known in views
-            for (kind, m), vote in known.votes.items()
-            if v >= core.view and (v, kind, vote.block) not in certain
-        ),
-        frozenset((v, kind, vote.block) for (v, kind), vote in core.ballot.votes.items()),
-        frozenset(core.proposals.items()),
-        frozenset(core.invalid),
-        frozenset((v.kind, v.view, v.block) for v in local.said),
-        local.crashes,
-    )
 
 
 def _no_proposals_of_their_own() -> Any:

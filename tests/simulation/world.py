@@ -15,8 +15,9 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from checker import Checker, Violation, cannot_be, name_of
+from checker import Checker, Violation
 from churn import Churn
+from clients import Clients
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
@@ -28,19 +29,15 @@ from number_ledger import (
     NumberExecutor,
     Numbers,
     consortium,
-    write_leaf,
 )
 from places import party_of, renumbered
 
 from tilth_ledger import core as core_module
 from tilth_ledger.ballot import VoterRules
-from tilth_ledger.blocks import Block
 from tilth_ledger.effects import (
-    Asked,
     Effects,
     Event,
     Start,
-    Submitted,
     Tick,
 )
 from tilth_ledger.epochs import Epoch
@@ -49,7 +46,6 @@ from tilth_ledger.pool import leaf_id
 from tilth_ledger.replica import Replica
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
-READS = 10
 CRASHES = ("before the sync", "in the sync", "after the sync", "after the store", "while sending")
 WALL_MS = 1_700_000_000_000
 
@@ -97,11 +93,8 @@ class World:
         self._count = 0
         self.network = Network(self, f, self.random)
         self.churn = Churn(self)
-        self.submitted: dict[str, str] = {}
         self._at_healing = (0, 0)
-        self.reader = Random(f"reads {seed}")
-        self.reading: dict[bytes, tuple[int, int]] = {}  # node and incarnation that was asked
-        self.answered_reads = 0
+        self.clients = Clients(self)
 
     def run(self) -> World:
         """The whole run; raises `Violation`."""
@@ -118,13 +111,7 @@ class World:
         f = self.faults
         for node in self.nodes:
             self.at(self.random.randint(0, 200), self._boot, node)
-        for burst in range(f.bursts):
-            at = burst * f.faulty_ms // f.bursts
-            for number in range(burst * f.leaves, (burst + 1) * f.leaves):
-                at += self.random.randint(0, 2 * f.gap_ms)
-                self.at(min(at, f.faulty_ms - 1), self._submit_new, number)
-        for number in range(READS * f.bursts if self.seed % 2 else 0):
-            self.at(self.reader.randint(0, f.faulty_ms + 60_000), self._read, number)
+        self.clients.schedule()
         self.churn.schedule()
         if f.partition_every_ms:
             self.at(self.random.randint(0, f.partition_every_ms), self.network.partition)
@@ -137,7 +124,7 @@ class World:
             self._drain(self.now + HEALED_MS)
             if self._queue:
                 raise Violation("the network does not fall silent")
-            if not self._resubmit():
+            if not self.clients.resubmit():
                 break
         self._check_end()
 
@@ -293,8 +280,8 @@ class World:
         if effects.epoch is not None:
             self.met["membership: epoch entered"] += 1
             self.network.meet(node)
-            if party_of(effects.epoch, node.member) is None:  # its readers are told nothing
-                self.reading = {n: at for n, at in self.reading.items() if at[0] != node.number}
+            if party_of(effects.epoch, node.member) is None:
+                self.clients.turn_away(node)
         return None
 
     def _torn(self, written: bytes) -> bytes:
@@ -309,7 +296,7 @@ class World:
             self.checker.finalized(node.member, effects, first)
         node.archive.apply(effects)
         if node.member in self.checker.honest:
-            self._answer_readers(node, [final.block for final in effects.finalized])
+            self.clients.answer(node, [final.block for final in effects.finalized])
             for offset, final in enumerate(effects.finalized):
                 for leaf in final.block.leaves:
                     self.checker.acknowledge(leaf_id(leaf), first + offset)
@@ -334,61 +321,6 @@ class World:
             events, node.inbox = node.inbox, []
             self.step(node, events)
 
-    # Clients.
-
-    def _submit_new(self, number: int) -> None:
-        if self.healed:
-            return
-        text = f"leaf{number}"
-        if self.random.random() < self.faults.conditional:
-            other = self.random.randint(0, self.faults.leaves)
-            text += self.random.choice(
-                (f" claim:c{other % 5}", f" needs:leaf{other}", f" needs:c{other % 5}", " bad")
-            )
-        self._submit(text)
-
-    def ask(self, text: str) -> None:
-        """Hand in a change of who votes; nobody comes back to it."""
-        if not self.healed:
-            self._submit(text)
-
-    def _submit(self, text: str) -> None:
-        """To one node; a client that hears nothing comes back after the healing."""
-        self.submitted[text] = name_of(text)
-        ready = [node for node in self.nodes if node.replica is not None]
-        if ready:
-            self.hand(self.random.choice(ready), Submitted(write_leaf(text)))
-
-    def _read(self, number: int) -> None:
-        """A reader asks one honest node, which may crash before it answers."""
-        honest = self.checker.honest
-        ready = [n for n in self.nodes if n.replica is not None and n.member in honest]
-        waiting = {number for number, _ in self.reading.values()}
-        ready = [node for node in ready if node.number not in waiting]
-        ready = [n for n in ready if party_of(n.replica.epoch, n.member) is not None]
-        if ready:
-            node, nonce = self.reader.choice(ready), number.to_bytes(16)
-            self.checker.asked(nonce)
-            self.reading[nonce] = node.number, node.incarnation
-            self.hand(node, Asked(nonce))
-
-    def _answer_readers(self, node: Node, blocks: list[Block]) -> None:
-        for block in blocks:
-            for nonce in self.checker.answered(node.member, block):
-                if self.reading.get(nonce) == (node.number, node.incarnation):
-                    del self.reading[nonce]
-                    self.answered_reads += 1
-
-    def _resubmit(self) -> bool:
-        """Every client that still waits sends the same bytes again; whether there is one."""
-        waiting = [text for text, name in self.submitted.items() if name not in self.checker.ids]
-        taken = self._final_state().taken
-        waiting = [t for t in waiting if not cannot_be(t, taken) and "epoch:" not in t]
-        for text in waiting:
-            honest = self._present()
-            self.hand(self.random.choice(honest), Submitted(write_leaf(text)))
-        return bool(waiting)
-
     # The end.
 
     def _heal(self) -> None:
@@ -403,7 +335,7 @@ class World:
             for b in self.nodes:
                 if a.number < b.number and a.member != b.member:
                     self.at(self.random.randint(50, 100), self.network.connect, a, b)
-        self.at(200, self._resubmit)
+        self.at(200, self.clients.resubmit)
 
     def _furthest(self) -> tuple[int, int]:
         """The highest view and height of any honest node."""
@@ -416,17 +348,17 @@ class World:
         view, height = self._furthest()
         return view - self._at_healing[0] - (height - self._at_healing[1])
 
-    def _final_state(self) -> Numbers:
+    def final_state(self) -> Numbers:
         honest = [node for node in self.nodes if node.member in self.checker.honest]
         return max((node.archive.state for node in honest), key=lambda state: state.size)
 
-    def _present(self) -> list[Node]:
+    def present(self) -> list[Node]:
         """Honest nodes whose organizations take part at last."""
         listed = self.churn.listed()
         return [n for n in self.nodes if n.member in self.checker.honest and n.member in listed]
 
     def _check_end(self) -> None:
-        honest = self._present()
+        honest = self.present()
         heights = {node.number: len(node.archive.blocks) for node in honest}
         if len(set(heights.values())) != 1:
             raise Violation(f"nodes end at different heights: {heights}")
@@ -435,9 +367,9 @@ class World:
         for node in honest:
             self.checker.whole_chain(node.member, node.archive.blocks)
         there = {(node.number, node.incarnation) for node in honest}
-        if unanswered := [n for n, asked in self.reading.items() if asked in there]:
+        if unanswered := [n for n, asked in self.clients.reading.items() if asked in there]:
             raise Violation(f"{len(unanswered)} readers were never answered")
-        self.checker.finish(self.submitted, honest[0].archive.state)
+        self.checker.finish(self.clients.submitted, honest[0].archive.state)
         if {node.replica.epoch.number for node in honest if node.replica} != {
             self.checker.epochs[-1].number
         }:
