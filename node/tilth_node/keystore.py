@@ -18,11 +18,13 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import MLDSA, Organization
 from tilth_ledger.keys import KEY_BYTES, PublicKey, SigningKey
 from tilth_ledger.mldsa import MlDsaSigningKey
+from tilth_node import tls
 from tilth_node.clock import Clock
 from tilth_node.folder import SECRET, write_file
 
 MEMBER, NODE, ADMIN = "member.seed", "node.seed", "admin.seed"
 AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.pem"
+CROSSED = "crossed.pem"  # by which older authorities vouch for this one, newest first
 SEEDS = {"member": MEMBER, "node": NODE, "admin": ADMIN}
 TLS = "tls"
 
@@ -38,6 +40,7 @@ class Keys:
     node: SigningKey
     authority_key: bytes = field(repr=False)  # PEM
     authority: bytes  # PEM
+    crossed: bytes = b""  # PEM: what older authorities say of it
 
 
 def create(folder: Path, clock: Clock, authority: tuple[bytes, bytes]) -> None:
@@ -50,14 +53,22 @@ def create(folder: Path, clock: Clock, authority: tuple[bytes, bytes]) -> None:
 
 
 def rotate(
-    folder: Path, clock: Clock, what: Collection[str], authority: tuple[bytes, bytes]
+    folder: Path,
+    clock: Clock,
+    what: Collection[str],
+    authority: tuple[bytes, bytes],
+    *,
+    overlap: bool = True,
 ) -> Path:
     """Make new seeds (of "member", "node", "admin") and, for "tls", a new authority, beside those
-    that there are; the folder that holds them."""
+    that there are; the folder that holds them. With `overlap` the old authority vouches for the
+    new one."""
+    chain = _vouched(folder, authority[1], clock) if overlap and TLS in what else b""
     new = folder / str(len(_rotations(folder)) + 1)
     new.mkdir(mode=0o700)
     for name in what:
         if name == TLS:
+            write_file(new / CROSSED, chain)
             write_file(new / AUTHORITY_KEY, authority[0], SECRET)
             write_file(new / AUTHORITY, authority[1])
         else:
@@ -65,6 +76,12 @@ def rotate(
             write_file(new / SEEDS[name], seed, SECRET)
     # A crash before the last one leaves a rotation that lacks some: the older ones stand in.
     return new
+
+
+def _vouched(folder: Path, new: bytes, clock: Clock) -> bytes:
+    """What the newest authority says of one that takes its place, and what others said of it."""
+    old = load_newest(folder)
+    return tls.crossed(new, old.authority_key, old.authority, clock.utc()) + old.crossed
 
 
 def load(folder: Path, listed: Organization | None = None) -> Keys:
@@ -126,6 +143,7 @@ def _keys(member: SigningKey, node: SigningKey, authority: Path) -> Keys:
         node=node,
         authority_key=_secret(authority / AUTHORITY_KEY),
         authority=_read(authority / AUTHORITY),
+        crossed=_read(authority / CROSSED) if (authority / CROSSED).exists() else b"",
     )
 
 

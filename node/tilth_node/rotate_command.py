@@ -6,6 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_OVERLAP = (
+    "Profiles of people go on working: the old authority vouches for the new one. Each person may"
+    " take up the new one with: tilth profile refresh"
+)
+_NO_OVERLAP = (
+    "Profiles of people that name the old authority connect no more once it counts: hand out the"
+    " new authority.pem, for tilth profile refresh --ca FILE"
+)
+
 
 def register(verbs: Any) -> None:
     """Add the verbs to `tilth node`."""
@@ -19,6 +28,11 @@ def register(verbs: Any) -> None:
         ("tls", "the TLS authority"),
     ):
         rotate.add_argument(f"--{name}", action="store_true", help=words)
+    rotate.add_argument(
+        "--no-overlap",
+        action="store_true",
+        help="with --tls, when its key was stolen: who knows the old authority only is cut off",
+    )
     copy = _verb(
         verbs, "copy", _copy, "state what of the ledger this node holds, to become a voter"
     )
@@ -38,11 +52,13 @@ def _rotate(arguments: argparse.Namespace) -> int:
     from tilth_node.clock import Clock
 
     what = [name for name in rotating.WHAT if getattr(arguments, name)] or ["member"]
-    file = rotating.rotate(arguments.folder, what, Clock())
+    overlap = not arguments.no_overlap
+    file = rotating.rotate(arguments.folder, what, Clock(), overlap=overlap)
     lines = (
         f"New keys ({', '.join(what)}) lie in {arguments.folder / 'keys'}: back them up.",
         f"Nothing changed yet. Propose them with a member's admin: tilth member rotate {file}",
         "The node takes them up by itself when the members approved; keep the old ones until then.",
+        *([_OVERLAP if overlap else _NO_OVERLAP] if "tls" in what else []),
     )
     facts = {"member_file": str(file), "rotated": what}
     sys.stdout.write((json.dumps(facts) if arguments.json else "\n".join(lines)) + "\n")

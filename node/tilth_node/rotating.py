@@ -25,12 +25,13 @@ WHAT = ("member", "node", "admin", "tls")
 NEXT = "member-next.json"
 
 
-def rotate(path: Path, what: Collection[str], clock: Clock) -> Path:
-    """Make new keys in a node's folder; the member file that names them."""
+def rotate(path: Path, what: Collection[str], clock: Clock, *, overlap: bool = True) -> Path:
+    """Make new keys in a node's folder; the member file that names them. Without `overlap` the old
+    TLS authority does not vouch for the new one."""
     folder, settings = Folder(path), config.load(path)
     now = _member(folder)
     authority = tls.new_authority(settings.organization, clock.utc())
-    keystore.rotate(folder.keys, clock, what, authority)
+    keystore.rotate(folder.keys, clock, what, authority, overlap=overlap)
     keys = keystore.load_newest(folder.keys)
     content = member_file(
         now.organization,

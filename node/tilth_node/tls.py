@@ -1,7 +1,8 @@
 """TLS of a node: one authority per organization, and short-lived certificates under it.
 
-- An authority stands in the genesis and signs for one organization only: a certificate speaks for
-  organization X when X's authority, and no other, issued it directly and it names `X.tilth`.
+- An authority stands on the ledger and signs for one organization only: a certificate speaks for
+  organization X when it names `X.tilth` and X's authority, and no other, issued it, or issued the
+  authority that replaced it (*crossed*). So who knows the old one only, knows the new one too.
 - Certificates live for a day and are made again from half of that; no ledger entry is needed.
 - Keys of certificates are never stored.
 
@@ -9,7 +10,7 @@ Leaves to others: TLS versions and handshakes (rpc), which organizations there a
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -20,7 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tilth_ledger.errors import InvalidInput, PeerFault
 
-AUTHORITY_LIFE = datetime.timedelta(days=3650)
+AUTHORITY_LIFE = datetime.timedelta(days=30 * 365)  # who joins in ten years begins from the first
+MOST_LINKS = 16  # of a chain of authorities
 LIFE = datetime.timedelta(hours=24)
 SKEW = datetime.timedelta(hours=1)  # clocks of sites differ
 
@@ -48,24 +50,34 @@ def server_name(organization: str) -> str:
 def new_authority(organization: str, now: datetime.datetime) -> tuple[bytes, bytes]:
     """(key, certificate) as PEM of a new authority for one organization."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"{organization} authority")
-    certificate = (
-        _certificate(name, name, key.public_key(), now, AUTHORITY_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs=False, issues=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return _key_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    # A name of its own: whoever looks for an issuer by name must not find the one of before.
+    name = _name(f"{organization} authority {own.digest.hex()[:8]}")
+    certificate = _authority(name, name, key.public_key(), now, AUTHORITY_LIFE, own)
+    signed = certificate.sign(key, hashes.SHA256())
+    return _key_pem(key), signed.public_bytes(serialization.Encoding.PEM)
+
+
+def crossed(new: bytes, key: bytes, old: bytes, now: datetime.datetime) -> bytes:
+    """The certificate (PEM) by which the `old` authority, whose key this is, vouches for the
+    `new` one as long as it would itself have lived."""
+    old_key, issuer = _issuer(key, old)
+    after = x509.load_pem_x509_certificate(new)
+    public = after.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise InvalidInput("the TLS authority has a key of another kind", expected="P-256")
+    life = issuer.not_valid_after_utc - now
+    by = x509.SubjectKeyIdentifier.from_public_key(old_key.public_key())
+    certificate = _authority(after.subject, issuer.subject, public, now, life, by)
+    return certificate.sign(old_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def issue(
     authority_key: bytes, authority: bytes, organization: str, now: datetime.datetime
 ) -> Identity:
     """A fresh certificate for the organization's node."""
-    issuer_key = serialization.load_pem_private_key(authority_key, None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise InvalidInput("the TLS authority has a key of another kind", expected="P-256")
-    issuer = x509.load_pem_x509_certificate(authority)
+    issuer_key, issuer = _issuer(authority_key, authority)
+    by = x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key())
     key = ec.generate_private_key(ec.SECP256R1())
     name = server_name(organization)
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -75,19 +87,24 @@ def issue(
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(_usage(signs=True, issues=False), critical=True)
+        .add_extension(_issued_by(by), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     return Identity(_key_pem(key), pem, now, now + LIFE / 2)
 
 
-def organization_of(leaf: bytes, authorities: Mapping[str, bytes]) -> str:
-    """The one organization that a peer's certificate (PEM) speaks for. Raises PeerFault.
+def organization_of(shown: bytes, authorities: Mapping[str, bytes]) -> str:
+    """The one organization that a peer's certificate speaks for: `shown` is it and the authorities
+    that it came with (PEM), `authorities` those that count for each organization. Raises PeerFault.
 
     The handshake only proves that some listed authority issued it: any member's could then speak
     for any other. Here the name and the issuer must belong together.
     """
-    certificate = x509.load_pem_x509_certificate(leaf)
+    try:
+        certificate, *chain = x509.load_pem_x509_certificates(shown)[: MOST_LINKS + 1]
+    except ValueError as error:
+        raise PeerFault("what a peer shows is no chain of certificates") from error
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         claimed = names.value.get_values_for_type(x509.DNSName)
@@ -95,16 +112,70 @@ def organization_of(leaf: bytes, authorities: Mapping[str, bytes]) -> str:
         claimed = []
     for organization, authority in authorities.items():
         if claimed == [server_name(organization)]:
-            try:
-                certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-            except (InvalidSignature, ValueError, TypeError) as error:
-                raise PeerFault(
-                    f"a certificate names {organization} but its authority did not issue it",
-                    found=f"issued by {certificate.issuer.rfc4514_string()}",
-                    expected=f"the authority of {organization} in the genesis",
-                ) from error
-            return organization
+            if any(_leads_to(certificate, chain, root) for root in _certificates(authority)):
+                return organization
+            raise PeerFault(
+                f"a certificate names {organization} but its authority did not issue it",
+                found=f"issued by {certificate.issuer.rfc4514_string()}",
+                expected=f"the authority of {organization} on the ledger",
+                remedy="if it rotated its authority while this node was away, and kept no overlap:"
+                " tilth node join FOLDER genesis.json --peers FILE",
+            )
     raise PeerFault("a certificate names no organization of this consortium", found=str(claimed))
+
+
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(pem)
+
+
+def _leads_to(
+    certificate: x509.Certificate, chain: Sequence[x509.Certificate], root: x509.Certificate
+) -> bool:
+    """Whether a root issued a certificate, or the first of its chain's that did, and so on."""
+    for link in chain:
+        if _issued(certificate, root):
+            return True
+        if not _issued(certificate, link):
+            return False
+        certificate = link
+    return _issued(certificate, root)
+
+
+def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+        return by.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+
+
+def _issuer(key: bytes, authority: bytes) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    loaded = serialization.load_pem_private_key(key, None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise InvalidInput("the TLS authority has a key of another kind", expected="P-256")
+    return loaded, x509.load_pem_x509_certificate(authority)
+
+
+def _authority(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+    life: datetime.timedelta,
+    by: x509.SubjectKeyIdentifier,
+) -> x509.CertificateBuilder:
+    """A certificate that may issue others, and later authorities in its place."""
+    return (
+        _certificate(subject, issuer, public, now, life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_usage(signs=False, issues=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(_issued_by(by), critical=False)
+    )
+
+
+def _issued_by(key: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key)
 
 
 def _certificate(

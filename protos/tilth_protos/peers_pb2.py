@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tilth_protos/peers.proto\x12\x08tilth.v1\"\x8e\x02\n\tPeerFrame\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.tilth.v1.HelloH\x00\x12(\n\tconsensus\x18\x02 \x01(\x0b\x32\x13.tilth.v1.ConsensusH\x00\x12\x1c\n\x03\x61sk\x18\x03 \x01(\x0b\x32\r.tilth.v1.AskH\x00\x12 \n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x0f.tilth.v1.ChunkH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.tilth.v1.FailureH\x00\x12\"\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x10.tilth.v1.CreditH\x00\x12\"\n\x06\x63\x61ncel\x18\x07 \x01(\x0b\x32\x10.tilth.v1.CancelH\x00\x42\x07\n\x05\x66rame\"t\n\x05Hello\x12\x0b\n\x03net\x18\x01 \x01(\t\x12\x14\n\x0corganization\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x10\n\x08versions\x18\x04 \x03(\r\x12\x10\n\x08software\x18\x05 \x01(\t\x12\x12\n\nconnection\x18\x06 \x01(\x04\"\x1d\n\tConsensus\x12\x10\n\x08messages\x18\x01 \x03(\x0c\"/\n\x03\x41sk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"/\n\x05\x43hunk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"$\n\x07\x46\x61ilure\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\"#\n\x06\x43redit\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x14\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tilth_protos/peers.proto\x12\x08tilth.v1\"\x8e\x02\n\tPeerFrame\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.tilth.v1.HelloH\x00\x12(\n\tconsensus\x18\x02 \x01(\x0b\x32\x13.tilth.v1.ConsensusH\x00\x12\x1c\n\x03\x61sk\x18\x03 \x01(\x0b\x32\r.tilth.v1.AskH\x00\x12 \n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x0f.tilth.v1.ChunkH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.tilth.v1.FailureH\x00\x12\"\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x10.tilth.v1.CreditH\x00\x12\"\n\x06\x63\x61ncel\x18\x07 \x01(\x0b\x32\x10.tilth.v1.CancelH\x00\x42\x07\n\x05\x66rame\"\x89\x01\n\x05Hello\x12\x0b\n\x03net\x18\x01 \x01(\t\x12\x14\n\x0corganization\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x10\n\x08versions\x18\x04 \x03(\r\x12\x10\n\x08software\x18\x05 \x01(\t\x12\x12\n\nconnection\x18\x06 \x01(\x04\x12\x13\n\x0b\x61uthorities\x18\x07 \x01(\x0c\"\x1d\n\tConsensus\x12\x10\n\x08messages\x18\x01 \x03(\x0c\"/\n\x03\x41sk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"/\n\x05\x43hunk\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"$\n\x07\x46\x61ilure\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\"#\n\x06\x43redit\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x14\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PEERFRAME']._serialized_start=39
   _globals['_PEERFRAME']._serialized_end=309
-  _globals['_HELLO']._serialized_start=311
-  _globals['_HELLO']._serialized_end=427
-  _globals['_CONSENSUS']._serialized_start=429
-  _globals['_CONSENSUS']._serialized_end=458
-  _globals['_ASK']._serialized_start=460
-  _globals['_ASK']._serialized_end=507
-  _globals['_CHUNK']._serialized_start=509
-  _globals['_CHUNK']._serialized_end=556
-  _globals['_FAILURE']._serialized_start=558
-  _globals['_FAILURE']._serialized_end=594
-  _globals['_CREDIT']._serialized_start=596
-  _globals['_CREDIT']._serialized_end=631
-  _globals['_CANCEL']._serialized_start=633
-  _globals['_CANCEL']._serialized_end=653
+  _globals['_HELLO']._serialized_start=312
+  _globals['_HELLO']._serialized_end=449
+  _globals['_CONSENSUS']._serialized_start=451
+  _globals['_CONSENSUS']._serialized_end=480
+  _globals['_ASK']._serialized_start=482
+  _globals['_ASK']._serialized_end=529
+  _globals['_CHUNK']._serialized_start=531
+  _globals['_CHUNK']._serialized_end=578
+  _globals['_FAILURE']._serialized_start=580
+  _globals['_FAILURE']._serialized_end=616
+  _globals['_CREDIT']._serialized_start=618
+  _globals['_CREDIT']._serialized_end=653
+  _globals['_CANCEL']._serialized_start=655
+  _globals['_CANCEL']._serialized_end=675
 # @@protoc_insertion_point(module_scope)

@@ -81,6 +81,7 @@ class Hello(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     net: _builtins.str
     organization: _builtins.str
     instance: _builtins.str
@@ -88,6 +89,8 @@ class Hello(_message.Message):
     software: _builtins.str
     connection: _builtins.int
     """the dialler's count; both streams of a connection carry the same"""
+    authorities: _builtins.bytes
+    """PEM: its older TLS authorities vouch for the one it uses now"""
     @_builtins.property
     def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """of this protocol; the highest in common is spoken"""
@@ -101,10 +104,11 @@ class Hello(_message.Message):
         versions: _abc.Iterable[_builtins.int] | None = ...,
         software: _builtins.str = ...,
         connection: _builtins.int = ...,
+        authorities: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "instance", b"instance", "net", b"net", "organization", b"organization", "software", b"software", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "connection", b"connection", "instance", b"instance", "net", b"net", "organization", b"organization", "software", b"software", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tilth_ledger.errors import PeerFault
 from tilth_node import keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.keystore import Keys
@@ -77,6 +78,46 @@ async def test_a_newcomer_is_connected_when_it_is_listed_and_cut_off_when_it_is_
         assert (at_a.others, dict(at_a.links)) == ([], {})
 
 
+def rotate(site: Site, *, overlap: bool) -> None:
+    authority = tls.new_authority(site.name, Clock().utc())
+    keystore.rotate(site.folder, Clock(), ["tls"], authority, overlap=overlap)
+
+
+async def test_who_was_away_while_authorities_rotated_knows_them_by_the_old_ones(
+    sites: tuple[Site, Site],
+) -> None:
+    a, b = sites
+    listed = authorities(a, b)
+    for _ in range(2):
+        rotate(b, overlap=True)
+    rotate(a, overlap=True)
+    async with AsyncExitStack() as stack, asyncio.timeout(SECONDS):
+        at_a = await stack.enter_async_context(a.running())
+        at_b = await stack.enter_async_context(b.running())
+        at_a.admit(a.keys, listed)
+        at_b.admit(b.keys, listed)
+        await at_a.connected("b")
+        await at_b.connected("a")
+
+
+async def test_an_authority_vouches_for_its_own_organization_only(
+    sites: tuple[Site, Site],
+) -> None:
+    a, b = sites
+    rotate(b, overlap=True)
+    own = tls.issue(b.keys.authority_key, b.keys.authority, "b", Clock().utc())
+    shown = own.certificate + b.keys.crossed
+    older = {"a": a.keys.authority, "b": keystore.load(b.folder).authority}
+    assert tls.organization_of(shown, older) == "b"
+    with pytest.raises(PeerFault, match="did not issue"):
+        tls.organization_of(shown, {"b": a.keys.authority})
+    with pytest.raises(PeerFault, match="did not issue"):
+        tls.organization_of(own.certificate, older)
+    stolen = tls.issue(b.keys.authority_key, b.keys.authority, "a", Clock().utc())
+    with pytest.raises(PeerFault, match="did not issue"):
+        tls.organization_of(stolen.certificate + b.keys.crossed, older)
+
+
 async def test_a_rotated_authority_counts_from_the_epoch_that_lists_it(
     sites: tuple[Site, Site],
 ) -> None:
@@ -84,7 +125,7 @@ async def test_a_rotated_authority_counts_from_the_epoch_that_lists_it(
     async with AsyncExitStack() as stack, asyncio.timeout(SECONDS):
         at_a = await stack.enter_async_context(a.running(a, b))
         old = b.keys
-        keystore.rotate(b.folder, Clock(), ["tls"], tls.new_authority("b", Clock().utc()))
+        rotate(b, overlap=False)
         assert b.keys.authority != old.authority
         # It shows the new one before a's ledger lists it: a does not take it for b.
         at_b = await stack.enter_async_context(b.running(a, b))

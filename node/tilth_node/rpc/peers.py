@@ -40,6 +40,7 @@ from tilth_protos import peers_pb2 as pb
 VERSIONS = (1,)
 _HOST = re.compile(r"[0-9A-Za-z_.-]+|[0-9A-Fa-f:.]+")
 HELLO_SECONDS = 10.0
+MOST_CHAIN_BYTES = 64 << 10  # of authorities that vouch for one another
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 15.0
 PARTING_SECONDS = 1.0
@@ -284,12 +285,14 @@ class Peers:
             self._log.debug("stream ended", peer=stream.peer, error=type(error).__name__)
 
     async def _greeted(self, stream: Stream) -> pb.Hello:
-        organization = tls.organization_of(stream.certificate, self._certificates.authorities)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 frame = await _heard(stream)
         except TimeoutError as error:
             raise PeerFault(f"{stream.peer} says no hello", expected="one at once") from error
+        chain = frame.hello.authorities if frame is not None else b""
+        shown = stream.certificate + chain[:MOST_CHAIN_BYTES]
+        organization = tls.organization_of(shown, self._certificates.authorities)
         return self._checked(frame, organization)
 
     def _joined(self, hello: pb.Hello) -> Link:
@@ -374,6 +377,7 @@ class Peers:
             versions=VERSIONS,
             software=me.software,
             connection=number,
+            authorities=self._certificates.crossed,
         )
         return pb.PeerFrame(hello=hello)
 

@@ -8,6 +8,7 @@
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -59,6 +60,11 @@ class Certificates:
             self._keys = keys
             self._identity = self._issue()
 
+    @property
+    def crossed(self) -> bytes:
+        """What older authorities say of the one that certificates are issued by now (PEM)."""
+        return self._keys.crossed
+
     def current(self) -> tls.Identity:
         """The certificate to show now; called from gRPC's threads as well."""
         identity = self._identity
@@ -89,8 +95,10 @@ class Certificates:
         return wire.context(side, identity.key, identity.certificate, authorities)
 
     def _issue(self) -> tls.Identity:
-        now = self._clock.utc()
-        return tls.issue(self._keys.authority_key, self._keys.authority, self._organization, now)
+        keys, now = self._keys, self._clock.utc()
+        own = tls.issue(keys.authority_key, keys.authority, self._organization, now)
+        # Who knows an older authority only finds its way from there.
+        return replace(own, certificate=own.certificate + keys.crossed)
 
 
 def listen(
