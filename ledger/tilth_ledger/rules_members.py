@@ -403,10 +403,6 @@ def _check_copy(context: Context, change: Op, key: PublicKey) -> None:
             expected=expected,
             remedy=remedy,
         )
-    try:
-        check_copy(bytes.fromhex(context.net), stated, key)
-    except InvalidInput as error:
-        refuse("M5", error.message, found=error.found, expected=expected, remedy=remedy)
     root = recent_heads.root_at(context.rows, stated["size"])
     if stated["root"] != root:
         refuse(
@@ -416,3 +412,7 @@ def _check_copy(context: Context, change: Op, key: PublicKey) -> None:
             expected=f"root {root[:16]}" if root else f"a size of {recent_heads.PREFIX}...",
             remedy=remedy,
         )
+    try:
+        check_copy(bytes.fromhex(context.net), stated, key)
+    except InvalidInput as error:
+        refuse("M5", error.message, found=error.found, expected=expected, remedy=remedy)

@@ -16,7 +16,7 @@ from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.replica import Replica, Restored
-from tilth_node import founding
+from tilth_node import founding, introductions
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.cosigning import Cosigning
@@ -56,13 +56,14 @@ def build(config: Config) -> Node:
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
     store = _open_ledger(folder, genesis)
-    roll = Roll(genesis, config.organization, folder.keys, store)
+    introduced = introductions.load(folder, genesis.net)
+    roll = Roll(genesis, config.organization, folder.keys, store, introduced)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
     feed = Feed(store)
     me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
-    peers = Peers(me, certificates, _addresses(config, genesis, store), clock)
+    peers = Peers(me, certificates, _addresses(config, roll), clock)
     restored = _restored(executor, store, journal)
     replica = Replica(genesis, config.organization, roll.vote_key, executor, store, restored)
     replication = Replication(
@@ -169,6 +170,7 @@ def _past(
     """Who fetches what replication lacks, connected to it."""
     past = PastBlocks(genesis, store, peers)
     replication.on_height = joining.told
+    replication.on_unlisted = joining.told_by_unlisted
     joining.hold, joining.release = replication.hold, replication.release
     joining.on_fault = past.on_fault = replication.note_fault
 
@@ -260,18 +262,9 @@ def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> R
     return Restored(state, Block.decode(block), tip.certificate, journal.records, start)
 
 
-def _addresses(config: Config, genesis: Genesis, store: LedgerStore) -> Callable[[str], str]:
-    """Where an organization's node is dialled: the operator's word, the ledger's, the genesis'."""
-    listed = {each.organization: each.peer_address or "" for each in genesis.everyone()}
-
-    def address(organization: str) -> str:
-        if organization in config.peers:
-            return config.peers[organization]
-        row = store.rows.get(f"organization/{organization}") or {}
-        told = row.get("peer_address") or listed.get(organization, "")
-        return told if isinstance(told, str) else ""
-
-    return address
+def _addresses(config: Config, roll: Roll) -> Callable[[str], str]:
+    """Where an organization's node is dialled: the operator's word comes first."""
+    return lambda organization: config.peers.get(organization) or roll.address(organization)
 
 
 def _check(

@@ -64,6 +64,12 @@ def _register_node(subparsers: Any) -> None:
         action="store_true",
         help="the genesis does not list this site: its members admit it (tilth member propose)",
     )
+    join.add_argument(
+        "--peers",
+        type=Path,
+        metavar="FILE",
+        help="where the others are now, from a member's tilth node peers, if they moved since",
+    )
 
     run = _verb(verbs, "run", _run, "run the node until it is told to stop")
     run.add_argument("folder", type=Path, help="of the node")
@@ -356,7 +362,9 @@ def _join(arguments: Arguments) -> int:
                 expected=arguments.hash,
                 remedy="get the file again, and compare the hash with the other sites",
             )
-    genesis = founding.join(arguments.folder, arguments.genesis, newcomer=arguments.newcomer)
+    genesis = founding.join(
+        arguments.folder, arguments.genesis, newcomer=arguments.newcomer, peers=arguments.peers
+    )
     _say(
         arguments,
         {"folder": str(arguments.folder), "net": genesis.net, "name": genesis.name},

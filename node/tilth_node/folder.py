@@ -35,6 +35,11 @@ class Folder:
         return self.path / "genesis.json"
 
     @property
+    def peers(self) -> Path:
+        """Introductions, of a node whose ledger does not tell where the others are."""
+        return self.path / "peers.json"
+
+    @property
     def member(self) -> Path:
         return self.path / "member.json"
 

@@ -20,7 +20,7 @@ from tilth_ledger.genesis import (
     parse_member_file,
 )
 from tilth_ledger.limits import Limits
-from tilth_node import config, keystore, tls
+from tilth_node import config, introductions, keystore, tls
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.folder import Folder, write_file
@@ -90,9 +90,11 @@ def new_network(
     )
 
 
-def join(path: Path, genesis_file: Path, *, newcomer: bool = False) -> Genesis:
+def join(
+    path: Path, genesis_file: Path, *, newcomer: bool = False, peers: Path | None = None
+) -> Genesis:
     """Bind the node in `path` to a consortium that lists it, or, of a `newcomer`, whose members
-    admit it or will."""
+    admit it or will; `peers` is a file that introduces the others' nodes."""
     settings = config.load(path)
     folder = Folder(path)
     data = _read(genesis_file)
@@ -113,6 +115,10 @@ def join(path: Path, genesis_file: Path, *, newcomer: bool = False) -> Genesis:
             expected=settings.organization,
             remedy="Restore the folder from a copy, or begin in a new one: tilth node init FOLDER",
         )
+    introduced = None if peers is None else _read(peers)
+    if introduced is not None:
+        introductions.read(introduced, genesis.net)
+        write_file(folder.peers, introduced)
     write_file(folder.genesis, data)
     return genesis
 

@@ -84,8 +84,16 @@ class Joining:
 
     def told(self, organization: str, height: int, own: int) -> None:
         """A peer says how high its ledger is; this node's is `own` high."""
+        self._begin(organization, height, own, self._after)
+
+    def told_by_unlisted(self, organization: str, height: int, own: int) -> None:
+        """One that this node's ledger does not list says so, and no other is connected: nothing but
+        a snapshot leads to where it is listed."""
+        self._begin(organization, height, own, 0)
+
+    def _begin(self, organization: str, height: int, own: int, after: int) -> None:
         self._told[organization] = height
-        if self.joins or height - own <= self._after or not self._may_ask(organization):
+        if self.joins or height - own <= after or not self._may_ask(organization):
             return
         self.joins = True
         self.hold(

@@ -19,17 +19,27 @@ from tilth_ledger.genesis import Genesis, Organization
 from tilth_ledger.keys import PublicKey, SigningKey
 from tilth_ledger.leaf import Entry, Leaf
 from tilth_node import keystore
+from tilth_node.introductions import Introductions
 from tilth_node.storage.ledger_store import LedgerStore
 
 
 class Roll:
     """Who takes part, as this node's copy of the ledger says."""
 
-    def __init__(self, genesis: Genesis, organization: str, keys: Path, store: LedgerStore) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        organization: str,
+        keys: Path,
+        store: LedgerStore,
+        introduced: Introductions,
+    ) -> None:
         self._genesis = genesis
         self._organization = organization
         self._folder = keys
         self._store = store
+        self._introduced = introduced
+        self._listed = {each.organization: each.peer_address or "" for each in genesis.everyone()}
         self.keys = self._own_keys()
 
     def refresh(self) -> None:
@@ -41,8 +51,22 @@ class Roll:
         return keystore.vote_key(self._folder, public)
 
     def authorities(self) -> dict[str, bytes]:
-        """The TLS authority of every organization that takes part."""
-        return {each.organization: each.tls_authority.encode() for each in self._present()}
+        """The TLS authority of every organization that takes part, as far as this node knows; of
+        one that was introduced, both."""
+        known = {each.organization: each.tls_authority.encode() for each in self._present()}
+        if self._store.size < self._introduced.size:
+            for name, told in self._introduced.authorities.items():
+                known[name] = known.get(name, b"").replace(told, b"") + told
+        return known
+
+    def address(self, organization: str) -> str:
+        """Where an organization's node is reached: by introduction, the ledger or the genesis."""
+        introduced = self._introduced.addresses.get(organization, "")
+        if introduced and self._store.size < self._introduced.size:
+            return introduced
+        row = self._store.rows.get(f"organization/{organization}") or {}
+        told = row.get("peer_address") or self._listed.get(organization, "")
+        return told if isinstance(told, str) else ""
 
     def _present(self) -> Iterator[Organization]:
         if not self._store.seeded:

@@ -14,6 +14,7 @@ Leaves to others: every decision (tilth_ledger.replica), bytes on disk (storage)
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from tilth_ledger import forks
@@ -100,6 +101,7 @@ class Replication:
         self.on_cosignatures: Callable[[str, Cosignatures], None] = lambda name, message: None
         self.on_link: Callable[[str], None] = lambda name: None
         self.on_height: Callable[[str, int, int], None] = lambda name, height, own: None
+        self.on_unlisted: Callable[[str, int, int], None] = lambda name, height, own: None
         self._held = ""  # why the replica stands still
         self._readers = Readers(lambda nonce: self._put(Asked(nonce)), clock.random)
         peers.on_messages = self._received
@@ -297,8 +299,7 @@ class Replication:
     def _received(self, organization: str, messages: Sequence[bytes]) -> None:
         party = self._parties.get(organization)
         if party is None:
-            # This node lags behind the epoch that lists the sender, or the sender was removed.
-            self._wire.count(organization, "bytes: of an organization that is not listed")
+            self._hear_unlisted(organization, messages)
             return
         for data in messages:
             try:
@@ -317,6 +318,17 @@ class Replication:
                 self.on_cosignatures(organization, message)  # decides nothing: no event
             elif not self._held:
                 self._put(Received(party, message))
+
+    def _hear_unlisted(self, organization: str, messages: Sequence[bytes]) -> None:
+        """This node lags behind the epoch that lists the sender, or it was removed. Where nobody
+        else is left who could lead through all epochs between, a snapshot does."""
+        self._wire.count(organization, "bytes: of an organization that is not listed")
+        if not self._parties.keys().isdisjoint(self._peers.links):
+            return
+        for data in messages:
+            with suppress(InvalidInput):
+                if isinstance(message := decode_message(data), Status):
+                    self.on_unlisted(organization, message.height, self.replica.height)
 
     def _connected(self, organization: str) -> None:
         self.raise_alarm(f"instance {organization}", "")

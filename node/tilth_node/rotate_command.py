@@ -1,4 +1,4 @@
-"""`tilth node rotate` and `tilth node copy`: what a site makes when members change."""
+"""`tilth node rotate`, `copy` and `peers`: what a site makes when members change."""
 
 import argparse
 import json
@@ -37,6 +37,10 @@ def register(verbs: Any) -> None:
         verbs, "copy", _copy, "state what of the ledger this node holds, to become a voter"
     )
     copy.add_argument("--out", type=Path, help="file to write (default: print it)")
+    peers = _verb(
+        verbs, "peers", _peers, "say where all nodes are now, for one that cannot know it"
+    )
+    peers.add_argument("--out", type=Path, help="file to write (default: print it)")
 
 
 def _verb(verbs: Any, name: str, run: Any, words: str) -> argparse.ArgumentParser:
@@ -62,6 +66,25 @@ def _rotate(arguments: argparse.Namespace) -> int:
     )
     facts = {"member_file": str(file), "rotated": what}
     sys.stdout.write((json.dumps(facts) if arguments.json else "\n".join(lines)) + "\n")
+    return 0
+
+
+def _peers(arguments: argparse.Namespace) -> int:
+    from tilth_node import founding, introductions
+    from tilth_node.folder import Folder, write_file
+
+    genesis = founding.load_genesis(Folder(arguments.folder))
+    content = introductions.write(arguments.folder, genesis)
+    if arguments.out is None:
+        sys.stdout.write(content.decode())
+        return 0
+    write_file(arguments.out, content)
+    words = (
+        f"{arguments.out}: public; who joins late, or was away while the others moved, uses it with"
+        " tilth node join FOLDER genesis.json --peers FILE"
+    )
+    facts = {"peers": str(arguments.out)}
+    sys.stdout.write((json.dumps(facts) if arguments.json else words) + "\n")
     return 0
 
 

@@ -10,7 +10,7 @@ owner alone, or it is refused.
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tilth.errors import InvalidInput
@@ -89,6 +89,24 @@ def add(
         name, address, organization, key.absolute(), tls_authority.absolute(), genesis.absolute()
     )
     save(made, place)
+    return made
+
+
+def refresh(profile: Profile, authority: str, address: str | None = None) -> Profile:
+    """The same profile with the TLS authority (PEM) and the address that its node has now."""
+    if "BEGIN CERTIFICATE" not in authority:
+        raise InvalidInput(
+            "this is no TLS authority",
+            found=authority[:40] or "nothing",
+            expected="a certificate as PEM",
+            remedy="Ask the node's operator for its authority.pem.",
+        )
+    file = _file(profile.name).with_suffix(".ca.pem")
+    draft = file.with_suffix(".new")
+    draft.write_text(authority, encoding="ascii")
+    draft.replace(file)
+    made = replace(profile, tls_authority=file, address=address or profile.address)
+    save(made)
     return made
 
 

@@ -35,6 +35,9 @@ from tilth_node.clock import Clock
 
 READY_SECONDS = 30
 LAUNCHER = (sys.executable, "-m", "tilth.cli")
+# The kernel kills the node when the thread that started it ends, however that comes: nothing of a
+# test run that was killed goes on.
+LEASHED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_port() -> int:
@@ -143,7 +146,7 @@ class Network:
         inside = () if self.wires is None else self.wires.launcher(i)
         with (site.folder / "node.log").open("ab") as log:
             site.process = subprocess.Popen(
-                [*inside, *launcher, "node", "run", str(site.folder), *self.arguments],
+                [*inside, *LEASHED, *launcher, "node", "run", str(site.folder), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -115,6 +115,11 @@ def test_three_members_become_four_one_is_removed_and_one_rotates_under_load(
     assert (listed["number"], listed["members"]) == (4, ["hospital-a", "hospital-b", "hospital-d"])
     assert (listed["q"], listed["k"]) == (2, 3)
     assert listed["organizations"] == []
+    # A profile of before goes on working, is told so, and takes up what counts now.
+    rotated = ("--profile", "hospital-b")
+    assert told(capsys, "status", *rotated)["authority_is_old"] is True
+    told(capsys, "profile", "refresh", "hospital-b")
+    assert told(capsys, "status", *rotated)["authority_is_old"] is False
 
     network.kill(A)  # the newcomer and the one with new keys are the quorum
     with load(network, d):

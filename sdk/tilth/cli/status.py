@@ -15,6 +15,8 @@ def _status(arguments: argparse.Namespace) -> None:
         status = net.status()
         mine = net.rows.get(f"organization/{net.organization}") or {}
         status["votes"] = bool(mine.get("votes"))
+        authority = net.profile.tls_authority.read_text(encoding="ascii", errors="replace")
+        status["authority_is_old"] = mine.get("tls_authority", "") not in authority
     peers = [
         (
             each["organization"],
@@ -35,6 +37,11 @@ def _status(arguments: argparse.Namespace) -> None:
         text += "HALTED: it decides nothing any more; reads go on\n"
     if status["alarm"]:
         text += f"ALARM: {status['alarm']}\n"
+    if status["authority_is_old"]:
+        text += (
+            "this profile knows the node by an older TLS authority, which vouches for the new one:"
+            " tilth profile refresh\n"
+        )
     text += "".join(f"EVIDENCE: {line}\n" for line in _accused(status["evidence"]))
     show(
         arguments,
