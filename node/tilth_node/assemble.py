@@ -56,8 +56,7 @@ def build(config: Config) -> Node:
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
     store = _open_ledger(folder, genesis)
-    introduced = introductions.load(folder, genesis.net)
-    roll = Roll(genesis, config.organization, folder.keys, store, introduced)
+    roll = _roll(config, folder, genesis, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
     journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
@@ -114,6 +113,11 @@ def build(config: Config) -> Node:
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _roll(config: Config, folder: Folder, genesis: Genesis, store: LedgerStore) -> Roll:
+    introduced = introductions.load(folder, genesis.net)
+    return Roll(genesis, config.organization, folder.keys, store, introduced)
 
 
 def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> None:
