@@ -74,6 +74,7 @@ LINE_BYTES = {LOG: 64, COSIGNATURE: 72, MLDSA: 2428}
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:tilth:certified-result:1"
 CHECKPOINT = re.compile(r"([^\n]+)\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n")
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")  # in no signed note
 DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,12})?")
 
 # The points of order 1, 2, 4 and 8: libraries disagree on signatures made with them. Each encoding
@@ -705,7 +706,8 @@ def _note(value: object, consortium: _Consortium) -> _Note:
     text, separator, signed = whole.rpartition("\n\n")
     text += "\n"
     found = CHECKPOINT.fullmatch(text)
-    if len(whole) > MAX_NOTE_BYTES or not separator or not found or signed[-1:] != "\n":
+    sound = separator and signed[-1:] == "\n" and not CONTROL.search(whole)
+    if len(whole) > MAX_NOTE_BYTES or not sound or not found:
         _refuse("form of the checkpoint", whole[:100], "origin, size, root and signatures")
     origin, size, root = found.groups()
     _same("origin of the checkpoint", origin, consortium.origin)
@@ -718,9 +720,12 @@ def _note(value: object, consortium: _Consortium) -> _Note:
 
 def _line(text: str) -> tuple[str, bytes, bytes]:
     words = text.split(" ")
-    if len(words) != 3 or words[0] != "\u2014" or not words[1]:
+    name = words[1] if len(words) == 3 and words[0] == "\u2014" else ""
+    if not name or "+" in name or any(each.isspace() for each in name):
         _refuse("form of a line of the checkpoint", text[:100], "\u2014 name signature")
     data = _unbase64(words[2], "signature of the checkpoint")
+    if len(data) < 5:
+        _refuse("signature of the checkpoint", f"{len(data)} bytes", "a key id and a signature")
     return words[1], data[:4], data[4:]
 
 
@@ -827,7 +832,7 @@ def _witness(text: str) -> _Key:
     if data[:1] not in (b"\x04", b"\x06") or KEY_BYTES[data[0]] != len(data) - 1 or not name:
         _refuse("verifier key of a witness", text[:80], "a cosigner's: type 4 or 6")
     key = _Key(name, data[0], data[1:], name)
-    _same("id of the witness' key", identifier, key.id.hex())
+    _same("id of the witness' key", identifier.lower(), key.id.hex())
     return key
 
 

@@ -17,6 +17,7 @@ from tilth_ledger.checkpoints import Checkpoint, cosign, cosign_mldsa, cosigner_
 from tilth_ledger.cosigning import CosignKeys, Head, publish, sign, sign_mldsa
 from tilth_ledger.epoch_chain import EpochEnd
 from tilth_ledger.epochs import Epoch, Membership, Signer, Signers
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis, member_file, parse_member_file
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import EPOCH_END, Leaf
@@ -323,6 +324,25 @@ def test_lines_of_strangers_are_ignored_and_a_bad_line_of_a_member_is_not():
         LEDGER.refused(data, "on the checkpoint"), kind
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\u2014 a+b AAAAAAAA",
+        "\u2014 a\u00a0b AAAAAAAA",
+        "\u2014 a\tb AAAAAAAA",
+        "\u2014 a AAAAAA==",
+        "\u2014 a AAAAAAB=",
+        "\u2014  AAAAAAAA",
+        "- a AAAAAAAA",
+    ],
+)
+def test_a_line_that_no_note_may_hold_is_refused_also_of_a_stranger(line):
+    note = LEDGER.checkpoint() + f"{line}\n".encode()
+    with pytest.raises(InvalidInput):
+        Note.decode(note)
+    LEDGER.refused(LEDGER.prove(0, checkpoint=note), "of the checkpoint")
+
+
 def test_another_consortiums_signatures_prove_nothing_here():
     twin = Cosigned(k=2)
     twin.grow(len(LEDGER.leaves))
@@ -515,6 +535,8 @@ def test_an_outside_witness_that_is_asked_for_must_have_signed(quantum):
     votes = LEDGER.prove(0, checkpoint=None, finality=LEDGER.finality())
     LEDGER.refused(votes, "signatures of the head", witnesses=(str(vkey),))
     LEDGER.refused(data, "a witness", witnesses=("w.example+00000000+BAAA",))
+    shouted = str(vkey).replace(vkey.id.hex(), vkey.id.hex().upper())
+    assert LEDGER.check(data, witnesses=(shouted,)).ok
 
 
 # -- proof files
