@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import http.client
+import json
 import re
 from dataclasses import replace
 
@@ -140,6 +141,9 @@ async def test_genesis_bundle_and_index_are_there(serve):
     assert hashlib.sha256((await site.get("/genesis.json"))[2]).hexdigest() == GENESIS.net
     assert (await site.get("/bundle/5"))[1]["content-type"] == "application/json"
     assert b"/checkpoint" in (await site.get("/"))[2]
+    known = json.loads((await site.get("/bundle/5/since/7"))[2])["consistency"]
+    assert known["size"] == 7
+    assert [(await site.get(f"/bundle/5/since/{size}"))[0] for size in (0, 301)] == [404, 404]
     assert (await site.get("/policy/0"))[2] == (await site.get("/policy"))[2]
 
 
@@ -202,7 +206,10 @@ async def test_a_client_that_knows_the_checkpoint_is_told_so(serve):
     status, again, body = await site.get("/checkpoint", **{"If-None-Match": headers["etag"]})
 
     assert (status, body, again["etag"]) == (304, b"", headers["etag"])
-    assert (await site.get("/checkpoint", **{"If-None-Match": '"x"'}))[0] == 200
+    for unknown in ('"x"', "W/x", ""):
+        assert (await site.get("/checkpoint", **{"If-None-Match": unknown}))[0] == 200
+    for known in (f"W/{headers['etag']}", f'"x", {headers["etag"]}', "*"):
+        assert (await site.get("/checkpoint", **{"If-None-Match": known}))[0] == 304
 
 
 async def test_entries_are_compressed_for_who_takes_that(serve):
@@ -214,6 +221,9 @@ async def test_entries_are_compressed_for_who_takes_that(serve):
     assert headers["vary"] == "accept-encoding"
     assert gzip.decompress(body) == plain
     assert len(body) < len(plain)
+    for accepted in ("gzip;q=0", "GZIP; q=0.000", "identity", "x-gzipped"):
+        _, headers, body = await site.get("/tile/entries/000", **{"Accept-Encoding": accepted})
+        assert ("content-encoding" not in headers, body) == (True, plain)
 
 
 async def test_large_bundles_are_sent_as_they_are(net):
@@ -232,6 +242,7 @@ async def test_nothing_but_get_and_head_is_served(serve):
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"):
         status, headers, _ = await site.get("/checkpoint", method)
         assert (status, headers["allow"]) == (405, "GET, HEAD")
+    assert (await site.get("/checkpoint", "POST", b"x"))[0] == 405  # with a body, too
 
 
 async def test_a_request_with_a_body_is_refused(serve):

@@ -39,7 +39,8 @@ ASK_AGAIN = "no-cache"
 NEVER = "no-store"
 GZIP_BYTES = 512 << 10  # compressing more would hold up the loop: some 10 ms for so much
 
-Prove = Callable[[int], Awaitable[bytes]]
+Bundle = Callable[[int, tuple[int, ...], int | None], Awaitable[bytes]]  # index, also, since
+Proof = Callable[[int], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Answers:
         genesis: Genesis,
         ledger: LedgerStore,
         cosigning: Cosigning,
-        bundle: Prove,
-        proof: Prove,
+        bundle: Bundle,
+        proof: Proof,
     ) -> None:
         self._genesis = genesis
         self._ledger = ledger
@@ -93,10 +94,10 @@ class Answers:
         match page:
             case TilePage(tile):
                 return self._tile(tile, gzipped=gzipped)
-            case BundlePage(index):
-                return await _proven(self._bundle, index, JSON)
+            case BundlePage(index, since):
+                return await _proven(self._bundle(index, (), since), JSON)
             case ProofPage(index):
-                return await _proven(self._proof, index, TEXT)
+                return await _proven(self._proof(index), TEXT)
             case CheckpointPage():
                 return self._checkpoint()
             case PolicyPage(epoch):
@@ -109,7 +110,7 @@ class Answers:
     def _index(self) -> Answer:
         lines = [f"{self._cosigning.origin}: a ledger of Tilth", *sorted(FIXED)[1:]]
         lines += ["/policy/EPOCH", "/tile/LEVEL/N[.p/W]", "/tile/entries/N[.p/W]"]
-        lines += ["/bundle/INDEX", "/proof/INDEX.tlog-proof"]
+        lines += ["/bundle/INDEX", "/bundle/INDEX/since/SIZE", "/proof/INDEX.tlog-proof"]
         return Answer(200, "".join(f"{line}\n" for line in lines).encode(), TEXT, ASK_AGAIN)
 
     def _checkpoint(self) -> Answer:
@@ -141,9 +142,9 @@ class Answers:
         return Answer(200, body, BYTES, caching, more)
 
 
-async def _proven(prove: Prove, index: int, kind: str) -> Answer:
+async def _proven(made: Awaitable[bytes], kind: str) -> Answer:
     try:
-        return Answer(200, await prove(index), kind, ASK_AGAIN)
+        return Answer(200, await made, kind, ASK_AGAIN)
     except InvalidInput as error:
         return refusal(404, str(error))
     except Unavailable as error:

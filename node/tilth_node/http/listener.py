@@ -8,6 +8,7 @@ Leaves to others: which answer (answers), TLS and names (a proxy in front, if th
 """
 
 import asyncio
+import re
 import socket
 import time
 from collections import Counter
@@ -95,7 +96,7 @@ class HttpListener:
         if not self._purse.open(begun):
             return refusal(429, "too many requests for now", retry_after="1")
         headers = dict(request.headers)
-        gzipped = b"gzip" in headers.get(b"accept-encoding", b"")
+        gzipped = takes_gzip(headers.get(b"accept-encoding", b"").decode("ascii", "replace"))
         try:
             answer = await self._ask(page(request.target.decode("ascii", "replace")), gzipped)
         except TilthError as error:
@@ -103,7 +104,7 @@ class HttpListener:
             answer = refusal(500, "this node cannot answer now")
         self._purse.spend(time.monotonic() - begun)
         known = headers.get(b"if-none-match", b"").decode("ascii", "replace")
-        if answer.status == 200 and answer.tag in [tag.strip() for tag in known.split(",")]:
+        if answer.status == 200 and names(known, answer.tag):
             return Answer(304, b"", answer.type, answer.caching, {"etag": answer.tag})
         return answer
 
@@ -152,11 +153,11 @@ class _Connection:
             if full:
                 await self._last(refusal(503, "too many connections", retry_after="5"))
                 return
-            if has_body:
+            if has_body and request.method in METHODS:
                 await self._last(refusal(400, "a request has no body here"))
                 return
             answer = await self._listener.answer(request)
-            if not left or self._parser.our_state is h11.MUST_CLOSE:
+            if has_body or not left or self._parser.our_state is h11.MUST_CLOSE:
                 await self._last(answer)
                 return
             await self._send(answer)
@@ -197,6 +198,21 @@ class _Connection:
             self._writer.write(self._parser.send(event) or b"")
         async with asyncio.timeout(self._listener.limits.send_seconds):
             await self._writer.drain()
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding names gzip, and not to refuse it (RFC 9110, 12.5.3)."""
+    for item in accepted.lower().split(","):
+        coding, _, weight = item.partition(";")
+        if coding.strip() == "gzip":
+            return not re.fullmatch(r"q=0(\.0{0,3})?", weight.strip())
+    return False
+
+
+def names(known: str, tag: str) -> bool:
+    """Whether an If-None-Match names an entity tag: compared weakly (RFC 9110, 13.1.2)."""
+    tags = [each.strip().removeprefix("W/") for each in known.split(",")]
+    return tag in tags or tags == ["*"]
 
 
 def listen(

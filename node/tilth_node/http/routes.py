@@ -7,6 +7,7 @@
     /policy, /policy/<epoch>       the policy of the newest epoch, or of one (c2sp.org/tlog-policy)
     /genesis.json                  the consortium's genesis file
     /bundle/<index>                the proof bundle of an entry
+    /bundle/<index>/since/<size>   the same, and that the ledger extends the one of that size
     /proof/<index>.tlog-proof      its proof file (c2sp.org/tlog-proof)
 
 Invariants: every target has one form; what is not in the table, or has a query, names nothing.
@@ -55,9 +56,10 @@ class TilePage:
 
 @dataclass(frozen=True, slots=True)
 class BundlePage:
-    """The proof bundle of an entry."""
+    """The proof bundle of an entry; `since` is the size of a tree that the reader knows."""
 
     index: int
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ FIXED: dict[str, Page] = {
 NUMBERED = (
     (re.compile(f"/policy/{_NUMBER}"), PolicyPage),
     (re.compile(f"/bundle/{_NUMBER}"), BundlePage),
+    (re.compile(f"/bundle/{_NUMBER}/since/{_NUMBER}"), BundlePage),
     (re.compile(rf"/proof/{_NUMBER}\.tlog-proof"), ProofPage),
 )
 # What may be read when the genesis keeps the ledger to its organizations: no entry, nothing hashed
@@ -92,7 +95,7 @@ def page(target: str) -> Page | None:
         return FIXED[path]
     for pattern, make in NUMBERED:
         if found := pattern.fullmatch(path):
-            return make(int(found[1]))
+            return make(*map(int, found.groups()))
     if path.startswith("/tile/"):
         try:
             return TilePage(Tile.parse(path[1:]))
