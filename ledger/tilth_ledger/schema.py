@@ -185,7 +185,9 @@ class ListOf:
         check = self.item.check
         for index, item in enumerate(value):
             check(item, (path, index))
-        if self.distinct and value and isinstance(value[0], str) and len({*value}) != len(value):
+        if not self.distinct or len(value) < 2 or not isinstance(value[0], str):
+            return
+        if len({*value}) != len(value):
             repeated = next(v for i, v in enumerate(value) if v in value[:i])
             refuse(path, repeated, "no value twice")
 
@@ -239,25 +241,28 @@ class Record:
     fields: Mapping[str, Type]
     optional: frozenset[str] = frozenset()
     required: frozenset[str] = field(init=False)
+    _checks: dict[str, Callable[[Any, Path], None]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "required", frozenset(self.fields) - self.optional)
+        object.__setattr__(self, "_checks", {name: t.check for name, t in self.fields.items()})
 
     def check(self, value: Any, path: Path) -> None:
         if type(value) is not dict and not is_object(value):
             refuse(path, value, self.describe())
-        known = self.fields.get
+        known = self._checks.get
         for name, item in value.items():
-            kind = known(name)
-            if kind is None:
+            check = known(name)
+            if check is None:
                 raise InvalidInput(
                     f"{words(path)} has a field that does not exist",
                     found=shown(name),
                     expected=f"only {', '.join(sorted(self.fields))}",
                     remedy="Remove the field or correct its name.",
                 )
-            kind.check(item, (path, name))
-        if not self.required <= value.keys():
+            check(item, (path, name))
+        # As many known names as there are: none is missing.
+        if len(value) != len(self._checks) and not self.required <= value.keys():
             missing = sorted(self.required - value.keys())
             raise InvalidInput(
                 f"{words(path)} lacks a field",

@@ -88,10 +88,16 @@ def _through(
         height = copy.height()
         for counts in auditor.follow(copy.more_blocks(), verify):
             show(counts, height)
+        problems = pool.submit(_problems, copy.path)  # SQLite lets go of Python's lock
         report = auditor.finish(replace(copy.beside(), promised=promised))
-        for problem in copy.problems():
+        for problem in problems.result():
             report.add(finding("storage", str(copy.path), problem, "a whole file"))
     return report
+
+
+def _problems(path: Path) -> list[str]:
+    with LedgerCopy(path) as copy:
+        return copy.problems()
 
 
 def _is_large(folder: Folder) -> bool:

@@ -200,7 +200,8 @@ class LedgerCopy:
         """Every row, as it is stored."""
         try:
             for key, value in self._reader.execute(ALL_ROWS):
-                yield str(key), _bytes(value)
+                whole = type(key) is str and type(value) is bytes
+                yield (key, value) if whole else (str(key), _bytes(value))
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
