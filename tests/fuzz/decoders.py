@@ -17,7 +17,7 @@ from small_image import made
 from stage import Stage
 
 from tilth import verifier
-from tilth_ledger import archive, canonical, frames, policies, rebase, tiles
+from tilth_ledger import archive, canonical, frames, policies, rebase, tiles, witnessing
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Header, Vote
 from tilth_ledger.checkpoints import Checkpoint, cosign, cosigner_name, origin_of
 from tilth_ledger.checkpoints import verifier as verifier_of
@@ -58,8 +58,10 @@ from tilth_ledger.notes import Line, Note, VerifierKey, open_note, sign_line
 from tilth_ledger.proofs import TlogProof
 from tilth_ledger.token import Asked, Token, write_token
 from tilth_node.runtimes import imagefile
+from tilth_node.witness_address import WitnessAddress
 
 OPERATIONS = 1_000
+RECORDED = Path(__file__).parents[1] / "ledger" / "fixtures" / "rules_1"
 
 
 def _frames(data: bytes) -> None:
@@ -208,6 +210,17 @@ def _notes(origin: str, entry: bytes) -> list[Decoder]:
             tiles.entry_bundle,
         ),
         Decoder("proof file", TlogProof.decode, (proof,), TlogProof.encode),
+        Decoder(
+            "witness' lines",
+            lambda d: witnessing.read_lines(d, note, [witness]),
+            (f"{lines[1]}\n".encode(),),
+        ),
+        Decoder("witness' size", witnessing.read_size, (b"20852014\n", b"0\n"), b"%d\n".__mod__),
+        Decoder(
+            "witness' address",
+            of_text(lambda text: WitnessAddress.parse(text, (str(witness),), plain_http=False)),
+            (b"https://w.example:8443/w1", b"http://[::1]:80/", b"http://127.0.0.1"),
+        ),
     ]
 
 
@@ -248,6 +261,12 @@ def _decoders() -> list[Decoder]:
             "bundle",
             lambda d: _refuses(d, ledger.genesis.bytes),
             (ledger.bundle(*results),),
+            declared=(),
+        ),
+        Decoder(
+            "recorded bundle",  # version 2, with epochs, a checkpoint and a recorded leaderboard
+            lambda d: _refuses(d, (RECORDED / "genesis.json").read_bytes()),
+            ((RECORDED / "row.json").read_bytes(),),
             declared=(),
         ),
         Decoder(

@@ -52,6 +52,7 @@ LISTED: dict[str, str] = {
     "tilth_ledger.checkpoints:CosignatureVerifier.verify": SIGNED,
     "tilth_ledger.checkpoints:MlDsaVerifier.verify": SIGNED,
     "tilth_ledger.checkpoints:MlDsaVerifier.verify_subtree": SIGNED,
+    "tilth_ledger.cosigning:verify_outside": SIGNED,
     "tilth_ledger.errors:from_dict": "fuzzed: another node's error",
     "tilth_ledger.evidence:Evidence.parse": "fuzzed: evidence",
     "tilth_ledger.forms:Forms._parse": "fuzzed: leaf, entry",
@@ -96,6 +97,8 @@ LISTED: dict[str, str] = {
     "tilth_ledger.tiles:Tile.parse": "fuzzed: tile's path",
     "tilth_ledger.tiles:read_entry_bundle": "fuzzed: entry bundle",
     "tilth_ledger.token:Token.parse": "fuzzed: token",
+    "tilth_ledger.witnessing:read_lines": "fuzzed: witness' lines",
+    "tilth_ledger.witnessing:read_size": "fuzzed: witness' size",
     "tilth_node.beside:read_frame": "what a process of one's own wrote",
     "tilth_node.hashing_aside:read_rows": "node/test_hashing_aside.py: cut, changed",
     "tilth_node.http.routes:page": "fuzzed: HTTP target",
@@ -108,6 +111,7 @@ LISTED: dict[str, str] = {
     "tilth_node.runtimes.unpack:unpack": "fuzzed: archive on disk",
     "tilth_node.storage.journal:JournalFile._read": "fuzzed: journal",
     "tilth_node.storage.ledger_store:read_blocks": "fuzzed: kept blocks",
+    "tilth_node.witness_address:WitnessAddress.parse": "fuzzed: witness' address",
     "tilth_node.worker.blobs:_parse": "fuzzed: ask for a blob",
     "tilth.algorithm.manifest:parse": "fuzzed: manifest",
     "tilth.assets:Algo.from_row": OWN_ROW,
@@ -122,7 +126,7 @@ LISTED: dict[str, str] = {
     "tilth.profiles:_parse": "the user's own profiles",
     "tilth.samples:Sample.from_row": OWN_ROW,
     "tilth.verifier:_verify": "fuzzed: bundle",
-    "tilth.verifier:verify": "fuzzed: bundle, verifier's genesis",
+    "tilth.verifier:verify": "fuzzed: bundle, recorded bundle, verifier's genesis",
 }
 # Decoders whose functions have other names.
 OTHERWISE = {
