@@ -20,6 +20,9 @@ help:
 	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
 	@echo "make soak SEEDS=0..40000   more seeds of the simulator, on all cores"
 	@echo "make recorded-ledger   record a ledger under the newest rules, for all releases to come (ledger/README.md)"
+	@echo "make bad-networks SECONDS=3600   3, 4, 5 and 7 nodes on bad networks in turn, answers judged (root)"
+	@echo "make fuzz SECONDS=60   every decoder, guided by coverage, so many seconds each (pip install atheris)"
+	@echo "make model             the voting rules searched exhaustively (needs spin and gcc)"
 	@echo "make protos            regenerate protos/tilth_protos after a change of a .proto file"
 	@echo "make clean             remove .venv and caches"
 
@@ -49,6 +52,18 @@ soak: $(VENV)/.installed-dev
 
 recorded-ledger: $(VENV)/.installed-dev
 	@$(BIN)/python tests/ledger/record_ledger.py
+
+SECONDS ?= 3600
+bad-networks: $(VENV)/.installed-dev
+	@for nodes in 3 4 5 7; do \
+		$(BIN)/python tests/end_to_end/bad_networks.py --nodes $$nodes \
+			--seconds $$(($(SECONDS) / 4)) --seed $(or $(SEED),1) || exit 1; done
+
+fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+model: $(VENV)/.installed-dev
+	@$(BIN)/python tests/model/check.py $(ARGS)
 
 protos: $(VENV)/.installed-dev
 	$(BIN)/python protos/generate.py

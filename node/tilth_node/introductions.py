@@ -66,7 +66,9 @@ def read(data: bytes, net: str) -> Introductions:
         facts = json.loads(data) if len(data) <= MAX_BYTES else None
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise ValueError(f"format {facts.get('format') if isinstance(facts, dict) else None}")
-        size, parties = int(facts["size"]), list(facts["organizations"])
+        size, parties = facts["size"], list(facts["organizations"])
+        if type(size) is not int or not 0 <= size < 1 << 63:
+            raise ValueError(f"size {size}")
         authorities = {_text(each, "organization"): _pem(each) for each in parties}
         addresses = {
             _text(each, "organization"): _address(each)
@@ -80,10 +82,10 @@ def read(data: bytes, net: str) -> Introductions:
             expected=f"a file of format {FORMAT}",
             remedy=REMEDY,
         ) from error
-    if facts["net"] != net:
+    if facts.get("net") != net:
         raise InvalidInput(
             "the file introduces the nodes of another consortium",
-            found=str(facts["net"])[:64],
+            found=str(facts.get("net"))[:64],
             expected=net,
             remedy=REMEDY,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 import tempfile
@@ -22,13 +23,15 @@ from tilth_ledger.keys import PublicKey
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.mldsa import MlDsaKey
 from tilth_ledger.reader import Reader
-from tilth_node import config
+from tilth_node import config, introductions
 from tilth_node.http.routes import page
+from tilth_node.rpc import wire
 from tilth_node.rpc.asks import told
 from tilth_node.runtimes import dockerfile, parcels
 from tilth_node.runtimes.unpack import unpack
 from tilth_node.storage.ledger_store import read_blocks, write_blocks
 from tilth_node.worker.blobs import _parse as parse_blob_ask
+from tilth_protos import peers_pb2 as pb
 
 Ballots = tuple[list[Vote], list[Certificate], list[Block]]
 
@@ -52,6 +55,10 @@ LOCK = (
 SCORE = (
     b'{"all":0.75,"count":4,"interval":[0.5,1],"named":{"a":1e-3},'
     b'"statistics":{"labels":[0,1],"matrix":[[1,2],[3,4]]}}'
+)
+INTRODUCTIONS = (
+    b'{"format":"tilth-peers-1","net":"n","size":3,"organizations":[{"organization":"north",'
+    b'"tls_authority":"-----BEGIN CERTIFICATE-----","peer_address":"a.example:7100"}]}'
 )
 REQUEST = b"GET /tile/0/x001/234.p/7 HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\n\r\n"
 
@@ -119,9 +126,11 @@ def _asked() -> list[Decoder]:
     words = b'{"kind":"refused","rule":"P6","message":"no","found":"x"}'
     return [
         Decoder("HTTP request", _request, (REQUEST,), declared=(h11.RemoteProtocolError,)),
+        Decoder("frames of a peer", _peer_frames, (_peer_stream(),), declared=(PeerFault,)),
         Decoder("HTTP target", of_text(page), (b"/policy/7", b"/tile/entries/000.p/3")),
         Decoder("ask for a blob", parse_blob_ask, (ask,)),
         Decoder("another node's error", told, (words,), declared=(PeerFault,)),
+        Decoder("introductions", lambda data: introductions.read(data, "n"), (INTRODUCTIONS,)),
         Decoder("address", of_text(config.address), (b"[::1]:80", b"a.example:7100")),
     ]
 
@@ -164,6 +173,32 @@ def _request(data: bytes) -> None:
     event = parser.next_event()
     if isinstance(event, h11.Request):
         page(event.target.decode("ascii", "replace"))
+
+
+def _peer_frames(data: bytes) -> list[pb.PeerFrame]:
+    """As a stream takes them in, in two pieces; what is not whole waits."""
+
+    async def read() -> list[pb.PeerFrame]:
+        stream = wire.Stream()
+        frames: list[pb.PeerFrame] = []
+        for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+            stream._buffer += piece
+            while (frame := stream._next()) is not None:
+                frames.append(frame)
+        return frames
+
+    return asyncio.run(read())
+
+
+def _peer_stream() -> bytes:
+    frames = (
+        pb.PeerFrame(hello=pb.Hello(net="n", organization="north", versions=[1])),
+        pb.PeerFrame(consensus=pb.Consensus(messages=[b"one", b"two"])),
+        pb.PeerFrame(),
+        pb.PeerFrame(ask=pb.Ask(id=1, method="past", body=bytes(8))),
+    )
+    parts = [frame.SerializeToString() for frame in frames]
+    return b"".join(len(part).to_bytes(4) + part for part in parts)
 
 
 def _manifest(data: bytes) -> None:

@@ -103,6 +103,7 @@ LISTED: dict[str, str] = {
     "tilth_node.hashing_aside:read_rows": "node/test_hashing_aside.py: cut, changed",
     "tilth_node.http.routes:page": "fuzzed: HTTP target",
     "tilth_node.reading_ahead:read_block": "node/test_reading_ahead.py: cut, changed",
+    "tilth_node.introductions:read": "fuzzed: introductions",
     "tilth_node.rpc.asks:told": "fuzzed: another node's error",
     "tilth_node.rpc.interceptors:_Guarded.parse": "node/test_rpc_damaged.py: every method",
     "tilth_node.runtimes.__init__:Handle.from_json": "this node's own record of a step",
@@ -110,6 +111,7 @@ LISTED: dict[str, str] = {
     "tilth_node.runtimes.parcels:incoming": "fuzzed: engine's files",
     "tilth_node.runtimes.unpack:unpack": "fuzzed: archive on disk",
     "tilth_node.storage.journal:JournalFile._read": "fuzzed: journal",
+    "tilth_node.storage.stored_rows:StoredRows._page": "keys of this node's own index",
     "tilth_node.storage.ledger_store:read_blocks": "fuzzed: kept blocks",
     "tilth_node.witness_address:WitnessAddress.parse": "fuzzed: witness' address",
     "tilth_node.worker.blobs:_parse": "fuzzed: ask for a blob",
@@ -133,6 +135,7 @@ OTHERWISE = {
     "Dockerfile",
     "HTTP request",
     "address",
+    "frames of a peer",
     "name of a key",
     "requirements",
 }

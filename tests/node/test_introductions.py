@@ -101,6 +101,22 @@ async def test_a_newcomer_joins_when_every_founder_is_gone(sites: Sites, tmp_pat
     )["removed"]
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'"size":1',
+        b'"size":1e999,"net":"n"',
+        b'"size":"1","net":"n"',
+        b'"size":-1,"net":"n"',
+        b'"net":"n"',
+        b'"size":1,"net":["n"]',
+    ],
+)
+def test_a_file_with_other_facts_is_refused_in_words(rest: bytes) -> None:
+    with pytest.raises(InvalidInput, match="introduces"):
+        introductions.read(b'{"format":"tilth-peers-1","organizations":[],%s}' % rest, "n")
+
+
 async def test_a_file_that_introduces_nobody_is_refused(sites: Sites, tmp_path: Path) -> None:
     node = sites.running[A]
     good = {"format": introductions.FORMAT, "net": node.genesis.net, "size": 3, "organizations": []}

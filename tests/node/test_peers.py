@@ -452,6 +452,20 @@ async def test_frames_in_pieces_are_put_together(world: World) -> None:
         stream.close()
 
 
+async def test_strangers_who_only_connect_keep_nobody_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_GREETING", 3)
+    async with listening(world, world.peers("a")), asyncio.timeout(SECONDS):
+        host, _, port = world.addresses["a"].rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+        assert await silent[0][0].read() == b""  # the oldest made room
+        answer = await hello(world, credentials(world, "b", "b"))
+        assert answer.hello.organization == "a"
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_who_says_nothing_is_told_so_and_dropped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

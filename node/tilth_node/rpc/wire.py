@@ -32,6 +32,7 @@ from tilth_protos import peers_pb2 as pb
 CONTROL, BULK = "tilth-control/1", "tilth-bulk/1"
 MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (1 << 20)  # one message of the replica fits
 HANDSHAKE_SECONDS = 10.0
+MAX_GREETING = 64  # connections of whoever it is, before their handshake
 QUIET_SECONDS = 30.0  # then something is said, so that the other side knows
 SILENCE_SECONDS = 40.0  # of the other side: it is gone
 
@@ -228,6 +229,7 @@ class PeerPort:
         self._context = context
         self._serve = serve
         self._tasks: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Transport, None] = {}  # oldest first
         self._server: asyncio.Server | None = None
         host, port = split_address(at)
         self._socket = _bound(host, port, at)
@@ -248,7 +250,13 @@ class PeerPort:
         self._socket.close()
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Somebody connected."""
+        """Somebody connected. Strangers who only connect take no more than `MAX_GREETING` of this
+        node's connections, and keep nobody out: the one that waited longest makes room."""
+        if len(self._greeting) >= MAX_GREETING:
+            oldest = next(iter(self._greeting))
+            del self._greeting[oldest]
+            oldest.abort()
+        self._greeting[transport] = None
         task = asyncio.create_task(self._handshake(transport))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -266,6 +274,8 @@ class PeerPort:
         except OSError:
             transport.abort()  # a stranger: its own side says why
             return
+        finally:
+            self._greeting.pop(transport, None)
         if over is None:
             return  # it went away meanwhile
         stream.connection_made(over)
