@@ -24,8 +24,9 @@ from typing import Any
 from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.transport import Receipt, Transport
 
-CALLS = 2  # under way at once: one is decided while the other is answered or on its way
+CALLS = 8  # under way at once: some are decided while others are answered or on their way
 CALL_ENTRIES = 256
+SHARED_ENTRIES = 32  # that go by one call though others are free: smaller ones cost more each
 CALL_BYTES = 1 << 20
 ENTRIES = 32  # under way at once before operations begin to share one
 ENTRY_OPERATIONS = 50
@@ -69,10 +70,14 @@ class Submitter:
         with self._lock:
             if not self._waiting or self._calls >= CALLS:
                 return []
+            # Spread over the free calls: what travels together is answered together and comes back
+            # together, and the nodes have nothing to do in between.
+            spread = -(-len(self._waiting) // (CALLS - self._calls))
+            most = min(CALL_ENTRIES, max(SHARED_ENTRIES, spread))
             self._calls += 1
             entries = [self._waiting.popleft()]
             left = CALL_BYTES - len(entries[0].leaf)
-            while self._waiting and len(entries) < CALL_ENTRIES:
+            while self._waiting and len(entries) < most:
                 left -= len(self._waiting[0].leaf)
                 if left < 0:
                     break
