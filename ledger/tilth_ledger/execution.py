@@ -42,6 +42,8 @@ from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
 
+UNVERIFIED_LEAVES = 32  # of a block that is built; those that are verified may be more
+
 # Every version of the rules that any ledger has followed stays here for ever.
 RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})
 
@@ -202,7 +204,7 @@ class Executor:
         block = self._block(parent, time_ms)
         refused: list[tuple[str, TilthError]] = []
         for leaf in leaves:
-            if self._full(block, leaf):
+            if self._full(block, leaf) or self._waits(block, leaf):
                 break
             try:
                 derived = self._take(block, leaf)
@@ -263,6 +265,17 @@ class Executor:
         checked.verified = True
         return checked.leaf, checked.entry
 
+    def verify_ahead(self, leaf: bytes) -> None:
+        """Do now what executing this leaf will ask for whatever the state: its form, and its
+        signature if its author is known. What fails here is judged when it is executed."""
+        try:
+            checked = self._forms.look_at(leaf)
+            author = self.rows.get(f"identity/{checked.entry.author}")
+            if author is not None:
+                _verify(checked, author)
+        except (InvalidInput, Refused):
+            pass
+
     def accept(self, leaf: bytes) -> tuple[Leaf, Entry]:
         """As `prepare`, of a leaf whose form was checked elsewhere (`Forms.check`)."""
         checked = self._forms.accept(leaf)
@@ -293,6 +306,11 @@ class Executor:
             or block.body_bytes + len(leaf) > limits.block_bytes
             or len(block.rows.changes) >= limits.block_row_writes
         )
+
+    def _waits(self, block: _Block, leaf: bytes) -> bool:
+        """Whether a leaf stays for the next block because its signature is yet to be verified: a
+        leader that verifies many holds up all others, who verify them meanwhile."""
+        return len(block.leaves) >= UNVERIFIED_LEAVES and not self._forms.is_verified(leaf)
 
     def check_evidence(self, state: State, evidence: Evidence) -> None:
         """Raise `InvalidInput` unless a member signed both votes."""

@@ -54,6 +54,11 @@ class Forms:
         decoded, entry = self.check(leaf)
         return self._keep(digest, Checked(decoded, decoded.id, entry, len(leaf)))
 
+    def is_verified(self, leaf: bytes) -> bool:
+        """Whether this leaf is remembered with its signature verified."""
+        cached = self._cache.get(sha256(leaf).digest())
+        return cached is not None and cached.verified
+
     def check(self, leaf: bytes) -> tuple[Leaf, Entry]:
         """As `look_at`, and nothing is remembered."""
         decoded, entry = self._parse(leaf)

@@ -39,6 +39,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.messages import Cosignatures, Status, decode_message
 from tilth_ledger.replica import Replica
 from tilth_node import membership
+from tilth_node.ahead import Ahead
 from tilth_node.clock import Clock
 from tilth_node.feed import Feed
 from tilth_node.logs import logger
@@ -93,6 +94,7 @@ class Replication:
         self._clock = clock
         self._log = logger("replication")
         self._events: list[Event] = []
+        self._ahead = Ahead(executor.verify_ahead, lambda: bool(self._events))
         self._work = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[str, list[tuple[Submission, int]]] = {}
@@ -348,6 +350,7 @@ class Replication:
         events, self._events = self._events, []
         now, clock = self._clock.monotonic_ms(), self._clock.wall_ms()
         self._carry_out(self.replica.step(now, clock, events))
+        self._ahead.add(events)
         if self.replica.refused != self._refused:
             self._refused = self.replica.refused
             self.on_notice()

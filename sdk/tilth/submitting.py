@@ -70,10 +70,9 @@ class Submitter:
         with self._lock:
             if not self._waiting or self._calls >= CALLS:
                 return []
-            # Spread over the free calls: what travels together is answered together and comes back
-            # together, and the nodes have nothing to do in between.
-            spread = -(-len(self._waiting) // (CALLS - self._calls))
-            most = min(CALL_ENTRIES, max(SHARED_ENTRIES, spread))
+            # What travels together is answered together and comes back together, and the nodes have
+            # little to do in between: so no call takes more than its share.
+            most = min(CALL_ENTRIES, max(SHARED_ENTRIES, -(-len(self._waiting) // CALLS)))
             self._calls += 1
             entries = [self._waiting.popleft()]
             left = CALL_BYTES - len(entries[0].leaf)
