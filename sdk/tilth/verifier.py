@@ -42,6 +42,9 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 T = TypeVar("T")
 
+RULES_VERSION = 1  # the newest whose leaves are understood here
+LATER = "later rules need the verifier of a release that knows them"
+
 MAX_GENESIS_BYTES = 64 << 20
 MAX_BUNDLE_BYTES = 32 << 20
 MAX_LEAF_BYTES = 65_535
@@ -189,11 +192,13 @@ def _verify(
         ]
     report.not_proven += proof.not_proven
     weakest = min(proof.links, key=lambda link: link.liars)
-    report.facts["weakest link"] = str(weakest)
+    too = f", and {' and '.join(proof.outside)} too" if proof.outside else ""
+    report.facts["weakest link"] = f"{weakest}{too}"
     report.facts["not checked"] = f"revocation after size {checked}"
     report.not_proven += [
         f"that nothing was revoked or withdrawn after size {checked}",
-        f"anything, if {weakest.liars} or more of the {weakest.members} members sign two histories",
+        f"anything, if {weakest.liars} or more of the {weakest.members} members sign two histories"
+        f"{too}",
     ]
 
 
@@ -377,7 +382,8 @@ class _Consortium:
 def _consortium(data: bytes) -> _Consortium:
     value = _json(data, "genesis", MAX_GENESIS_BYTES)
     _same("format of the genesis", value.get("format"), "tilth-genesis-1")
-    _same("rules_version of the genesis", value.get("rules_version"), 1)
+    if type(version := value.get("rules_version")) is not int or version != RULES_VERSION:
+        _refuse("rules_version of the genesis", version, f"{RULES_VERSION}: {LATER}")
     members = _get(value, "members", list, "genesis")
     parties = members + _get(value, "organizations", list, "genesis")
     names = [_get(party, "organization", str, "genesis") for party in parties]
@@ -498,6 +504,7 @@ class _Proof:
     not_proven: list[str] = field(default_factory=list)
     since: tuple[int, list[bytes]] | None = None  # a consistency proof from this size
     standing: _Standing | None = None
+    outside: list[str] = field(default_factory=list)  # witnesses that cosigned the head
 
 
 def _link(number: int, epoch: _Epoch, needed: int, text: str) -> _Link:
@@ -644,6 +651,8 @@ def _next_epoch(leaf: _Leaf, epoch: _Epoch, consortium: _Consortium, what: str) 
     _same(f"type of the {what}", leaf.type, EPOCH_END)
     _same(f"signatures of the {what}", len(leaf.signatures), 0)
     _same(f"consortium of the {what}", leaf.content.get("net"), consortium.net)
+    if type(version := leaf.content.get("rules_version")) is not int or version != RULES_VERSION:
+        _refuse(f"rules_version after the {what}", version, f"{RULES_VERSION}: {LATER}")
     _same(f"number of the epoch after the {what}", leaf.content.get("epoch"), epoch.number + 1)
     members = [_member(item, what) for item in _get(leaf.content, "members", list, what)]
     _check_unique(f"members after the {what}", [each.organization for each in members])
@@ -841,6 +850,7 @@ def _check_witnesses(note: _Note, witnesses: list[_Key], proof: _Proof) -> None:
         time = _line_time(note, key)
         if time is None:
             _refuse("witnesses of the checkpoint", f"no line of {key.name}", "its cosignature")
+        proof.outside += [key.name] if key.name not in proof.outside else []
         proof.proven.append(
             f"{key.name}, outside the consortium, cosigned it: {_time(1000 * time)}"
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
+import pytest
 from number_ledger import consortium, holding
 
-from tilth_ledger.blocks import Block
+from tilth_ledger.blocks import NOTARIZE, Block, Certificate, Header, Justification, Vote
 from tilth_ledger.effects import (
     Effects,
     Event,
@@ -22,7 +24,7 @@ from tilth_ledger.execution import Executor
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import Leaf, write_entry
-from tilth_ledger.messages import decode_message
+from tilth_ledger.messages import Proposal, Votes, decode_message
 from tilth_ledger.replica import Replica, Restored
 from tilth_ledger.rows import MemoryRows
 
@@ -81,7 +83,7 @@ class Trio:
             self.step(index, Start(), *(PeerConnected(o) for o in range(3) if o != index))
         self.settle()
 
-    def step(self, index: int, *events: Event) -> None:
+    def step(self, index: int, *events: Event) -> Effects:
         member = self.members[index]
         self.now += 1
         effects = member.replica.step(self.now, NOW_MS + self.now, events)
@@ -90,6 +92,7 @@ class Trio:
         for send in effects.send:
             data = send.message.encode()
             self._wire.extend((index, to, data) for to in send.to)
+        return effects
 
     def settle(self) -> None:
         while self._wire:
@@ -103,10 +106,12 @@ class Trio:
         self.settle()
 
 
-def admin_of(index: int) -> SigningKey:
-    from hashlib import sha256
+def key_of(index: int, purpose: str) -> SigningKey:
+    return SigningKey.from_seed(sha256(b"simulated %d" % index).digest()).derive(purpose)
 
-    return SigningKey.from_seed(sha256(b"simulated %d" % index).digest()).derive("admin")
+
+def admin_of(index: int) -> SigningKey:
+    return key_of(index, "admin")
 
 
 def add_identity(trio: Trio, index: int, number: int) -> Leaf:
@@ -147,3 +152,63 @@ def test_a_forbidden_entry_is_refused_with_its_rule_and_its_neighbours_pass() ->
     assert [(name, error.as_dict()["rule"]) for name, error in trio.members[leader].refused] == [
         (bad.id, "A1")
     ]
+
+
+def led(trio: Trio, leader: int, leaves: tuple[bytes, ...], time_ms: int) -> Proposal:
+    """What a leader proposes on the final tip: these leaves, whatever they are, well voted for."""
+    store = trio.members[leader].store
+    parent, built = store.blocks[-1].header, store.executor.build(store.state, leaves[:1], time_ms)
+    view = trio.members[leader].replica.view
+    why = Justification(Certificate.decode(store.certificates[len(store.blocks)]))
+    header = Header(
+        net=trio.genesis.net_bytes,
+        epoch=0,
+        view=view,
+        height=parent.height + 1,
+        parent=parent.hash,
+        parent_view=parent.view,
+        skips=why.skips_digest,
+        leaf_count=len(leaves),
+        size=parent.size + len(leaves),
+        root=store.executor.root_after(store.state, leaves),
+        state=built.state.digest,
+        time_ms=time_ms,
+        proposer=leader,
+    )
+    block, key = Block(header, leaves, why), key_of(leader, "vote")
+    epoch = Epoch.first(trio.genesis)
+    return Proposal(Vote.sign(epoch, key, leader, NOTARIZE, view, block.hash), block)
+
+
+@pytest.mark.rule("B6")
+def test_a_leader_that_forges_a_recorded_board_gets_no_vote() -> None:
+    """B6: the members that do not lead recompute the board, and vote for no other."""
+    trio = Trio()
+    organizer = SigningKey.from_seed(bytes([7]) * 32)
+    made = {"op": "identity.add", "public": organizer.public.hex, "roles": ["organizer"]}
+    trio.submit(0, write_entry(trio.genesis.net, "m0", admin_of(0), "a" * 32, [made]))
+    key = "m0/" + "b" * 32
+    goal = {"op": "objective.add", "key": key, "name": "goal", "metric": {"builtin": "accuracy"}}
+    goal |= {"direction": "maximize", "combine": "by_count"}
+    trio.submit(0, write_entry(trio.genesis.net, "m0", organizer, "b" * 32, [goal]))
+    ask = {"op": "leaderboard.record", "objective": key}
+    entry = write_entry(trio.genesis.net, "m0", organizer, "c" * 32, [ask]).encode()
+
+    leader = Epoch.first(trio.genesis).leader(trio.members[0].replica.view)
+    store, now = trio.members[leader].store, NOW_MS + trio.now
+    honest = store.executor.build(store.state, [entry], now).leaves
+    board = Leaf.decode(honest[1])
+    forged = replace(board, payload=board.payload.replace(b'"count":0', b'"count":9'))
+    assert forged != board
+    honestly = led(trio, leader, honest, now)
+    forgery = led(trio, leader, (entry, forged.encode()), now)
+    others = sorted({0, 1, 2} - {leader})
+    # One voter is shown the forgery, the other what follows from the entry.
+    assert not votes_for(trio.step(others[0], Received(leader, forgery)), forgery)
+    assert votes_for(trio.step(others[1], Received(leader, honestly)), honestly)
+
+
+def votes_for(effects: Effects, proposal: Proposal) -> bool:
+    """Whether a member voted for a proposed block."""
+    sent = [v for s in effects.send if isinstance(s.message, Votes) for v in s.message.votes]
+    return any(v.kind is NOTARIZE and v.block == proposal.block.hash for v in sent)

@@ -434,6 +434,8 @@ def test_an_epoch_that_too_few_old_members_ended_is_refused():
     [
         ({"net": "00" * 32}, "consortium of the end"),
         ({"epoch": 2}, "number of the epoch"),
+        ({"rules_version": 2}, "rules_version after the end"),
+        ({"rules_version": True}, "rules_version after the end"),
         ({"q": 1}, "q of the end"),
         ({"k": 3}, "k of the end"),
         ({"members": []}, "q of the end"),
@@ -530,6 +532,8 @@ def test_an_outside_witness_that_is_asked_for_must_have_signed(quantum):
     report = LEDGER.check(data, witnesses=(str(vkey),))
     assert report.ok, report.refusal
     assert any("w.example, outside the consortium" in text for text in report.proven)
+    assert report.facts["weakest link"].endswith("forged it together, and w.example too")
+    assert any("sign two histories, and w.example too" in text for text in report.not_proven)
 
     LEDGER.refused(LEDGER.prove(0), "witnesses of the checkpoint", witnesses=(str(vkey),))
     votes = LEDGER.prove(0, checkpoint=None, finality=LEDGER.finality())
