@@ -13,6 +13,7 @@ Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.
 other processes (reading_ahead, hashing_aside), the command (audit_command).
 """
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,7 @@ from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
 CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
+COLLECTIONS = 50_000, 50, 1_000  # what is held has no cycles: looking for some costs a tenth
 LARGE_BYTES = 16 << 20  # of the ledger's file: half a second's work
 
 Show = Callable[[Counts, int], None]
@@ -49,6 +51,8 @@ def audit(path: Path, expected_hash: str | None = None, show: Show | None = None
     folder = Folder(path)
     genesis = _genesis(folder, expected_hash)
     with ExitStack() as processes:
+        processes.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(*COLLECTIONS)
         auditor = Audit(genesis, _hashing(folder, processes))
         return _audited(auditor, folder, show or _silent)
 
