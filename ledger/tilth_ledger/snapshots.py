@@ -1,13 +1,12 @@
 """Snapshots: what a node needs to go on from a final block without executing what came before.
 
 A header states the root of the tree and the digest of all rows, so a finality certificate of any
-block certifies a snapshot: an `Offer` proves the header, `Intake` sums the rows that follow it, and
-what does not add up to the header's digest is worth nothing.
+block certifies a snapshot: an `Offer` proves the header, and rows that do not add up to its digest
+are worth nothing (snapshot_rows).
 
 Invariants:
 - Nothing in an offer is believed: epochs are walked from genesis, each certificate is of the
   members that the block before made final, and a tree's peaks are those that give the stated root.
-- An intake takes no more than was offered, and remembers no row.
 
 Left to others: reading and writing rows, whom to ask (the node), the past (history).
 All integers are big-endian; layouts stand beside each class.
@@ -16,7 +15,7 @@ All integers are big-endian; layouts stand beside each class.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,12 +26,10 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis, MemberKeys, Organization
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import EPOCH_END, MAX_LEAF_BYTES, Leaf, leaf_type
-from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import HASH_BYTES, Frontier, NewNode, leaf_hash
 from tilth_ledger.reader import Reader
 
 MAX_OFFER_BYTES = 64 << 20
-MAX_PAGE_BYTES = 16 << 20
 MAX_MILESTONES = 10_000
 MAX_VOID = 4_096
 
@@ -132,39 +129,6 @@ class Offer:
         self.tip.check(epoch)
 
 
-class Intake:
-    """Rows of an offer as they come in."""
-
-    def __init__(self, offer: Offer) -> None:
-        self._header = offer.tip.block.header
-        self._rows_left = offer.rows
-        self._bytes_left = offer.row_bytes
-        self._sum = LtHash()
-        self.rows = 0
-
-    def take(self, page: bytes) -> list[tuple[str, bytes]]:
-        """The rows of one page. Raises `InvalidInput` when they are more than was offered."""
-        rows = read_rows(page)
-        self._rows_left -= len(rows)
-        self._bytes_left -= sum(len(key.encode()) + len(value) for key, value in rows)
-        if self._rows_left < 0 or self._bytes_left < 0:
-            raise InvalidInput("more rows come than were offered")
-        self._sum = self._sum.replace((), rows)
-        self.rows += len(rows)
-        return rows
-
-    def finish(self) -> bytes:
-        """The set hash's state. Raises `InvalidInput` unless these are the rows of the block."""
-        found, expected = self._sum.digest(), self._header.state
-        if found != expected:
-            raise InvalidInput(
-                "the rows are not those of the block",
-                found=f"digest {found.hex()} of {self.rows} rows",
-                expected=f"{expected.hex()} at height {self._header.height}",
-            )
-        return self._sum.state
-
-
 def epoch_after(epoch: Epoch, block: Block) -> Epoch:
     """The epoch that begins with the block that ended `epoch`, for verifying certificates."""
     header = block.header
@@ -237,28 +201,6 @@ def grown(before: Frontier, block: Block) -> tuple[Frontier, list[NewNode]]:
             expected=header.root.hex(),
         )
     return frontier, nodes
-
-
-def write_rows(rows: Iterable[tuple[str, bytes]]) -> bytes:
-    """One page: key length u16, key, value length u32, value of each row."""
-    parts: list[bytes] = []
-    for key, value in rows:
-        name = key.encode()
-        parts += (_KEY.pack(len(name)), name, _LENGTH.pack(len(value)), value)
-    return b"".join(parts)
-
-
-def read_rows(page: bytes) -> list[tuple[str, bytes]]:
-    """The rows of a page. Raises `InvalidInput`."""
-    reader, rows = Reader(page, "page of rows"), []
-    while reader.left:
-        name = reader.take(reader.number(2))
-        try:
-            key = name.decode()
-        except UnicodeDecodeError:
-            raise InvalidInput("row's key is not UTF-8", found=name[:40].hex()) from None
-        rows.append((key, reader.take(reader.number(4))))
-    return rows
 
 
 def write_frontier(frontier: Frontier) -> bytes:

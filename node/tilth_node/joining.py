@@ -2,45 +2,49 @@
 
 - It is taken up when a peer says that it is more than `after` blocks ahead. Meanwhile the replica
   stands still; a snapshot that is whole makes the node start again on it, in place.
-- What a peer offers is proven before a row is taken, and the rows when the last one came: they give
-  the digest of the certified header or are thrown away. A peer that lied is counted, and never
-  asked again; another one is. When nobody is left, blocks are fetched one by one as before.
-- Memory: a page. Disk: the rows, in a draft that a crash leaves and the next start removes.
-- Serving: one snapshot at a time, of one moment, by a node that holds the whole ledger.
+- What a peer offers is proven before a row is taken. Rows come in parts, in the order of keys; one
+  that breaks off is gone on with, also from another peer, and after a kill of this process. When
+  all are here they give the digest of a certified header or are thrown away. A peer that lied is
+  counted, and never asked again; where several gave rows that do not add up, nobody can be named,
+  and each is asked for all of them. When nobody is left, blocks are fetched one by one as before.
+- Memory: a part. Disk: the rows, in a draft.
+- Serving: a few at once, part by part as the ledger grows, by a node that holds the whole ledger;
+  no read outlasts a part.
 
-Form of an ask (`snapshot`): an empty body. Of the answer: frames; the offer, then pages of rows.
+Form of an ask (`snapshot`): a `Place`. Of the answer: frames; the offer of the newest block, then
+parts from that place on, the first one of the same moment.
 
-Leaves to others: proofs (tilth_ledger.snapshots), files (storage.snapshot_file), votes: a node that
-lost its memory is silent until the others showed theirs (tilth_ledger.restart).
+Leaves to others: proofs (tilth_ledger.snapshots, snapshot_rows), files (storage.snapshot_file),
+votes: a node that lost its memory is silent until the others showed theirs (tilth_ledger.restart).
 """
 
 import asyncio
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from pathlib import Path
 from typing import Protocol
 
 from tilth_ledger.epochs import epoch_key, newest
 from tilth_ledger.errors import Fatal, InvalidInput, TilthError, Unavailable
 from tilth_ledger.genesis import Genesis
-from tilth_ledger.snapshots import (
-    MAX_OFFER_BYTES,
-    MAX_PAGE_BYTES,
-    Intake,
-    Milestone,
-    Offer,
-    write_rows,
-)
+from tilth_ledger.snapshot_rows import MAX_PART_BYTES, Change, Part, Place, Taken
+from tilth_ledger.snapshots import MAX_OFFER_BYTES, Milestone, Offer
 from tilth_node.folder import Folder
 from tilth_node.logs import logger
 from tilth_node.rpc.frames import framed, frames
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.past_blocks import milestone_of
-from tilth_node.storage.snapshot_file import SnapshotFile, bounds_of, rows_of
+from tilth_node.storage.snapshot_file import SnapshotFile, bounds_of, discard
 
 METHOD = "snapshot"
-TRIES = 3  # of one peer that breaks off
+TRIES = 3  # of one peer that breaks off without having given anything
+ROUNDS = 100  # of one peer, each for what changed during the one before
+PART_ROWS = 256
+SERVED = 2  # at once
+SLACK_ROWS, SLACK_BYTES = (
+    65_536,
+    64 << 20,
+)  # beside twice what was offered, for what comes meanwhile
 FLOOR_BYTES = 256 << 20  # of disk that stay free
 
 Handler = Callable[[str, bytes], AsyncIterator[bytes]]
@@ -71,7 +75,8 @@ class Joining:
         self._told: dict[str, int] = {}  # the height that each peer says it has
         self._tries: dict[str, int] = {}
         self._work = asyncio.Event()
-        self._serving = False
+        self._served: dict[str, object] = {}  # who is being given a snapshot: by which answer
+        self._alone = False  # rows of several peers did not add up
         self.joins = False
         self.ready = asyncio.Event()  # a snapshot waits for the next start
         # Set by who builds the node: the replica stands still (why), or goes on.
@@ -93,6 +98,8 @@ class Joining:
 
     def _begin(self, organization: str, height: int, own: int, after: int) -> None:
         self._told[organization] = height
+        if not self.joins and max(self._told.values()) - own <= after:
+            discard(self._folder.joining)  # what an earlier try left: blocks did it
         if self.joins or height - own <= after or not self._may_ask(organization):
             return
         self.joins = True
@@ -114,20 +121,34 @@ class Joining:
                 self.release()
 
     async def _join(self) -> bool:
-        while (organization := self._next()) is not None:
-            try:
-                await self._fetch(organization)
-            except Fatal:
-                raise
-            except InvalidInput as error:
-                self._tries[organization] = TRIES
-                self.on_fault(organization, f"snapshot: {error.message}")
-                self._log.error("snapshot refused", peer=organization, error=str(error))
-            except TilthError as error:
-                self._tries[organization] = self._tries.get(organization, 0) + 1
-                self._log.warning("no snapshot", peer=organization, error=str(error))
-            else:
-                return True
+        draft = SnapshotFile(self._folder.joining, self._folder.snapshot, self._genesis.net_bytes)
+        try:
+            while (organization := self._next()) is not None:
+                if await self._take(organization, draft):
+                    return True
+            return False
+        finally:
+            draft.close()
+
+    async def _take(self, organization: str, draft: SnapshotFile) -> bool:
+        """All that one peer gives; whether the snapshot is whole."""
+        before = draft.taken
+        try:
+            await self._fetch(organization, draft)
+        except Fatal:
+            raise
+        except InvalidInput as error:
+            if organization in draft.givers:
+                draft.clear()  # what else it gave is worth as little
+            self._tries[organization] = TRIES
+            self.on_fault(organization, f"snapshot: {error.message}")
+            self._log.error("snapshot refused", peer=organization, error=str(error))
+        except TilthError as error:
+            tries = 0 if draft.taken.rows > before.rows else self._tries.get(organization, 0)
+            self._tries[organization] = tries + 1
+            self._log.warning("snapshot broke off", peer=organization, error=str(error))
+        else:
+            return True
         return False
 
     def _next(self) -> str | None:
@@ -144,26 +165,54 @@ class Joining:
         tip = self._store.tip()
         return 0 if tip is None else tip.header.height
 
-    async def _fetch(self, organization: str) -> None:
-        """One snapshot from one peer, up to the file that waits for the next start."""
-        file = SnapshotFile(self._folder.joining, self._folder.snapshot)
-        try:
-            answer = self._peers.request(organization, METHOD, b"")
-            async with aclosing(answer):
-                parts = frames(answer, [MAX_OFFER_BYTES, MAX_PAGE_BYTES])
-                first = await anext(parts, None)
-                if first is None:
-                    raise InvalidInput("a snapshot without an offer")
-                offer = Offer.decode(first)
-                self._check(offer)
-                intake = Intake(offer)
-                async for page in parts:
-                    file.add(intake.take(page))
-            file.finish(offer, intake.finish())
-        finally:
-            file.close()
+    async def _fetch(self, organization: str, draft: SnapshotFile) -> None:
+        """Go on with the snapshot at one peer, up to the file that waits for the next start."""
+        if self._alone and draft.givers - {organization}:
+            draft.clear()
+        for _ in range(ROUNDS):
+            offer = await self._round(organization, draft)
+            if offer is not None:
+                break
+        else:
+            raise Unavailable("the snapshot comes to no end", found=f"{ROUNDS} rounds")
         header = offer.tip.block.header
-        self._log.info("snapshot", peer=organization, height=header.height, rows=intake.rows)
+        try:
+            draft.taken.check(header.state)
+        except InvalidInput:
+            if draft.givers == {organization}:
+                raise
+            self._alone = True
+            found = ", ".join(sorted(draft.givers))
+            draft.clear()
+            raise Unavailable(
+                "rows of several nodes do not add up: each is asked for all of them", found=found
+            ) from None
+        draft.finish(offer)
+        self._log.info(
+            "snapshot", peers=sorted(draft.givers), height=header.height, rows=draft.taken.rows
+        )
+
+    async def _round(self, organization: str, draft: SnapshotFile) -> Offer | None:
+        """Take parts up to the last one; the offer if it is of the moment of that part."""
+        answer = self._peers.request(organization, METHOD, draft.taken.place.encode())
+        async with aclosing(answer):
+            parts = frames(answer, [MAX_OFFER_BYTES, MAX_PART_BYTES])
+            first = await anext(parts, None)
+            if first is None:
+                raise InvalidInput("a snapshot without an offer")
+            offer = Offer.decode(first)
+            self._check(offer)
+            number = 0
+            async for data in parts:
+                number += 1
+                part = Part.decode(data)
+                taken = draft.taken.after(part, draft.value_of)
+                _check_bounds(offer, taken)
+                draft.write(part, taken, organization)
+                if part.ended:
+                    same = number == 1 and part.size == offer.tip.block.header.size
+                    return offer if same else None
+        raise Unavailable("the snapshot broke off", found=f"after {number} parts")
 
     def _check(self, offer: Offer) -> None:
         offer.check(self._genesis)
@@ -182,26 +231,30 @@ class Joining:
     # -- giving
 
     async def serve(self, organization: str, body: bytes) -> AsyncIterator[bytes]:
-        """The newest final block and all rows after it."""
-        if self._serving or self.joins or self._store.history is not None:
+        """The newest final block, and all rows from a place on."""
+        place = Place.decode(body)
+        busy = len(self._served.keys() | {organization}) > SERVED
+        if busy or self.joins or self._store.history is not None or place.size > self._store.size:
             raise Unavailable(
                 "this node gives no snapshot now",
-                found="it gives one already, or lacks blocks itself",
+                found="it gives others already, or lacks blocks itself",
                 remedy="ask another one, or later",
             )
-        self._serving = True
+        mine = self._served[organization] = object()
         try:
-            offer, pages = self._offer()
+            offer, parts = self._offer(), self._parts(place)
+            first = next(parts)  # of the same moment: nothing is written between
             yield framed(offer)
-            for page in pages:
-                yield framed(write_rows(page))
-                await asyncio.sleep(0)  # votes come first
+            yield framed(first.encode())
+            await asyncio.sleep(0)  # votes come first
+            while self._served.get(organization) is mine and (part := next(parts, None)):
+                yield framed(part.encode())
+                await asyncio.sleep(0)
         finally:
-            self._serving = False
+            if self._served.get(organization) is mine:
+                del self._served[organization]
 
-    def _offer(self) -> tuple[bytes, Iterator[list[tuple[str, bytes]]]]:
-        """Both are of one moment: nothing is written between."""
-        path: Path = self._store.path
+    def _offer(self) -> bytes:
         tip = self._store.tip()
         if tip is None:
             raise Unavailable("nothing is final yet")
@@ -210,7 +263,38 @@ class Joining:
         last = milestone_of(self._store, tip.header.height)
         if last is None:
             raise Fatal("the ledger's last block cannot be read", found=tip.header.height)
-        return Offer((*below, last), *bounds_of(path)).encode(), rows_of(path, tip.header.size)
+        return Offer((*below, last), *bounds_of(self._store.path)).encode()
+
+    def _parts(self, place: Place) -> Iterator[Part]:
+        """Rows from a place on, each part of the moment when it is asked for."""
+        store, anew = self._store, False
+        while True:
+            now, keys = store.size, self._changed(place)
+            if keys is None:
+                place, anew, keys = Place(), True, []
+            while len(keys) > PART_ROWS:
+                # Their taker stays at the older size until it has them all.
+                some, keys = keys[:PART_ROWS], keys[PART_ROWS:]
+                yield Part(place.size, self._values(some), ())
+            rows = tuple(store.rows.scan_bytes("", place.key, PART_ROWS))
+            ended = len(rows) < PART_ROWS
+            yield Part(now, self._values(keys), rows, ended, anew)
+            if ended:
+                return
+            place, anew = Place(now, rows[-1][0]), False
+
+    def _changed(self, place: Place) -> list[str] | None:
+        """Keys up to a place of rows that changed since; None when that is not known any more."""
+        if not place.key:
+            return []
+        touched = self._store.touched_after(place.size)
+        if touched is None:
+            return None
+        keys = {key for some in touched for key in some if key <= place.key}
+        return sorted(keys) if self._store.touched_after(place.size) is not None else None
+
+    def _values(self, keys: list[str]) -> tuple[Change, ...]:
+        return tuple((key, self._store.rows.get_bytes(key)) for key in keys)
 
     def _ended(self, epoch: int) -> Milestone:
         """The block that ended the epoch before this one."""
@@ -220,3 +304,10 @@ class Joining:
         if found is None:
             raise Fatal("no certificate ends an epoch of this ledger", found=epoch)
         return found
+
+
+def _check_bounds(offer: Offer, taken: Taken) -> None:
+    """Raise InvalidInput when much more comes than was offered."""
+    rows, size = 2 * offer.rows + SLACK_ROWS, 2 * offer.row_bytes + SLACK_BYTES
+    if taken.rows > rows or taken.row_bytes > size:
+        raise InvalidInput("more rows come than were offered", found=taken.rows, expected=rows)

@@ -34,7 +34,7 @@ NAMES = ("hospital-a", "hospital-b", "hospital-c")
 VOTERS = (0, 1)
 BLOCK_LEAVES = 250
 BLOCKS_AT_ONCE = 8
-FIRST_MS = 1_800_000_000_000
+FIRST_MS = 1_760_000_000_000  # past: nodes go on from there
 
 
 def cache():
@@ -183,7 +183,8 @@ def sample(entry, number):
 
 def large(entries, operations=1, progress=True):
     """The ledger of so many entries, from the cache or made now."""
-    kind = LtHash().add("", b"").digest().hex()[:8]  # another set hash is another ledger
+    # Another set hash, or time, is another ledger.
+    kind = LtHash().add("", FIRST_MS.to_bytes(8)).digest().hex()[:8]
     path = cache() / f"ledger-{VERSION}-{kind}-{entries}x{operations}"
     if not path.is_dir():
         draft = path.with_name(f"{path.name}.{os.getpid()}")

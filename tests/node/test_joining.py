@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 from audited_chain import Chain
+from test_ledger_store import Changes, certificate_of
+from test_ledger_store import chain as block_chain
 
 from tilth_ledger.errors import Unavailable
 from tilth_ledger.history import Stretch
 from tilth_ledger.lthash import LtHash
-from tilth_ledger.snapshots import Offer, read_rows, write_rows
+from tilth_ledger.snapshot_rows import Part, Place
+from tilth_ledger.snapshots import Offer
 from tilth_node import auditing
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
@@ -21,7 +24,7 @@ from tilth_node.joining import Joining
 from tilth_node.past import PastBlocks
 from tilth_node.rpc.frames import framed, frames
 from tilth_node.storage.ledger_store import LedgerStore
-from tilth_node.storage.snapshot_file import adopt
+from tilth_node.storage.snapshot_file import SnapshotFile, adopt
 
 BLOCKS = 30
 FAR = 10**6
@@ -202,21 +205,65 @@ def test_an_audit_of_a_folder_without_its_past_says_so(sites, chain):
         auditing.audit(new.folder.path)
 
 
-def first_value_changed(number, frame):
-    rows = read_rows(frame) if number == 1 else None
-    return [frame] if rows is None else [write_rows([(rows[0][0], b"{}"), *rows[1:]])]
+def first_part(change):
+    """A lie about the first part of rows."""
+
+    def lie(number, frame):
+        part = Part.decode(frame) if number == 1 else None
+        return [change(part).encode()] if part and part.rows else [frame]
+
+    lie.__name__ = change.__name__
+    return lie
 
 
-def a_row_left_out(number, frame):
-    return [write_rows(read_rows(frame)[1:])] if number == 1 else [frame]
+@first_part
+def first_value_changed(part):
+    return replace(part, rows=((part.rows[0][0], b'{"n":1}'), *part.rows[1:]))
+
+
+@first_part
+def a_row_left_out(part):
+    return replace(part, rows=part.rows[1:])
+
+
+@first_part
+def a_row_twice(part):
+    return replace(part, rows=(part.rows[0], *part.rows))
+
+
+@first_part
+def rows_in_disorder(part):
+    return replace(part, rows=part.rows[::-1])
+
+
+@first_part
+def a_change_of_what_was_not_given(part):
+    return replace(part, changed=(("zzz", b"{}"),))
+
+
+@first_part
+def an_older_moment(part):
+    return replace(part, size=part.size - 1)
+
+
+@first_part
+def an_end_too_early(part):
+    return replace(part, rows=part.rows[:20], ended=True)
 
 
 def endless_rows(number, frame):
-    return [frame] if number == 0 else [frame, *[frame] * 10_000]
+    if number == 0:
+        return [frame]
+    return [replace(Part.decode(frame), ended=False).encode()] * 10_000
 
 
-def an_unknown_row(number, frame):
-    return [write_rows([("zzz/new", b"{}"), *read_rows(frame)])] if number == 1 else [frame]
+def an_end_that_never_comes(number, frame):
+    return [frame] if number == 0 else [replace(Part.decode(frame), ended=False).encode()]
+
+
+@first_part
+def an_unknown_row(part):
+    return replace(part, rows=(*part.rows, ("zzz/new", b"{}")))
 
 
 def nothing(number, frame):
@@ -254,10 +301,13 @@ def another_tree_below(number, frame):
     [
         first_value_changed,
         a_row_left_out,
+        a_row_twice,
+        rows_in_disorder,
+        a_change_of_what_was_not_given,
+        an_end_too_early,
         endless_rows,
         an_unknown_row,
         nothing,
-        no_rows,
         noise,
         a_forged_state,
         another_tree_below,
@@ -276,7 +326,7 @@ def test_a_liar_is_found_and_counted_and_another_is_asked(sites, chain, lie):
 def test_when_everybody_lies_the_node_goes_on_as_before_and_asks_no_more(sites, chain):
     new, b, c = sites
     altering(b, "snapshot", first_value_changed)
-    altering(c, "snapshot", no_rows)
+    altering(c, "snapshot", an_unknown_row)
     assert not joined(new, "b", "c")
     assert new.held[-1] == ""
     assert {name for name, _ in new.faults} == {"b", "c"}
@@ -302,26 +352,171 @@ def test_a_few_blocks_behind_are_no_reason(sites):
     assert new.joining.joins
 
 
-def test_one_who_breaks_off_is_asked_again_and_the_next_start_removes_a_draft(sites, chain):
-    new, b, _ = sites
-    del new.links["c"]
-    honest, calls = b.handlers["snapshot"], []
+def breaking_off(site, after, calls):
+    """Make a site end its first answer after so many frames; `calls` gets each place asked for."""
+    honest = site.handlers["snapshot"]
 
     async def broken(organization, body):
-        calls.append(organization)
+        calls.append(Place.decode(body))
         async with aclosing(honest(organization, body)) as answer:
+            number = 0
             async for chunk in answer:
                 yield chunk
-                if len(calls) == 1:
+                number += 1
+                if len(calls) == 1 and number == after:
                     raise Unavailable("the connection ended")
 
-    b.handlers["snapshot"] = broken
+    site.handlers["snapshot"] = broken
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr("tilth_node.joining.PART_ROWS", 7)
+
+
+@pytest.mark.usefixtures("short")
+def test_one_who_breaks_off_is_asked_for_the_rest_only(sites, chain):
+    new, b, _ = sites
+    del new.links["c"]
+    calls = []
+    breaking_off(b, 6, calls)
     assert joined(new, "b")
-    assert (len(calls), new.faults) == (2, [])
-    new.folder.joining.write_bytes(b"what a crash left")
+    assert [bool(place.key) for place in calls] == [False, True, True]
+    keys = [key for key, _ in b.store.rows.scan_bytes("")]
+    assert calls[1].key == keys[5 * 7 - 1]
+    assert new.faults == []
     restarted(new, chain)
-    assert not new.folder.joining.exists()
     same(new, b)
+
+
+@pytest.mark.usefixtures("short")
+def test_another_peer_goes_on_where_the_first_broke_off_though_the_ledger_has_grown(
+    chain, tmp_path
+):
+    new, b, c = (founded(chain, tmp_path / n, at) for n, at in (("new", 0), ("b", 20), ("c", 99)))
+    new.links = {"b": b, "c": c}
+    calls = []
+    breaking_off(b, 9, calls)
+    new.joining.told("b", FAR + 1, 0)
+    later = []
+    breaking_off(c, 10_000, later)
+    b.links.clear()
+    honest = new.joining._next
+    new.joining._next = lambda: "b" if not calls else honest() and "c"
+    assert joined(new, "b", "c")
+    assert later[0].key
+    assert later[0].size == b.store.size < c.store.size
+    assert new.faults == []
+    restarted(new, chain)
+    same(new, c)
+    for site in (new, b, c):
+        site.store.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_process_that_was_killed_goes_on_with_what_it_had(sites, chain):
+    new, b, _ = sites
+    del new.links["c"]
+    calls = []
+    breaking_off(b, 6, calls)
+    new.joining._tries["b"] = 2  # the next failure is the last of this process
+    draft = SnapshotFile(new.folder.joining, new.folder.snapshot, chain.genesis.net_bytes)
+    taken = draft.taken
+    for part in list(b.joining._parts(Place()))[:5]:
+        taken = taken.after(part, draft.value_of)
+        draft.write(part, taken, "b")
+    draft.close()
+    new.parts(chain.genesis)
+    assert joined(new, "b")
+    assert calls[0] == taken.place
+    restarted(new, chain)
+    same(new, b)
+
+
+def test_what_another_start_of_the_machine_left_is_not_believed(sites, chain, monkeypatch):
+    new, b, _ = sites
+    draft = SnapshotFile(new.folder.joining, new.folder.snapshot, chain.genesis.net_bytes)
+    part = next(b.joining._parts(Place()))
+    draft.write(part, draft.taken.after(part, draft.value_of), "b")
+    draft.close()
+    monkeypatch.setattr("tilth_node.storage.snapshot_file._boot", lambda: "another")
+    draft = SnapshotFile(new.folder.joining, new.folder.snapshot, chain.genesis.net_bytes)
+    assert (draft.taken.rows, draft.givers) == (0, frozenset())
+    draft.close()
+    new.folder.joining.write_bytes(b"no database at all, but as long as the head of one" * 9)
+    draft = SnapshotFile(new.folder.joining, new.folder.snapshot, chain.genesis.net_bytes)
+    assert draft.taken.rows == 0
+    draft.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_rows_of_two_that_do_not_add_up_name_nobody_until_each_is_asked_alone(sites, chain):
+    new, b, c = sites
+    altering(c, "snapshot", first_value_changed)
+    calls = []
+    breaking_off(c, 4, calls)
+    new.joining.told("c", FAR + 1, 0)  # the liar is asked first, and breaks off
+    asked = []
+    honest = new.joining._next
+
+    def next_one():
+        asked.append("c" if not asked or asked[1:] == ["b"] else honest())
+        if len(asked) == 2:
+            asked[1] = "b"
+        return asked[-1]
+
+    new.joining._next = next_one
+    assert joined(new, "b", "c")
+    assert asked[:3] == ["c", "b", "c"]  # both gave, nobody is named; then each alone
+    assert [name for name, _ in new.faults] == ["c"]
+    restarted(new, chain)
+    same(new, b)
+
+
+@pytest.mark.usefixtures("short")
+def test_what_changes_behind_the_taker_comes_again_and_what_goes_goes(sites, chain, monkeypatch):
+    """The giver's rows change between any two parts; the taker ends with those of the last."""
+    _, b, _ = sites
+    draft = SnapshotFile(b.folder.path / "x", b.folder.path / "y", chain.genesis.net_bytes)
+    state = {f"k/{n:03}": b"{}" for n in range(60)}
+    store = LedgerStore(b.folder.path / "z.db")
+    store.seed(state, bytes(2048))
+    [(block, _)] = block_chain((b"first",))
+    store.apply([(block, Changes({"k/0": b"{}"}))], certificate_of(block))
+    giver = Joining(chain.genesis, store, b.folder, b, after=3)
+    parts = giver._parts(Place())
+    blocks = iter(block_chain(*((b"leaf %d" % n,) for n in range(40)))[1:])
+    taken = draft.taken
+    for number, part in enumerate(parts):
+        taken = taken.after(Part.decode(part.encode()), draft.value_of)
+        draft.write(part, taken, "b")
+        block, _ = next(blocks)
+        changes = {f"k/{number:03}": b'{"n":1}', f"k/{number * 5:03}": None, f"a/{number}": b"{}"}
+        store.apply([(block, Changes(changes))], certificate_of(block))
+    [last] = giver._parts(taken.place)
+    taken = taken.after(last, draft.value_of)
+    draft.write(last, taken, "b")
+    rows = dict(store.rows.scan_bytes(""))
+    assert {key: draft.value_of(key) for key in rows} == rows
+    assert taken.rows == len(rows)
+    assert taken.sum == LtHash().replace((), rows.items())
+    draft.close()
+    store.close()
+
+
+def test_a_taker_of_long_ago_is_told_to_begin_anew(sites, chain):
+    b = sites[1]
+    b.store.rows._damaged = b.store.size  # what changed before is not known
+    part = next(b.joining._parts(Place(3, "entry/")))
+    assert part.anew
+    assert part.rows[0][0] == next(b.store.rows.scan_bytes(""))[0]
+    draft = SnapshotFile(b.folder.path / "x", b.folder.path / "y", chain.genesis.net_bytes)
+    old = Part(3, (), (("a/1", b"{}"),))
+    draft.write(old, draft.taken.after(old, draft.value_of), "c")
+    draft.write(part, draft.taken.after(part, draft.value_of), "b")
+    assert draft.value_of("a/1") is None
+    assert draft.givers == {"b"}
+    draft.close()
 
 
 def test_a_crash_before_the_snapshot_took_its_place_is_finished_by_the_next_start(sites, chain):
