@@ -7,6 +7,7 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from decoder import Decoder, of_text
 
 from tilth import recipes
 from tilth.algorithm import manifest
-from tilth_ledger import archive, canonical, history, lthash, notes, results, snapshots
+from tilth_ledger import (
+    archive,
+    canonical,
+    history,
+    lthash,
+    notes,
+    results,
+    snapshot_rows,
+    snapshots,
+)
 from tilth_ledger.audit_checks import read_justification
 from tilth_ledger.blocks import Block, Certificate, Vote
 from tilth_ledger.errors import InvalidInput, PeerFault
@@ -81,11 +91,24 @@ def _fetched(ballots: Ballots) -> list[Decoder]:
     )
     past = history.Past(second, final, (first,))
     stretch = history.Stretch(below, (history.Past(first), past))
-    rows = snapshots.write_rows([("plan/a/b", b"{}"), ("\u00e9", b'{"a":1}'), ("", b"")])
+    rows = (("plan/a/b", b"{}"), ("\u00e9", b'{"a":1}'))
+    part = snapshot_rows.Part(9, (("", b""), ("a/1", None)), rows, ended=True)
+    place = snapshot_rows.Place(9, "plan/\u00e9")
     return [
         Decoder("offer", snapshots.Offer.decode, (offer.encode(),), snapshots.Offer.encode),
         Decoder("stretch", history.Stretch.decode, (stretch.encode(),), history.Stretch.encode),
-        Decoder("page of rows", snapshots.read_rows, (rows,), snapshots.write_rows),
+        Decoder(
+            "part of a snapshot",
+            snapshot_rows.Part.decode,
+            (part.encode(), replace(part, rows=(), anew=True).encode()),
+            snapshot_rows.Part.encode,
+        ),
+        Decoder(
+            "place in a snapshot",
+            snapshot_rows.Place.decode,
+            (place.encode(),),
+            snapshot_rows.Place.encode,
+        ),
         Decoder(
             "frontier",
             _whole(snapshots.read_frontier),

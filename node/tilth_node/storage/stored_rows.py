@@ -99,14 +99,14 @@ class StoredRows:
             # In pages, each a query of its own: a reader left open would hold back the checkpoint.
             page = SCAN_ROWS if left is None else min(left, SCAN_ROWS)
             low = prefix if after < prefix else after + "\0"  # the least above it
-            found = self._page(low, prefix + ABOVE, page)
+            found = self._first(low, prefix + ABOVE, page)
             yield from found
             if len(found) < page:
                 return
             after = found[-1][0]
             left = None if left is None else left - page
 
-    def _page(self, low: str, high: str, count: int) -> list[tuple[str, bytes]]:
+    def _first(self, low: str, high: str, count: int) -> list[tuple[str, bytes]]:
         """The first rows from `low` to `high`: those of the index, and the fresh ones between."""
         found: list[tuple[str, bytes]] = self._reader.execute(SCAN, (low, high, count)).fetchall()
         fresh = self._tables.fresh
