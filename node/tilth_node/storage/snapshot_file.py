@@ -230,8 +230,7 @@ def _boot() -> str:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.executescript(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"
-        f"PRAGMA cache_size = -{CACHE_KIB};"
+        f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;PRAGMA cache_size = -{CACHE_KIB};"
     )
 
 
