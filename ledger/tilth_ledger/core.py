@@ -31,6 +31,7 @@ from tilth_ledger.evidence import Evidence
 from tilth_ledger.faults import Faults
 from tilth_ledger.forwarding import Owed
 from tilth_ledger.journal_records import (
+    FRAME_BYTES,
     Accused,
     Blank,
     Forgotten,
@@ -98,13 +99,14 @@ class Core:
     faults: Faults = field(default_factory=Faults)
     confirmed: set[int] = field(default_factory=set)
     late: list[Certificate] = field(default_factory=list)  # of views up to the tip, to be compared
-    blank: bool = False  # an empty journal beside a ledger: what I signed, only the others know
+    blank: bool = False  # an empty or damaged journal: what I signed, only the others know
     forgotten: Forgotten | None = None
     forked: Forked | None = None
     docket: Docket = field(default_factory=Docket)
     barriers: Barriers = field(default_factory=Barriers)
     owed: Owed = field(default_factory=Owed)  # to members, of certificates
     promised: Promised = field(default_factory=lambda: Promised(0, 0, 0))
+    seals: bool = False  # what was found at the start is whole: say so behind it
     halted: Fatal | None = None
     ended: bool = False  # the epoch, in this step
     later: list[Record] = field(default_factory=list)  # of epochs that my store does not reach
@@ -158,8 +160,8 @@ class Core:
         return self.follows or len(self.confirmed) >= needed
 
     def begin_blank(self) -> None:
-        """My journal is empty and the ledger is not: a lost disk, or a late first start."""
-        if not self.follows and self.signer is not None:
+        """Votes that I sent may be lost: a lost disk, a damaged journal, or a late first start."""
+        if not self.follows and self.signer is not None and self.others:
             self.blank = True
             self.out.records.append(Blank(True))
 
@@ -168,9 +170,10 @@ class Core:
         if self.blank:
             self.alarm(
                 "memory",
-                "this node's journal is empty although the ledger is not: it may have lost votes"
-                " that it sent. It votes when every other member is connected and has shown what it"
-                " holds; if one of them is gone for good, replace the key: tilth member rotate",
+                "this node's journal (journal/votes) was damaged at its end, or is empty although"
+                " the ledger is not: it may have lost votes that it sent. It votes when every other"
+                " member is connected and has shown what it holds; if one of them is gone for"
+                " good, replace the key: tilth member rotate",
             )
 
     def confirm(self, member: int) -> None:
@@ -352,11 +355,12 @@ class Core:
         """The step's outcome."""
         self.collect_evidence()
         self._post()
-        compact, persist = self._journal()
+        persist, promise, compact = self._journal()
         return Effects(
-            compact=compact,
             persist=persist,
             finalized=tuple(self.out.finalized),
+            promise=promise,
+            compact=compact,
             send=tuple(self.out.sends),
             refused=tuple(self.out.refused),
             alarms=tuple(self.out.alarms),
@@ -367,14 +371,14 @@ class Core:
     def records(self) -> list[Record]:
         """Everything that the journal must hold: what a compacted one consists of."""
         tip = self.tree.tip
-        records: list[Record] = [self.promised, *self.later]
+        records: list[Record] = list(self.later)
         records += [Accused(each) for each in self.docket]
         records += [each for each in (self.forgotten, self.forked) if each is not None]
         records += [Blank(True)] if self.blank else []
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
         records += [OwnVote(vote) for vote in self.ballot.votes.values()]
         records += [Proven(c) for c in self.table.certificates(tip.view)]
-        return records
+        return [*records, self.promised]
 
     def _post(self) -> None:
         """One message per kind for all that the step said to everybody."""
@@ -384,26 +388,28 @@ class Core:
             part = self.out.evidence[start : start + MAX_EVIDENCE]
             self.send(self.others, Accusation(tuple(part)))
 
-    def _journal(self) -> tuple[tuple[bytes, ...] | None, tuple[bytes, ...]]:
-        """What to replace the journal by, and what to append to it."""
+    def _journal(self) -> tuple[tuple[bytes, ...], bytes | None, tuple[bytes, ...] | None]:
+        """What to append with a sync; then, once the store holds what became final, a promise
+        behind it; or instead of that, now and then, the whole journal anew."""
         tip = self.tree.tip
         records = [r for r in self.out.records if _view_of(r) > tip.view]
         if not records and self.out.finalized and not self.journal_bytes and not self.follows:
             records = [self.promised]  # one that catches up from the first block on has begun here
-        if not records:
-            return None, ()
-        stored = tip if not self.out.finalized else None
-        if stored is not None and stored.height > self.promised.height:
-            # The transaction of an earlier step holds the tip: from now on, less is a loss.
-            self.promised = Promised(stored.view, stored.height, stored.state.size)
-            records.append(self.promised)
         bodies = tuple(record.encode() for record in records)
-        self.journal_bytes += sum(len(body) + 28 for body in bodies)
-        if stored is None or self.journal_bytes < max(COMPACT_BYTES, 2 * self.compacted_bytes):
-            return None, bodies
+        self.journal_bytes += sum(len(body) + FRAME_BYTES for body in bodies)
+        if not records and not self.seals and (self.follows or not self.out.finalized):
+            return (), None, None
+        self.seals = False
+        if tip.height > self.promised.height:
+            self.promised = Promised(tip.view, tip.height, tip.state.size)
+        promise = self.promised.encode()
+        self.journal_bytes += len(promise) + FRAME_BYTES
+        if self.journal_bytes < max(COMPACT_BYTES, 2 * self.compacted_bytes):
+            return bodies, promise, None
         compact = tuple(record.encode() for record in self.records())
-        self.journal_bytes = self.compacted_bytes = sum(len(body) + 28 for body in compact)
-        return compact, bodies
+        self.journal_bytes = sum(len(body) + FRAME_BYTES for body in compact)
+        self.compacted_bytes = self.journal_bytes
+        return bodies, None, compact
 
 
 def _view_of(record: Record) -> int | float:

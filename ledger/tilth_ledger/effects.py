@@ -201,20 +201,23 @@ class Alarm:
 class Effects:
     """The outcome of a step. The shell does, in this order, and sends nothing before the rest:
 
-    1. `compact`: replace the journal by exactly these records (they include `persist`); else
-       `persist`: append these records. One fdatasync.
+    1. `persist`: append these records to the journal. One fdatasync.
     2. `finalized`: apply the blocks in ONE transaction, with the last one's certificate and void
        blocks.
-    3. `send`, answers to clients (`finalized`, `refused`), `alarms`.
-    4. `timer_ms`: one timer at this monotonic time; None: no timer.
-    5. `epoch`: a new one begins. Parties are numbered by it from the next step on; what came from
+    3. `promise`: write this record behind the others, without a sync of its own: it says what the
+       store holds now, and that all before it was synced. Or `compact`: replace the journal by
+       exactly these records (they include `persist` and a promise).
+    4. `send`, answers to clients (`finalized`, `refused`), `alarms`.
+    5. `timer_ms`: one timer at this monotonic time; None: no timer.
+    6. `epoch`: a new one begins. Parties are numbered by it from the next step on; what came from
        parties that are none any more is dropped.
-    6. `halt`: stop the process.
+    7. `halt`: stop the process.
     """
 
-    compact: tuple[bytes, ...] | None = None
     persist: tuple[bytes, ...] = ()
     finalized: tuple[Finalized, ...] = ()
+    promise: bytes | None = None
+    compact: tuple[bytes, ...] | None = None
     send: tuple[Send, ...] = ()
     refused: tuple[tuple[str, TilthError], ...] = ()
     alarms: tuple[Alarm, ...] = ()

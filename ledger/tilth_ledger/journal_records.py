@@ -6,10 +6,19 @@ bytes; this module frames and reads them.
 
 Invariants:
 - A record is written once and never changed; sequence numbers rise by one from the first record.
-- A bad record with nothing good after it is a torn tail: it was never promised, and is cut off.
-  A bad record with a good one after it is corruption: `read_journal` raises `Fatal`.
-- The `Promised` counters say how much the ledger store held when they were written: a store that
-  holds less has lost data (F8).
+- A batch of records is synced, and a `Promised` follows it, not synced itself. It says how much the
+  ledger store held then: one that holds less has lost data (F8). And it says that all before it was
+  synced: bad bytes with a promise behind them are damage, and `read_journal` raises `Fatal`.
+- Bad bytes at the very end may be a batch that a crash tore, which was never promised, or the last
+  one that was synced, damaged, when a power cut took the mark behind it. A crash leaves too few
+  bytes, or whole sectors of zeros where something was to come; a changed byte leaves neither. So
+  the end is told apart: *torn* is cut off, and what is *damaged* may have been votes that were
+  sent. A member that finds this votes when every other one has shown what it holds of it.
+
+Why that is enough: for a damaged end to pass as torn, power must fail in the moment between a sync
+and the write of the mark to the disk (the kernel does it within seconds), and the very sectors of
+that batch must be lost as well. Then q - 1 others are asked, as after any crash, and what they hold
+of this member shows the loss; only votes that reached nobody who answers pass unseen.
 
 Left to others: files, fsync, rename (the node's storage); when to write what (replica).
 """
@@ -18,7 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tilth_ledger.blocks import Block, Certificate, Vote
@@ -29,8 +38,13 @@ from tilth_ledger.reader import Reader
 MAX_RECORD_BYTES = 64 << 20
 
 _HEAD = struct.Struct(">IQ16s")
+FRAME_BYTES = _HEAD.size  # around a body
+SECTOR_BYTES = 512  # what a disk writes whole or not at all
+FEWEST_ZEROS = 8  # no record begins with as many, and one changed byte does not make them
 _NUMBERS = struct.Struct(">IQ")
 _PROMISED = struct.Struct(">QQQ")
+PROMISED_BYTES = 1 + _PROMISED.size
+_PROMISE = b"\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,7 @@ class Promised:
     size: int
 
     def encode(self) -> bytes:
-        return b"\x04" + _PROMISED.pack(self.view, self.height, self.size)
+        return _PROMISE + _PROMISED.pack(self.view, self.height, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +122,8 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """This journal began empty although the ledger did not (1), or every other member has shown
-    since what it holds of me (0)."""
+    """This journal began empty although the ledger did not, or was damaged at its end (1), or every
+    other member has shown since what it holds of me (0)."""
 
     blank: bool
 
@@ -167,10 +181,12 @@ def frame(bodies: Iterable[bytes], sequence: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A journal as found: its records' bodies, and the bytes that are good."""
+    """A journal as found: its records' bodies, the bytes that are good, and whether those behind
+    them look like records that were complete once."""
 
     bodies: tuple[bytes, ...]
     good_bytes: int
+    damaged: bool = False
 
     @property
     def sequence(self) -> int:
@@ -179,43 +195,74 @@ class Journal:
 
 
 def read_journal(data: bytes) -> Journal:
-    """The good records at the front of `data`. Raises `Fatal` when a good record follows a bad one:
+    """The good records at the front of `data`. Raises `Fatal` when a promise follows a bad one:
     then the journal lost something that it had promised to keep."""
     bodies: list[bytes] = []
     at = 0
     while (body := _record_at(data, at, len(bodies))) is not None:
         bodies.append(body)
-        at += _HEAD.size + len(body)
-    _check_tail(data, at, len(bodies))
-    return Journal(tuple(bodies), at)
+        at += FRAME_BYTES + len(body)
+    later = list(_later_records(data, at, len(bodies)))
+    for start, body in later:
+        if body[:1] == _PROMISE:
+            raise Fatal(
+                "the journal is damaged in its middle",
+                found=f"a bad record at byte {at} and a good one at byte {start}",
+                expected="bad bytes at the end only, as a crash leaves them",
+                remedy="Keep the folder as it is; do not start it from an older copy.",
+            )
+    complete = bool(later) or _was_complete(data, at, len(bodies))
+    return Journal(tuple(bodies), at, complete and not _has_empty_sector(data, at))
 
 
 def _record_at(data: bytes, at: int, sequence: int) -> bytes | None:
     """The body of the good record at `at` with this number, or None."""
-    if at + _HEAD.size > len(data):
+    if at + FRAME_BYTES > len(data):
         return None
     length, number, checksum = _HEAD.unpack_from(data, at)
-    start = at + _HEAD.size
+    start = at + FRAME_BYTES
     if number != sequence or length > min(MAX_RECORD_BYTES, len(data) - start):
         return None
     body = data[start : start + length]
     return body if _checksum(number, body) == checksum else None
 
 
-def _check_tail(data: bytes, at: int, sequence: int) -> None:
-    """Look for a later record behind the first bad one, by its sequence number."""
-    for later in range(sequence, sequence + 64):
-        needle = struct.pack(">Q", later)
+def _was_complete(data: bytes, at: int, sequence: int) -> bool:
+    """Whether the bad bytes from `at` to the end were a record of full length, and not a mark: that
+    holds nothing that is missed when it is cut off."""
+    rest = len(data) - at
+    if rest < FRAME_BYTES or rest == FRAME_BYTES + PROMISED_BYTES:
+        return False
+    length, _, checksum = _HEAD.unpack_from(data, at)
+    body = data[at + FRAME_BYTES :]
+    if length <= len(body):
+        return True
+    return bool(_checksum(sequence, body) == checksum)  # its length was changed
+
+
+def _has_empty_sector(data: bytes, at: int) -> bool:
+    """Whether some sector behind `at` holds nothing but zeros, or what of it lies behind `at` does,
+    unless that is less than a number."""
+    while at < len(data):
+        end = min(at + SECTOR_BYTES - at % SECTOR_BYTES, len(data))
+        if end - at >= FEWEST_ZEROS and not any(data[at:end]):
+            return True
+        at = end
+    return False
+
+
+def _later_records(data: bytes, at: int, sequence: int) -> Iterator[tuple[int, bytes]]:
+    """Good records behind the first bad one, found by their numbers, and where they stand."""
+    last = sequence + (len(data) - at) // FRAME_BYTES
+    for front in range(sequence >> 16, (last >> 16) + 1):
+        needle = front.to_bytes(6)  # all but the last bytes of a number
         found = data.find(needle, at)
         while found != -1:
-            start = found - 4
-            if start >= at and _record_at(data, start, later) is not None:
-                raise Fatal(
-                    "the journal is damaged in its middle",
-                    found=f"a bad record at byte {at} and a good one at byte {start}",
-                    expected="bad bytes at the end only, as a crash leaves them",
-                    remedy="Keep the folder as it is; do not start it from an older copy.",
-                )
+            start, number = found - 4, int.from_bytes(data[found : found + 8])
+            if start >= at and sequence <= number <= last:
+                body = _record_at(data, start, number)
+                if body is not None:
+                    yield start, body
             found = data.find(needle, found + 1)
 
 

@@ -120,7 +120,7 @@ class Replica:
         self._core = self._standing.core(epoch, restart.tip_of(epoch, restored))
         self._begins = False
         self._sync = catch_up.CatchUp()
-        self._journal = tuple(restored.journal)
+        self._journal, self._doubtful = tuple(restored.journal), restored.doubtful
 
     @property
     def epoch(self) -> Epoch:
@@ -220,7 +220,7 @@ class Replica:
         core = self._core
         match event:
             case Start():
-                restart.restore(core, self._journal)
+                restart.restore(core, self._journal, doubtful=self._doubtful)
                 self._journal = ()
                 succession.report(core)
             case PeerConnected(party) if self._is_follower(party):

@@ -7,8 +7,9 @@ Invariants:
   the next one.
 - Records of an epoch that is over are void; those of one that the store does not reach yet are kept
   until it does.
-- A member whose journal is empty beside a ledger that is not (a new disk and a snapshot) can't know
-  what it signed: it votes when all others have shown what they hold of it, or with another key.
+- A member whose journal is empty beside a ledger that is not (a new disk and a snapshot), is gone,
+  or was damaged at its end can't know what it signed: it votes when all others have shown what they
+  hold of it, or with another key.
 - A store that holds less than was promised lost data: no vote until the loss is repaired from
   peers (F8).
 
@@ -30,6 +31,7 @@ from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import (
+    FRAME_BYTES,
     Accused,
     Blank,
     Forgotten,
@@ -50,7 +52,8 @@ class Restored:
 
     `state` is the executor's state of the final tip, or of genesis; `block` and `certificate` are
     the tip's (None at genesis); `journal` are the bodies that `read_journal` returned. `start` is
-    the header of the block that ended the epoch before (None in the first epoch).
+    the header of the block that ended the epoch before (None in the first epoch). `doubtful`: the
+    journal's end was damaged, or the journal is gone although the store is not.
     """
 
     state: Any
@@ -58,6 +61,7 @@ class Restored:
     certificate: Certificate | None = None
     journal: Sequence[bytes] = ()
     start: Header | None = None
+    doubtful: bool = False
 
 
 def epoch_of(genesis: Genesis, executor: Executor, restored: Restored) -> Epoch:
@@ -88,18 +92,21 @@ def tip_of(epoch: Epoch, restored: Restored) -> Tip:
     return tip.without_certificate() if tip.hash == epoch.parent else tip
 
 
-def restore(core: Core, bodies: Sequence[bytes]) -> None:
+def restore(core: Core, bodies: Sequence[bytes], *, doubtful: bool = False) -> None:
     """Take the journal's records in, in the order in which they were written."""
     core.view = core.tree.tip.view + 1
-    core.journal_bytes = sum(len(body) + 28 for body in bodies)
+    core.journal_bytes = sum(len(body) + FRAME_BYTES for body in bodies)
+    core.seals = bool(bodies) and not core.follows
     resume(core, [decode_record(body) for body in bodies])
-    if not bodies and core.tree.tip.height > 0:
+    if doubtful or (not bodies and core.tree.tip.height > 0):
         core.begin_blank()
     if core.tree.tip.height < core.promised.height:
         core.alarm(
             "repair",
-            f"the ledger store holds {core.tree.tip.height} blocks, and {core.promised.height} were"
-            " promised: it lost data. This node does not vote until it has them again from others",
+            f"the ledger (ledger.db) holds {core.tree.tip.height} blocks, and"
+            f" {core.promised.height} were promised: it lost data. This node does not vote until it"
+            " has them again from others. Look at the disk; where there are no others, restore"
+            " ledger.db from a copy",
         )
 
 

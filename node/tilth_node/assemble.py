@@ -55,15 +55,16 @@ def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
+    began = folder.database.exists()
+    journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
     store = _open_ledger(folder, genesis)
     roll = _roll(config, folder, genesis, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
-    journal = JournalFile(folder.journal)
     executor = Executor(genesis, store.rows)
     feed = Feed(store)
     me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
     peers = Peers(me, certificates, _addresses(config, roll), clock)
-    restored = _restored(executor, store, journal)
+    restored = _restored(executor, store, journal, began=began)
     replica = Replica(genesis, config.organization, roll.vote_key, executor, store, restored)
     replication = Replication(
         genesis, replica, executor, restored.state, journal, store, peers, feed, clock
@@ -247,14 +248,20 @@ def _load(executor: Executor, store: LedgerStore) -> State:
     return executor.load(Frontier(), first.accumulator, 0)
 
 
-def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> Restored:
+def _restored(
+    executor: Executor, store: LedgerStore, journal: JournalFile, *, began: bool
+) -> Restored:
+    """What the disk holds. `began`: this folder had a ledger's file before this start."""
     if journal.cut_bytes:
-        words = "the end of journal/votes was torn by a crash, or is damaged: it was cut off"
-        logger("journal").warning(words, bytes=journal.cut_bytes)
+        words = "damaged: votes may be lost" if journal.damaged else "torn by a crash"
+        text = f"the end of {journal.path} was {words}; it was cut off"
+        logger("journal").warning(text, bytes=journal.cut_bytes)
+    # A crash of the very first start leaves an empty journal, or neither file: see `build`.
+    doubtful = journal.damaged or (journal.missing and began)
     tip = store.tip()
     state = _load(executor, store)
     if tip is None:
-        return Restored(state, journal=journal.records)
+        return Restored(state, journal=journal.records, doubtful=doubtful)
     block = store.block(tip.header.height)
     if block is None:
         raise Fatal(
@@ -263,7 +270,8 @@ def _restored(executor: Executor, store: LedgerStore, journal: JournalFile) -> R
             remedy="Keep the folder; restore its ledger from a copy or another node.",
         )
     start = store.epoch_start()
-    return Restored(state, Block.decode(block), tip.certificate, journal.records, start)
+    final = Block.decode(block)
+    return Restored(state, final, tip.certificate, journal.records, start, doubtful)
 
 
 def _addresses(config: Config, roll: Roll) -> Callable[[str], str]:

@@ -356,17 +356,20 @@ class Replication:
             self.on_notice()
 
     def _carry_out(self, effects: Effects) -> None:
-        """The order that the replica prescribes; an error in the first two stops the process."""
-        if effects.compact is not None:
-            self._journal.replace(effects.compact)
-        else:
-            self._journal.append(effects.persist)
+        """The order that the replica prescribes; an error in the first three stops the process."""
+        self._journal.append(effects.persist)
         # A crash here leaves votes that nobody has seen: the restart counts and sends them.
         if effects.finalized:
             blocks = [(each.block, each.state) for each in effects.finalized]
             last = effects.finalized[-1]
             self._store.apply(blocks, last.certificate, last.void)
             self._state = last.state
+        # A crash here leaves a journal that promises less than the store holds, and whose last
+        # records nothing says were synced: see tilth_ledger.journal_records.
+        if effects.compact is not None:
+            self._journal.replace(effects.compact)
+        elif effects.promise is not None:
+            self._journal.note(effects.promise)
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
         self._send(effects.send)

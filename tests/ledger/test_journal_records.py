@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import pytest
 from stage import Stage
 
@@ -72,20 +75,70 @@ def test_garbage_after_the_last_record_is_a_torn_tail(tail: bytes) -> None:
     assert read_journal(data + tail).good_bytes == len(data)
 
 
-def test_a_flipped_byte_before_a_good_record_is_fatal_and_in_the_last_one_a_torn_tail() -> None:
-    data = frame(BODIES, 0)
-    last = len(frame(BODIES[:-1], 0))
-    for place in range(0, len(data), 5):
+MARK = Promised(3, 2, 1).encode()
+VOTES = tuple(body for body in BODIES if body != MARK)
+
+
+def flips(data: bytes, first: int, last: int) -> Iterator[bytes]:
+    for place in range(first, last):
         broken = bytearray(data)
-        broken[place] ^= 1
-        if place >= last:
-            assert read_journal(bytes(broken)).bodies == BODIES[:-1]
-        else:
-            with pytest.raises(Fatal, match="damaged in its middle"):
-                read_journal(bytes(broken))
+        broken[place] ^= 1 << place % 8
+        yield bytes(broken)
+
+
+@pytest.mark.rule("F8")
+def test_a_flipped_byte_before_a_mark_is_known_not_to_be_torn() -> None:
+    data = frame((*VOTES, MARK), 0)
+    for broken in flips(data, 0, len(frame(VOTES, 0))):
+        with pytest.raises(Fatal, match="damaged in its middle"):
+            read_journal(broken)
+
+
+def test_a_flipped_byte_of_the_last_mark_costs_nothing_but_the_mark() -> None:
+    data = frame((*VOTES, MARK), 0)
+    for broken in flips(data, len(frame(VOTES, 0)), len(data)):
+        found = read_journal(broken)
+        assert (found.bodies, found.damaged) == (VOTES, False)
+
+
+@pytest.mark.rule("F8")
+def test_a_flipped_byte_of_a_batch_whose_mark_the_power_cut_took_is_told_from_a_torn_one() -> None:
+    kept = (*VOTES[:2], MARK)
+    for batch in (VOTES[2:], VOTES[2:3], VOTES[:1]):
+        before = frame(kept, 0)
+        data = before + frame(batch, len(kept))
+        for broken in flips(data, len(before), len(data)):
+            found = read_journal(broken)
+            assert found.damaged
+            assert found.bodies[: len(kept)] == kept
+
+
+def test_a_batch_of_which_a_crash_left_the_first_bytes_is_torn() -> None:
+    before = frame((*VOTES[:2], MARK), 0)
+    data = before + frame(VOTES, 3)
+    for end in range(len(before), len(data)):
+        assert not read_journal(data[:end]).damaged
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_batch_of_which_a_crash_left_any_of_its_sectors_is_torn(sector: int) -> None:
+    before = frame((*VOTES[:2], MARK), 0)
+    held = next(body for body in VOTES if body[0] == 2) + bytes(3 * sector)
+    data = before + frame((*VOTES, held, *VOTES), 3)
+    borders = [len(before), *range(sector, len(data), sector), len(data)]
+    borders = sorted({at for at in borders if at >= len(before)})
+    pieces = list(pairwise(borders))
+    for lost in range(1, 1 << len(pieces)):
+        left = bytearray(data)
+        for number, (start, end) in enumerate(pieces):
+            if lost >> number & 1:
+                left[start:end] = bytes(end - start)
+        assert not read_journal(bytes(left)).damaged
 
 
 def test_a_record_out_of_order_is_not_accepted() -> None:
     data = frame(BODIES[:1], 0) + frame(BODIES[2:3], 2)
+    found = read_journal(data)
+    assert (found.bodies, found.damaged) == (BODIES[:1], True)
     with pytest.raises(Fatal):
-        read_journal(data)
+        read_journal(data + frame((MARK,), 3))

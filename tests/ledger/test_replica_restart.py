@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from disks import copied
+from number_ledger import MemoryArchive
 from stage import Disk, Stage
 
 from tilth_ledger import core
@@ -120,6 +122,86 @@ def test_a_store_that_lost_blocks_is_repaired_before_the_next_vote() -> None:
     stage.settle()
     assert stage.texts(0)[:3] == ["a", "b", "c"]
     assert stage.replicas[0].votes
+
+
+@pytest.mark.rule("F8")
+def test_a_store_that_lost_blocks_whose_votes_the_journal_dropped_votes_again_when_it_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The promise covers every view whose votes are in the journal no more: those that others show
+    of them were not forgotten."""
+    monkeypatch.setattr(core, "COMPACT_BYTES", 1)
+    stage = Stage(3)
+    for text in "abc":
+        stage.submit(0, text)
+        stage.settle()
+    lost = copied(stage.disks[0].archive)
+    for text in "def":
+        stage.submit(0, text)
+        stage.settle()
+    stage.crash(0)
+    stage.disks[0].archive = lost
+    stage.restart(0)
+    stage.settle()
+    stage.pass_ms(5_000)
+    assert [alarm.kind for alarm in stage.alarms[0]] == ["repair"]
+    assert stage.texts(0) == list("abcdef")
+    assert stage.replicas[0].votes
+
+
+@pytest.mark.rule("F8")
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_promise_is_exact_after_every_final_block(n: int) -> None:
+    stage = Stage(n)
+    for number in range(1, 6):
+        stage.submit(0, f"leaf {number}")
+        stage.settle()
+        for disk in stage.disks:
+            records = [decode_record(body) for body in read_journal(disk.journal).bodies]
+            assert isinstance(records[-1], Promised)
+            assert (records[-1].height, records[-1].size) == (number, number)
+
+
+@pytest.mark.rule("F8")
+def test_a_member_alone_whose_store_lost_blocks_does_not_vote() -> None:
+    stage = Stage(1)
+    for text in "abc":
+        stage.submit(0, text)
+    stage.crash(0)
+    stage.disks[0].archive = MemoryArchive()
+    stage.restart(0)
+    stage.submit(0, "d")
+    stage.pass_ms(10_000)
+    assert not stage.replicas[0].votes
+    assert stage.texts(0) == []
+    assert stage.alarms[0][0].kind == "repair"
+    assert "ledger.db" in stage.alarms[0][0].message
+
+
+def test_a_member_whose_journal_was_damaged_at_its_end_waits_for_all_others() -> None:
+    stage = Stage(3)
+    stage.submit(0, "a")
+    stage.settle()
+    stage.isolate(0)
+    stage.submit(0, "b")
+    stage.pass_ms(2_000)
+    disk = stage.disks[0]
+    bodies = list(read_journal(disk.journal).bodies)
+    while isinstance(decode_record(bodies[-1]), Promised):  # the power cut took it
+        del bodies[-1]
+    torn = bytearray(frame(bodies, 0))
+    torn[-1] ^= 1
+    stage.crash(0)
+    stage.crash(2)
+    disk.journal = bytes(torn)
+    stage.mend()
+    stage.restart(0)
+    stage.pass_ms(5_000)
+    assert not stage.replicas[0].votes, "one has not shown what it holds"
+    assert "journal/votes" in next(a for a in stage.alarms[0] if a.kind == "memory").message
+    stage.restart(2)
+    stage.pass_ms(20_000)
+    assert stage.replicas[0].votes or [a for a in stage.alarms[0] if a.kind == "amnesia"]
 
 
 def test_the_journal_is_compacted_and_a_restart_from_it_is_the_same(

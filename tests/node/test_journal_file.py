@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tilth_ledger.errors import Fatal
-from tilth_ledger.journal_records import frame
+from tilth_ledger.journal_records import Promised, frame
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.journal import NAME, JournalFile
 
@@ -52,15 +52,70 @@ def test_a_tail_torn_at_any_byte_is_cut_off_and_written_over(folder: Path) -> No
         assert records_in(folder) == [*RECORDS[:kept], b"\x09after"]
 
 
+MARK = Promised(1, 1, 1).encode()
+
+
 @pytest.mark.rule("F8")
-def test_a_flipped_byte_before_the_last_record_stops_the_node(folder: Path) -> None:
+def test_a_flipped_byte_before_the_mark_stops_the_node_which_names_the_file_and_what_to_run(
+    folder: Path,
+) -> None:
+    journal = JournalFile(folder)
+    journal.note(MARK)
+    journal.close()
     whole = (folder / NAME).read_bytes()
-    for position in range(len(frame(RECORDS[:-1], 0))):
+    for position in range(len(frame(RECORDS, 0))):
         damaged = bytearray(whole)
         damaged[position] ^= 0x10
         (folder / NAME).write_bytes(bytes(damaged))
-        with pytest.raises(Fatal):
+        with pytest.raises(Fatal, match="does not start and does not vote") as caught:
             JournalFile(folder)
+        assert str(folder / NAME) in str(caught.value)
+        assert f"tilth node scrub {folder.parent}" in caught.value.remedy
+        assert f"move {folder / NAME} out of the folder" in caught.value.remedy
+
+
+@pytest.mark.rule("F8")
+def test_a_damaged_end_without_a_mark_behind_it_is_cut_off_and_told(folder: Path) -> None:
+    whole = (folder / NAME).read_bytes()
+    (folder / NAME).write_bytes(whole[:-1] + bytes((whole[-1] ^ 1,)))
+    journal = JournalFile(folder)
+    assert (list(journal.records), journal.damaged) == (RECORDS[:-1], True)
+    journal.close()
+    journal = JournalFile(folder)
+    assert (list(journal.records), journal.damaged) == (RECORDS[:-1], False)
+    journal.close()
+
+
+def test_a_note_waits_for_no_sync_and_is_found_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JournalFile(folder)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    journal.note(MARK)
+    assert synced == []
+    journal.append([b"\x09after"])
+    assert len(synced) == 1
+    journal.close()
+    assert records_in(folder) == [*RECORDS, MARK, b"\x09after"]
+
+
+@pytest.mark.rule("F7")
+def test_after_an_error_nothing_is_asked_of_the_file_any_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def fail(descriptor: int) -> None:
+        asked.append(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal = JournalFile(folder)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StorageFailed):
+        journal.append([b"\x09lost"])
+    journal.close()
+    assert len(asked) == 1
 
 
 @pytest.mark.rule("F6")

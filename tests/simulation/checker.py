@@ -162,7 +162,7 @@ class Checker:
             if self.strict:
                 self._written(member, effects.compact or effects.persist)
             return
-        for body in effects.compact or effects.persist:
+        for body in (*effects.persist, *(effects.compact or ())):
             if not isinstance(decode_record(body), Accused | Promised):
                 raise Violation(f"follower {member} keeps a journal of votes")
 

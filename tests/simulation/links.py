@@ -36,6 +36,7 @@ class Node:
     journal: bytes = b""
     before: bytes = b""  # the journal that a compacted one replaced: what its sectors held
     sequence: int = 0
+    unsynced: int = 0  # bytes at the journal's end
     replica: Replica | Liar | FalseFollower | None = None
     inbox: list[Event] = field(default_factory=list)
     timer: int = 0  # generation

@@ -75,15 +75,14 @@ class Machines:
     def disk_fails(self, node: Node, effects: Effects) -> bool:
         """Whether the disk takes no more, or its sync fails: some of it may be there later, and the
         process stops (F7)."""
-        if self._world.now >= node.full_until or not (effects.persist or effects.compact):
+        if self._world.now >= node.full_until or not effects.persist:
             return False
         full = self._random.random() < 0.5
         self._world.met["disk: full (ENOSPC)" if full else "disk: sync fails (EIO)"] += 1
-        if effects.compact is None:
-            written = frame(effects.persist, node.sequence)
-            # A full disk took a part; what a failed sync left is anything, the whole too.
-            kept = len(written) if not full and self._random.random() < 0.5 else None
-            node.journal += written[: kept or self._random.randint(0, len(written))]
+        written = frame(effects.persist, node.sequence)
+        # A full disk took a part; what a failed sync left is anything, the whole too.
+        kept = len(written) if not full and self._random.random() < 0.5 else None
+        node.journal += written[: kept or self._random.randint(0, len(written))]
         return True
 
     def store_fails(self, node: Node) -> bool:
@@ -91,6 +90,12 @@ class Machines:
         failing = self._world.now < node.full_until and self._random.random() < 0.5
         self._world.met["disk: store's transaction fails"] += failing
         return failing
+
+    def lose_unsynced(self, node: Node) -> None:
+        """The power fails with the process, or it does not."""
+        if node.unsynced and self._random.random() < 0.5:
+            node.journal = node.journal[: -node.unsynced]
+        node.unsynced = 0
 
     def read_journal(self, node: Node) -> Journal:
         """The journal that a node starts from; of one that is damaged in its middle the operator
@@ -124,7 +129,7 @@ class Machines:
                     self._world.churn.cure(node.member)
                 return node.member in self.fragile
             case "memory":  # one that becomes a member late has an empty journal too
-                return node.member in self.fragile or bool(f.changes)
+                return node.member in self.fragile or bool(f.changes) or f.torn
             case _:
                 return False
 

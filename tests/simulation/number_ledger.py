@@ -386,7 +386,7 @@ class MemoryArchive:
             self.certificates[len(self.blocks)] = last.certificate.encode()
             self.voids[len(self.blocks)] = last.void
 
-    def restored(self, journal: Sequence[bytes]) -> Restored:
+    def restored(self, journal: Sequence[bytes], *, doubtful: bool = False) -> Restored:
         """What a node finds here, and in its journal, when it starts."""
         height = len(self.blocks)
         stored = self.certificate(height)
@@ -397,6 +397,7 @@ class MemoryArchive:
             Certificate.decode(stored) if stored else None,
             journal,
             next(ends, None),
+            doubtful,
         )
 
 

@@ -91,7 +91,7 @@ REMOVALS: dict[str, Removal] = {
     "F6 a compacted journal replaces the old one before it is whole": Removal(
         "world:World._carry_out",
         "frame(effects.compact, 0), len(effects.compact)",
-        "frame(effects.compact, 0)[: 60 if point in (1, 2) else None], len(effects.compact)",
+        "frame(effects.compact, 0)[: 60 if point in (3, 4) else None], len(effects.compact)",
         "crashes",
         seed=2,
     ),

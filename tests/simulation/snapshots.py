@@ -61,7 +61,8 @@ def copied(local: Local) -> Local:
 
 
 def written(journal: tuple[bytes, ...], effects: Effects) -> tuple[bytes, ...]:
-    return effects.compact if effects.compact is not None else journal + effects.persist
+    promise = () if effects.promise is None else (effects.promise,)
+    return effects.compact or (*journal, *effects.persist, *promise)
 
 
 def votes_of(effects: Effects, member: int) -> frozenset[Vote]:

@@ -179,12 +179,12 @@ class Stage:
         own = [each for each in (renumbered(epoch, event) for event in events) if each]
         effects = self.replicas[member].step(self.now, WALL_MS + self.now, own)
         disk = self.disks[member]
+        bodies = effects.persist if effects.promise is None else (*effects.persist, effects.promise)
+        disk.journal += frame(bodies, disk.sequence)
+        disk.sequence += len(bodies)
+        disk.archive.apply(effects)
         if effects.compact is not None:
             disk.journal, disk.sequence = frame(effects.compact, 0), len(effects.compact)
-        else:
-            disk.journal += frame(effects.persist, disk.sequence)
-            disk.sequence += len(effects.persist)
-        disk.archive.apply(effects)
         for send in effects.send:
             for to in (number_of(epoch, party) for party in send.to):
                 self.sent.append((member, to, send.message))
@@ -310,7 +310,7 @@ class Stage:
             self.keyrings.get(member) or Keys(member, cheap=True),
             NumberExecutor(self.genesis, self.known_rules.get(member, (1,))),
             disk.archive,
-            disk.archive.restored(found.bodies),
+            disk.archive.restored(found.bodies, doubtful=found.damaged),
             self.rules,
         )
 

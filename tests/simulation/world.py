@@ -18,6 +18,7 @@ from typing import Any
 from checker import Checker, Violation
 from churn import Churn
 from clients import Clients
+from disks import SECTOR
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
@@ -183,12 +184,13 @@ class World:
             Keys(node.member, cheap=self.faults.cheap_keys),
             NumberExecutor(genesis),
             archive,
-            archive.restored(found.bodies),
+            archive.restored(found.bodies, doubtful=found.damaged),
             self.rules() if self.rules else None,
         )
 
     def crash(self, node: Node) -> None:
         """The process ends; in a while it is started again."""
+        self.machines.lose_unsynced(node)
         node.replica = None
         node.stalled = None
         node.timer += 1
@@ -245,22 +247,29 @@ class World:
             return self.crash(node)
         if self.machines.disk_fails(node, effects):
             return self.crash(node)
-        if effects.compact is not None:
-            node.before = node.journal
-            node.journal, node.sequence = frame(effects.compact, 0), len(effects.compact)
-        elif effects.persist:
+        if effects.persist:
             written = frame(effects.persist, node.sequence)
             if point == 1 and self.faults.torn:
                 self.met["disk: torn write"] += 1
-                node.journal += self._torn(written)
+                node.journal += self._torn(written, len(node.journal))
                 return self.crash(node)
             node.journal += written
             node.sequence += len(effects.persist)
+            node.unsynced = 0
         self.checker.durable(node.member, effects, epoch)
         if point in (1, 2) or (effects.finalized and self.machines.store_fails(node)):
             return self.crash(node)
         if effects.finalized:
             self._apply(node, effects)
+        if effects.compact is not None:
+            node.before = node.journal
+            node.journal, node.sequence = frame(effects.compact, 0), len(effects.compact)
+            node.unsynced = 0
+        elif effects.promise is not None:
+            mark = frame((effects.promise,), node.sequence)
+            node.journal += mark
+            node.sequence += 1
+            node.unsynced += len(mark)
         self.machines.cosign(node, effects)
         if point == 3:
             return self.crash(node)
@@ -284,11 +293,19 @@ class World:
                 self.clients.turn_away(node)
         return None
 
-    def _torn(self, written: bytes) -> bytes:
-        cut = self.random.randint(0, len(written) - 1)
-        rest = len(written) - cut
-        tail = self.random.choice((b"", b"", bytes(rest), self.random.randbytes(rest)))
-        return written[:cut] + tail
+    def _torn(self, written: bytes, at: int) -> bytes:
+        """What a crash leaves of bytes that begin at a place of the file: the first of them, or any
+        of its sectors, and zeros in the others."""
+        if self.random.random() < 0.5:
+            return written[: self.random.randint(0, len(written) - 1)]
+        left = bytearray(written)
+        start = 0
+        while start < len(written):
+            end = start + SECTOR - (at + start) % SECTOR
+            if start == 0 or self.random.random() < 0.5:
+                left[start:end] = bytes(len(left[start:end]))
+            start = end
+        return bytes(left)
 
     def _apply(self, node: Node, effects: Effects) -> None:
         first = len(node.archive.blocks) + 1

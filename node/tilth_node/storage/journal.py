@@ -1,11 +1,12 @@
 """The journal's file: records appended with one sync, or replaced as a whole.
 
 - `append` returns when the bytes are durable; nothing that they promise may leave the node before.
+- `note` writes one behind them that no sync waits for: it marks that all before it was synced.
 - `replace` makes a new file, syncs it, renames it over the old one and syncs the folder (F6).
 - Any error is StorageFailed: after a failed sync nobody knows what is on disk, so nothing is tried
   again (F7).
-- A torn tail is cut off before the first append; a bad record with a good one behind it raises
-  Fatal.
+- A torn tail is cut off before the first append; so is a damaged one, and `damaged` says that
+  votes may be lost with it. A bad record with a mark behind it stops the node.
 
 Leaves to others: what records say and how they are framed (tilth_ledger.journal_records), when they
 are written (replica).
@@ -34,15 +35,18 @@ class JournalFile:
     """The one open journal of a node."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+        self.path = folder / NAME
+        self._broken = False
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            if not self._path.exists():
-                write_file(self._path, b"", SECRET)
-            data = self._path.read_bytes()
+            self.missing = not self.path.exists()
+            if self.missing:
+                write_file(self.path, b"", SECRET)
+            data = self.path.read_bytes()
             found = self._read(data)
             self.cut_bytes = len(data) - found.good_bytes
             """At its end, of no record: torn by a crash, or damaged."""
+            self.damaged = found.damaged
             self.records = found.bodies
             """The bodies found at opening, oldest first."""
             self._next = found.sequence
@@ -57,10 +61,10 @@ class JournalFile:
             return read_journal(data)
         except Fatal as error:
             raise StorageFailed(
-                f"{self._path} is damaged, so this node does not start and does not vote",
+                f"{self.path} is damaged, so this node does not start and does not vote",
                 found=error.found,
                 expected=error.expected,
-                remedy="Keep it; run: tilth node scrub FOLDER, which says what to do",
+                remedy=remedy_of(self.path),
             ) from error
 
     def append(self, bodies: Sequence[bytes]) -> None:
@@ -74,10 +78,19 @@ class JournalFile:
             raise self._failed(error) from error
         self._next += len(bodies)
 
+    def note(self, body: bytes) -> None:
+        """Write a record behind the others; it is durable with the next sync, or when the kernel
+        gets to it."""
+        try:
+            _write(self._descriptor, frame((body,), self._next))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._next += 1
+
     def replace(self, bodies: Sequence[bytes]) -> None:
         """Make these records the whole journal."""
         try:
-            write_file(self._path, frame(bodies, 0), SECRET)
+            write_file(self.path, frame(bodies, 0), SECRET)
             # A crash before the rename leaves the old journal, which holds as much and more.
             os.close(self._descriptor)
             self._descriptor = self._open()
@@ -86,17 +99,31 @@ class JournalFile:
         self._next = len(bodies)
 
     def close(self) -> None:
+        """Let go of the file, the mark at its end synced; after an error nothing is tried again."""
+        if not self._broken:
+            os.fdatasync(self._descriptor)
         os.close(self._descriptor)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def _failed(self, error: OSError) -> StorageFailed:
+        self._broken = True
         return StorageFailed(
             "the journal of votes could not be read or written",
-            found=f"{self._path}: {error.strerror}",
+            found=f"{self.path}: {error.strerror}",
             remedy="look at the disk, then start the node again",
         )
+
+
+def remedy_of(path: Path) -> str:
+    """What to do about a damaged journal."""
+    folder = path.parent.parent
+    return (
+        f"Run: tilth node scrub {folder}. Then move {path} out of the folder, keep it, and start"
+        " the node: it votes when every other member has shown what it holds of it, or after tilth"
+        " member rotate. Look at the disk."
+    )
 
 
 def _write(descriptor: int, data: bytes) -> None:
