@@ -16,7 +16,7 @@ import pytest
 from network import free_port
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, Block, Certificate, Vote
-from tilth_ledger.journal_records import Held, OwnVote, Proven, decode_record
+from tilth_ledger.journal_records import Held, OwnVote, Promised, Proven, decode_record
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_ledger.messages import Proposal, Status, Votes, decode_message
@@ -37,6 +37,7 @@ PROMISES = {
     "the block of FINALIZE",
     "F2: its notarization",
     "F4: the height told",
+    "F8: what is promised is stored",
     "F9: one sync for a turn",
 }
 
@@ -105,8 +106,7 @@ class Border:
         class NotedStore(LedgerStore):
             def __init__(self, file: Path) -> None:
                 super().__init__(file)
-                self.notes = Notes(len(border.notes))
-                border.notes.append(self.notes)
+                self.notes = border.notes[-1]
 
             def apply(
                 self,
@@ -127,13 +127,21 @@ class Border:
         class NotedJournal(JournalFile):
             def __init__(self, folder: Path) -> None:
                 super().__init__(folder)
-                self.notes = border.notes[-1]
+                self.notes = Notes(len(border.notes))
+                border.notes.append(self.notes)
 
             def append(self, bodies: Sequence[bytes]) -> None:
                 before = border.syncs
                 super().append(bodies)
                 self.notes.expect("F9: one sync for a turn", border.syncs - before == bool(bodies))
                 self.notes.synced(bodies)
+
+            def note(self, body: bytes) -> None:
+                promised = decode_record(body)
+                assert isinstance(promised, Promised)
+                applied = promised.height <= self.notes.height
+                self.notes.expect("F8: what is promised is stored", applied)
+                super().note(body)
 
         class NotedPeers(Peers):
             def send(self, organization: str, messages: Sequence[bytes]) -> None:
