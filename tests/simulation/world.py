@@ -296,13 +296,15 @@ class World:
     def _torn(self, written: bytes, at: int) -> bytes:
         """What a crash leaves of bytes that begin at a place of the file: the first of them, or any
         of its sectors, and zeros in the others."""
-        if self.random.random() < 0.5:
-            return written[: self.random.randint(0, len(written) - 1)]
+        cut = self.random.randint(0, len(written) - 1)
+        kept = self.random.choice((None, None, 0, cut))
+        if kept is None:
+            return written[:cut]
         left = bytearray(written)
         start = 0
         while start < len(written):
             end = start + SECTOR - (at + start) % SECTOR
-            if start == 0 or self.random.random() < 0.5:
+            if start == 0 or kept >> start // SECTOR & 1 == 0:
                 left[start:end] = bytes(len(left[start:end]))
             start = end
         return bytes(left)
