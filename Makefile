@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 # Where byte code may not be written, each of the hundreds of processes of the tests compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check bench kill-loop soak recorded-ledger protos clean
+.PHONY: help demo test check bench kill-loop quick-kills power-cuts soak recorded-ledger protos clean
 
 help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
@@ -18,6 +18,8 @@ help:
 	@echo "make check             lint, types, import floors and generated code only"
 	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
 	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
+	@echo "make quick-kills COUNT=10000   kill one small process as it commits, again and again"
+	@echo "make power-cuts COUNT=3000   open disks as power cuts may leave them"
 	@echo "make soak SEEDS=0..40000   more seeds of the simulator, on all cores"
 	@echo "make recorded-ledger   record a ledger under the newest rules, for all releases to come (ledger/README.md)"
 	@echo "make bad-networks SECONDS=3600   3, 4, 5 and 7 nodes on bad networks in turn, answers judged (root)"
@@ -45,6 +47,12 @@ bench: $(VENV)/.installed-dev
 
 kill-loop: $(VENV)/.installed-dev
 	@$(BIN)/python tests/end_to_end/kill_loop.py --kills $(or $(COUNT),300) $(ARGS)
+
+quick-kills: $(VENV)/.installed-dev
+	@$(BIN)/python tests/end_to_end/quick_kills.py --kills $(or $(COUNT),10000) $(ARGS)
+
+power-cuts: $(VENV)/.installed-dev
+	@$(BIN)/python tests/end_to_end/power_cuts.py --images $(or $(COUNT),3000) $(ARGS)
 
 SEEDS ?= 0..40000
 soak: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
-"""One node's disk, and a child process that commits to it and is killed: thousands of real SIGKILLs.
+"""One node's disk, and a child process that commits to it and is killed, thousands of times.
 
-    make quick-kills COUNT=10000    # or: python tests/end_to_end/quick_kills.py --kills 100 --seed 3
+    make quick-kills COUNT=10000    # or: python tests/end_to_end/quick_kills.py --kills 100
 
 The child is the product's node without its ports: journal, ledger, cosignatures and the replica of
 a consortium of one, built by `assemble` and driven by `Replication`. It is forked from a process
@@ -120,7 +120,7 @@ class Loop:
             os.close(reading)
             try:
                 child(disk, writing)
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             finally:
                 os._exit(3)
@@ -170,7 +170,7 @@ class Loop:
 
 
 def check(disk: Disk) -> int:
-    """Everything that was acknowledged, from the bytes of the folder; how many entries there are."""
+    """Everything that was acknowledged, from the bytes of the folder; how many entries that is."""
     scrubbed = scrubbing.scrub(disk.path)
     assert scrubbed.clean, dumps([each.what for each in scrubbed.damages])
     report = auditing.audit(disk.path)
