@@ -55,9 +55,7 @@ def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
-    began = folder.database.exists()
-    journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
-    store = _open_ledger(folder, genesis)
+    began, journal, store = _opened(folder, genesis)
     roll = _roll(config, folder, genesis, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
     executor = Executor(genesis, store.rows)
@@ -126,6 +124,13 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
     roll.refresh()
     cosigning.use(CosignKeys(roll.keys.log, roll.keys.cosign, roll.keys.mldsa))
     peers.admit(roll.keys, roll.authorities())
+
+
+def _opened(folder: Folder, genesis: Genesis) -> tuple[bool, JournalFile, LedgerStore]:
+    """Whether there was a ledger's file before this start, the journal, and the ledger."""
+    began = folder.database.exists()
+    journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
+    return began, journal, _open_ledger(folder, genesis)
 
 
 def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:

@@ -364,12 +364,8 @@ class Replication:
             last = effects.finalized[-1]
             self._store.apply(blocks, last.certificate, last.void)
             self._state = last.state
-        # A crash here leaves a journal that promises less than the store holds, and whose last
-        # records nothing says were synced: see tilth_ledger.journal_records.
-        if effects.compact is not None:
-            self._journal.replace(effects.compact)
-        elif effects.promise is not None:
-            self._journal.note(effects.promise)
+        # A crash here leaves a journal that promises less than the store holds.
+        self._journal.promise(effects.promise, effects.compact)
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
         self._send(effects.send)

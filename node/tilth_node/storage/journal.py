@@ -87,6 +87,13 @@ class JournalFile:
             raise self._failed(error) from error
         self._next += 1
 
+    def promise(self, promise: bytes | None, compact: Sequence[bytes] | None) -> None:
+        """Carry out what the replica says of the journal when the store holds what became final."""
+        if compact is not None:
+            self.replace(compact)
+        elif promise is not None:
+            self.note(promise)
+
     def replace(self, bodies: Sequence[bytes]) -> None:
         """Make these records the whole journal."""
         try:
