@@ -101,7 +101,7 @@ def loads(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 32) -> Any:
         raise InvalidInput("JSON is too long", found=f"{len(data)} bytes", expected=max_bytes)
     try:
         text = data.decode()
-        value = _DECODER.decode(text)
+        value = _parsed(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("not valid JSON", found=error, expected="UTF-8 JSON") from error
     # Each check is made only when the bytes could offend: most entries pay for none of them.
@@ -152,6 +152,9 @@ _DECODER = json.JSONDecoder(
 )
 
 
+_scan = _DECODER.scan_once  # type: ignore[attr-defined]  # no stub knows it
+
+
 def _refuse_character(character: str) -> NoReturn:
     raise InvalidInput(
         "JSON string holds a surrogate or noncharacter", found=f"U+{ord(character):04X}"
@@ -183,6 +186,15 @@ def _check_no_null(value: Any) -> None:
 
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+def _parsed(text: str) -> Any:
+    """What the decoder makes of `text`; without its look for white space around an entry."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _is_shallow(data: bytes, limit: int) -> bool:

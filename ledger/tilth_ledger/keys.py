@@ -136,8 +136,13 @@ class SigningKey:
 
 def unhex(text: object, length: int, what: str) -> bytes:
     """`length` bytes from lower-case hex, or `InvalidInput` naming `what`."""
+    return bytes.fromhex(hex_of(text, length, what))
+
+
+def hex_of(text: object, length: int, what: str) -> str:
+    """`text` if it is `length` bytes in lower-case hex, or `InvalidInput` naming `what`."""
     if isinstance(text, str) and len(text) == 2 * length and _HEX.fullmatch(text):
-        return bytes.fromhex(text)
+        return text
     raise InvalidInput(
         f"{what} is not lower-case hex", found=repr(text)[:80], expected=f"{2 * length} hex digits"
     )

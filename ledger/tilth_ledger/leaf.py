@@ -24,7 +24,7 @@ from typing import Any
 
 from tilth_ledger import canonical
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.keys import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey, unhex
+from tilth_ledger.keys import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey, hex_of
 
 MAX_LEAF_BYTES = 65_535
 MAX_SIGNATURES = 16
@@ -173,10 +173,10 @@ class Entry:
         if missing := _REQUIRED - value.keys():
             raise InvalidInput("entry lacks fields", expected=sorted(missing))
         entry = Entry(
-            net=unhex(value["net"], 32, "entry's net").hex(),
+            net=hex_of(value["net"], 32, "entry's net"),
             organization=_text(value["organization"]),
-            author=unhex(value["author"], KEY_BYTES, "entry's author").hex(),
-            nonce=unhex(value["nonce"], NONCE_BYTES, "entry's nonce").hex(),
+            author=hex_of(value["author"], KEY_BYTES, "entry's author"),
+            nonce=hex_of(value["nonce"], NONCE_BYTES, "entry's nonce"),
             operations=_operations(value["operations"], max_operations),
             not_after=_milliseconds(value.get("not_after")),
         )

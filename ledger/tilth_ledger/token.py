@@ -19,7 +19,7 @@ import hashlib
 from dataclasses import dataclass
 
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.keys import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey, unhex
+from tilth_ledger.keys import KEY_BYTES, SIGNATURE_BYTES, PublicKey, SigningKey, hex_of, unhex
 
 METADATA = "tilth-token"
 LONGEST_MS = 600_000
@@ -53,7 +53,7 @@ class Token:
             )
         key_id, expires, signature = parts
         return Token(
-            unhex(key_id, KEY_BYTES, "the token's key id").hex(),
+            hex_of(key_id, KEY_BYTES, "the token's key id"),
             int(expires),
             unhex(signature, SIGNATURE_BYTES, "the token's signature"),
         )

@@ -30,7 +30,8 @@ class Beside:
 
     def __init__(self, module: str, *words: str | Path) -> None:
         self._module = module
-        command = (sys.executable, "-m", module, *map(str, words))
+        # -P: no module is taken from the folder that the command happens to run in.
+        command = (sys.executable, "-P", "-m", module, *map(str, words))
         # A group of its own: Ctrl-C is for the command, which ends this process then.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0

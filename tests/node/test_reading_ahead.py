@@ -166,3 +166,12 @@ def test_an_audit_that_is_left_early_leaves_no_process(folder: Path) -> None:
         next(ahead.blocks())
     with pytest.raises(ProcessLookupError):
         os.kill(ahead.pid, 0)
+
+
+def test_nothing_is_taken_from_the_folder_that_the_command_runs_in(
+    folder: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "struct.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(folder)
+    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+        assert len(list(ahead.blocks())) == len(chain.blocks)
