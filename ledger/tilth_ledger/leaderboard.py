@@ -105,12 +105,12 @@ def board(
     size: int | None = None,
 ) -> Board:
     """The board of one revision (default: the newest). `InvalidInput` if there is none."""
-    facts, number, sets = _revision(rows, objective, revision)
+    facts, number, sets = _revision(rows, objective, revision, size)
     prefix = f"{objective}/{number:06d}/"
     results = _results(rows, prefix, size)
     attempts = _attempts(rows, prefix, size)
     models = _by_model(results)
-    made = [_row(facts, sets, found, attempts, rows) for found in models.values()]
+    made = [_row(facts, sets, found, attempts, rows, size) for found in models.values()]
     reruns = _reruns(results)
     made = [replace(row, notes=row.notes + _rerun_note(row, reruns)) for row in made]
     accused = _accused(rows, size)
@@ -130,19 +130,23 @@ def curve(
     rows: Rows, objective: str, plan: str, revision: int | None = None
 ) -> tuple[tuple[int, str], ...]:
     """Certified values of a plan's models over the ranks of the tasks that made them."""
-    facts, number, sets = _revision(rows, objective, revision)
+    facts, number, sets = _revision(rows, objective, revision, None)
     models = _by_model(_results(rows, f"{objective}/{number:06d}/", None))
-    made = (_row(facts, sets, results, {}, rows) for results in models.values())
+    made = (_row(facts, sets, results, {}, rows, None) for results in models.values())
     whole = [row for row in made if row.plan == plan and not _is_partial(row)]
     points = [((rows.get(f"task/{r.model_task}") or {}).get("rank", 0), r.value) for r in whole]
     return tuple(sorted(points))
 
 
 def _revision(
-    rows: Rows, objective: str, revision: int | None
+    rows: Rows, objective: str, revision: int | None, size: int | None
 ) -> tuple[Row, int, list[dict[str, Any]]]:
+    """Of an objective, one of its revisions: the newest, or the newest at that size."""
     facts = rows.get(f"objective/{objective}")
     number = revision or (facts or {}).get("revision", 0)
+    if revision is None and size is not None:
+        older = (row for _, row in rows.scan(f"revision/{objective}/"))
+        number = sum(row["index"] < size for row in older)
     found = rows.get(f"revision/{objective}/{number:06d}")
     if facts is None or found is None:
         raise InvalidInput(
@@ -204,6 +208,7 @@ def _row(
     results: list[Row],
     attempts: Mapping[str, int],
     rows: Rows,
+    size: int | None,
 ) -> BoardRow:
     first = results[0]
     metric = objective["metric"].get("builtin", "")
@@ -223,7 +228,7 @@ def _row(
         attempts=attempts.get(first["organization"], 0),
         per_set=tuple(_set_score(result) for result in results),
         certified=tuple(result["index"] for result in results),
-        notes=tuple(_notes(sets, results, value, rows)),
+        notes=tuple(_notes(sets, results, value, rows, size)),
     )
 
 
@@ -257,7 +262,11 @@ def _set_score(result: Row) -> SetScore:
 
 
 def _notes(
-    sets: list[dict[str, Any]], results: list[Row], value: Fraction | None, rows: Rows
+    sets: list[dict[str, Any]],
+    results: list[Row],
+    value: Fraction | None,
+    rows: Rows,
+    size: int | None,
 ) -> Iterator[str]:
     """What a reader should know beside the score (B4, A4)."""
     first = results[0]
@@ -276,11 +285,17 @@ def _notes(
     named = {"algo": [first["algo_key"]], "dataset": [result["dataset"] for result in results]}
     for noun, keys in named.items():
         for key in keys:
-            if (rows.get(f"{noun}/{key}") or {}).get("status") == "withdrawn":
+            if _ended(rows.get(f"{noun}/{key}"), "withdrawn", size):
                 yield f"the {noun} {key} was withdrawn"
     for result in results:
-        if (rows.get(f"sampleset/{result['set']}") or {}).get("status") == "retired":
+        if _ended(rows.get(f"sampleset/{result['set']}"), "retired", size):
             yield f"the test set {result['set']} is retired: a sample was withdrawn"
+
+
+def _ended(row: Row | None, how: str, size: int | None) -> bool:
+    """Whether an asset was withdrawn, or a set retired, before that size (None: until now)."""
+    since = (row or {}).get(how)
+    return since is not None and (size is None or since < size)
 
 
 def _ordered(objective: Row, made: list[BoardRow]) -> list[BoardRow]:

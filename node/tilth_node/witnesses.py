@@ -93,7 +93,7 @@ class Witnesses:
         self._every_seconds = every_seconds
         self._first_wait_seconds = first_wait_seconds
         self._limits = limits or AskLimits()
-        self._tls = ssl.create_default_context(cafile=authority or None)
+        self._tls = _trusting(authority)
         self._log = logger("witnesses")
 
     async def run(self) -> None:
@@ -179,6 +179,19 @@ class Witnesses:
             return await post(asked.address.url, body, self._tls, self._limits)
         except Unavailable as error:  # it does not answer, or the past is not here yet
             raise _Failed(error) from error
+
+
+def _trusting(authority: str) -> ssl.SSLContext:
+    """What verifies certificates: by the authorities in a file, or the system's."""
+    try:
+        return ssl.create_default_context(cafile=authority or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidInput(
+            "the TLS authorities of witnesses cannot be read",
+            found=f"{authority}: {error.strerror or error}",
+            expected="a file of certificates (PEM)",
+            remedy="correct [witness] authority in node.toml",
+        ) from error
 
 
 def _stated_size(reply: Reply) -> int:

@@ -40,6 +40,26 @@ def test_the_board_as_it_was_at_a_size(contest):
 
 
 @pytest.mark.rule("B1")
+def test_the_board_of_last_month_knows_no_later_revision_and_no_later_withdrawal(contest):
+    contest.enter(both("0.8"))
+    size, before = contest.world.state.size, contest.board()
+    sets = [{"dataset": contest.digits.datasets[A], "set": contest.digits.test_sets[A]}]
+    contest.world.submit(A, {"op": "objective.revise", "key": contest.objective, "sets": sets})
+    contest.world.submit(B, {"op": "dataset.withdraw", "key": contest.digits.datasets[B]})
+    samples = [key for key, _ in contest.world.rows.scan(f"set-sample/{sets[0]['set']}/")]
+    withdrawn = samples[0].removeprefix(f"set-sample/{sets[0]['set']}/")
+    contest.world.submit(A, {"op": "sample.withdraw", "key": withdrawn})
+
+    assert contest.board(size=size) == before
+    assert contest.board().revision == 2
+    notes = contest.board(revision=1).rows[0].notes
+    for words in ("was withdrawn", "is retired"):
+        assert any(words in note for note in notes)
+    with pytest.raises(InvalidInput, match="no such leaderboard"):
+        contest.board(size=1)
+
+
+@pytest.mark.rule("B1")
 def test_a_board_that_does_not_exist_is_an_error(contest):
     with pytest.raises(InvalidInput, match="no such leaderboard"):
         contest.board(revision=7)

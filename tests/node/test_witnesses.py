@@ -305,6 +305,15 @@ async def test_the_certificate_and_the_name_of_a_witness_are_verified(net, askin
     assert unknown.asked == named.asked == []
 
 
+async def test_a_file_of_authorities_that_cannot_be_read_is_named(net, asking, tmp_path):
+    start, ask = asking
+    witness = start()
+    (tmp_path / "garbage").write_text("no certificate")
+    for file in ("nowhere", "garbage"):
+        with pytest.raises(InvalidInput, match="authority in node"):
+            ask(net["north"], witness, authority=str(tmp_path / file))
+
+
 async def test_a_line_that_the_disk_changed_is_left_out(net, asking):
     start, ask = asking
     witness = start()
