@@ -17,10 +17,12 @@ Left to others: what certificates and blocks mean (voting), when to repeat (pace
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tilth_ledger import forks, voting
+from tilth_ledger import branches, forks, voting
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate, Vote, epoch_of
+from tilth_ledger.branches import Question
 from tilth_ledger.core import Core
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.messages import (
@@ -51,6 +53,7 @@ class CatchUp:
     """What this member is waiting to be told."""
 
     asked: int | None = None  # the member asked for final blocks
+    question: Question | None = None  # what it was asked to show: it says what is not mine
     claims: dict[int, int] = field(default_factory=dict)  # member -> height that it says it has
     missing: dict[bytes, int] = field(default_factory=dict)  # block -> how often asked
     window: list[bytes] = field(default_factory=list)  # hashes above the tip, not yet proven final
@@ -85,6 +88,8 @@ def greet(core: Core, party: int, *, asks: bool = False) -> None:
 
 def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     """Confirm my memory, give what the member lacks, ask for what I lack."""
+    if forks.differs(core, told):
+        ask_for_proof(core, sync, member, Question(told.height))
     if told.epoch != core.epoch.number:
         if told.epoch > core.epoch.number:
             sync.claims[member] = told.height
@@ -98,8 +103,6 @@ def hear_status(core: Core, sync: CatchUp, member: int, told: Status) -> None:
     if behind and not core.follows:
         _give_certificates(core, member, told)
     sync.claims[member] = told.height
-    if forks.differs(core, told):
-        _ask_for_proof(core, sync, member, told.height)
     if told.asks:
         core.send((member,), status(core, member, asks=False))
 
@@ -112,11 +115,20 @@ def hear_other_epoch(core: Core, sync: CatchUp, party: int, epoch: int) -> None:
         sync.claims[party] = max(sync.claims.get(party, 0), core.tree.tip.height + 1)
 
 
-def _ask_for_proof(core: Core, sync: CatchUp, member: int, height: int) -> None:
+def ask_for_proof(core: Core, sync: CatchUp, member: int, question: Question | None) -> None:
     """A member says that its final block at a height is not mine: let it show that it is final."""
-    if sync.asked is None and not core.is_halted:
-        sync.asked = member
-        core.send((member,), FetchChain(height))
+    if question is not None and sync.asked is None and not core.is_halted:
+        sync.asked, sync.question = member, question
+        core.send((member,), FetchChain(question.height))
+
+
+def hear_old_certificates(
+    core: Core, sync: CatchUp, member: int, certificates: Sequence[Certificate]
+) -> None:
+    """Certificates of epochs that are over may still show a fork."""
+    for certificate in certificates:
+        if certificate.epoch < core.epoch.number:
+            ask_for_proof(core, sync, member, branches.examine(core, certificate))
 
 
 def answer_old(core: Core, member: int, view: int) -> None:
@@ -179,7 +191,7 @@ def lose_peer(sync: CatchUp, member: int) -> None:
     """A connection is gone, and with it any answer."""
     sync.claims.pop(member, None)
     if sync.asked == member:
-        sync.asked = None
+        sync.asked = sync.question = None
         sync.window = []
 
 
@@ -197,26 +209,29 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     """Take a batch of final blocks. Raises `InvalidInput` if it proves nothing."""
     if sync.asked != member:
         return
-    sync.asked = None
+    question, sync.asked, sync.question = sync.question, None, None
+    if question is not None:
+        ask_for_proof(core, sync, member, branches.answer(core, question, chain))
+        return
     claim = sync.claims.pop(member, 0)
     tip = core.tree.tip
     # An answer may come from before the epoch ended here: its blocks of then are void.
     current = [data for data in chain.blocks if epoch_of(data) >= core.epoch.number]
     blocks = [Block.decode(data) for data in current]
-    if blocks and chain.certificate is not None and blocks[-1].header.height <= tip.height:
-        if chain.certificate.epoch != core.epoch.number:
-            return  # an epoch that is over here: its certificates are not verified any more
-        _check_links(blocks, [block.hash for block in blocks])
-        _check_final(core, chain.certificate, blocks[-1].hash)
-        forks.compare(core, blocks, chain.certificate)
-        return
     blocks = [block for block in blocks if block.header.height > tip.height + len(sync.window)]
     if not blocks:
         return
     hashes = [block.hash for block in blocks]
-    _check_links(blocks, hashes)
+    branches.check_links(blocks, hashes)
     if chain.certificate is not None:
-        _check_final(core, chain.certificate, hashes[-1])
+        try:
+            _check_final(core, chain.certificate, hashes[-1])
+        except InvalidInput:
+            if not _parted(core, sync, blocks[0]):
+                raise
+            # Perhaps in an epoch that is over, so that the members are others: ask below.
+            ask_for_proof(core, sync, member, Question(tip.height))
+            return
     _check_stands_on(core, sync, blocks, chain.certificate)
     if core.is_halted:
         return
@@ -244,11 +259,18 @@ def take_chain(core: Core, sync: CatchUp, member: int, chain: Chain) -> None:
     sync.claims[member] = claim
 
 
+def _parted(core: Core, sync: CatchUp, first: Block) -> bool:
+    """Whether final blocks that follow my tip by their height do not stand on it."""
+    tip, header = core.tree.tip, first.header
+    follows = not sync.window and header.height == tip.height + 1 and tip.height > 0
+    return follows and (header.parent != tip.hash or header.epoch != core.epoch.number)
+
+
 def look_for_missing(core: Core, sync: CatchUp) -> None:
     """Ask for final blocks, and for blocks that are certified or proposed and whose bodies or
     ancestors I lack."""
     if core.is_halted:
-        sync.asked, sync.missing = None, {}
+        sync.asked, sync.question, sync.missing = None, None, {}
         return
     ask_chain(core, sync)
     needed: set[bytes] = set()
@@ -373,15 +395,6 @@ def _witness_justification(core: Core, block: Block) -> None:
     """Proofs that a final block needs no more may still speak against a member."""
     for certificate in forks.proofs_of(block):
         core.table.witness(certificate)
-
-
-def _check_links(blocks: list[Block], hashes: list[bytes]) -> None:
-    """Backward by hash: every block names the one before it."""
-    for block, parent in zip(blocks[1:], hashes, strict=False):
-        if block.header.parent != parent:
-            raise InvalidInput(
-                "final blocks do not link", found=f"a gap below height {block.header.height}"
-            )
 
 
 def _check_final(core: Core, certificate: Certificate, last: bytes) -> None:

@@ -131,6 +131,9 @@ class Executor(Protocol):
     def membership(self, state: Any) -> Membership:
         """Who votes and who follows after the block of `state`."""
 
+    def voters(self, state: Any, epoch: int) -> Membership | None:
+        """Who voted in an epoch up to that of `state`: enough to verify what they signed."""
+
     def knows(self, rules_version: int) -> bool:
         """Whether this release can execute entries under these rules."""
 

@@ -41,6 +41,7 @@ from tilth_ledger.limits import Limits
 from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
+from tilth_ledger.snapshots import voters_of
 
 UNVERIFIED_LEAVES = 32  # of a block that is built; those that are verified may be more
 
@@ -189,6 +190,11 @@ class Executor:
     def membership(self, state: State) -> Membership:
         """Who votes and follows after the block of `state`."""
         return membership_of(state.rows)
+
+    def voters(self, state: State, epoch: int) -> Membership | None:
+        """Who voted in an epoch, past or in force; None before it begins."""
+        row = state.rows.get(epoch_key(epoch))
+        return None if row is None else voters_of(epoch, row)
 
     def knows(self, rules_version: int) -> bool:
         """Whether this release can execute entries under these rules."""

@@ -53,7 +53,7 @@ def examine(core: Core, certificate: Certificate) -> None:
     block = _at_or_above(core, certificate.view)
     if block is None or block.hash == certificate.block:
         return
-    mine = _final_above(core, block.header.height)
+    mine = final_above(core, block.header.height)
     if mine is not None:
         said = _said_of(core, block, certificate.view)
         halt(core, mine, certificate, [(each, certificate) for each in (mine, *said)])
@@ -66,7 +66,7 @@ def compare(core: Core, blocks: Sequence[Block], certificate: Certificate) -> No
     standing = header(core, last.height)
     if standing is not None and standing.hash == certificate.block:
         return
-    mine = _final_above(core, min(last.height, core.tree.tip.height))
+    mine = final_above(core, min(last.height, core.tree.tip.height))
     if mine is None or mine.epoch != certificate.epoch:
         return
     proofs = (proof for block in blocks for proof in proofs_of(block))
@@ -75,7 +75,7 @@ def compare(core: Core, blocks: Sequence[Block], certificate: Certificate) -> No
 
 def differs(core: Core, told: Status) -> bool:
     """Whether a member's final block is not mine of that height, as far as a Status tells."""
-    standing = header(core, told.height) if told.height > core.epoch.parent_height else None
+    standing = header(core, told.height) if told.height else None
     if standing is None:
         return False
     mine = standing.view, standing.size, standing.root
@@ -176,7 +176,7 @@ def _hash_at(core: Core, height: int) -> bytes:
     return core.tree.tip.hash if above is None else above.parent
 
 
-def _final_above(core: Core, height: int) -> Certificate | None:
+def final_above(core: Core, height: int) -> Certificate | None:
     """The finality certificate of my block at a height, or of the next one that has its own."""
     for at in range(height, min(core.tree.tip.height, height + MOST_STEPS_UP) + 1):
         if (fresh := _fresh(core, at)) is not None:

@@ -272,6 +272,9 @@ class Replica:
         try:
             if (epoch := _other_epoch(message, core.epoch.number)) is not None:
                 core.ignore(party, f"{type(message).__name__}: of another epoch")
+                if isinstance(message, Certificates):
+                    old = message.certificates
+                    catch_up.hear_old_certificates(core, self._sync, party, old)
                 catch_up.hear_other_epoch(core, self._sync, party, epoch)
             elif following.takes_me_for_a_voter(core, party, message):
                 core.ignore(party, f"{type(message).__name__}: this node does not vote")

@@ -83,6 +83,10 @@ class NumberExecutor:
         assert self.genesis is not None
         return (Membership.of_genesis(self.genesis), *state.memberships)
 
+    def voters(self, state: Numbers, epoch: int) -> Membership | None:
+        memberships = self._memberships(state)
+        return memberships[epoch] if epoch < len(memberships) else None
+
     def knows(self, rules_version: int) -> bool:
         return rules_version in self._rules
 
