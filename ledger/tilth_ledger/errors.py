@@ -85,6 +85,12 @@ class Unavailable(TilthError):
     kind = "unavailable"
 
 
+class TooMany(Unavailable):
+    """Somebody asks more often than it may: later the same is answered."""
+
+    kind = "too many"
+
+
 class SecondInstance(Unavailable):
     """Another process already does the part of this one, with the same keys."""
 
@@ -97,9 +103,8 @@ class Fatal(TilthError):
     kind = "fatal"
 
 
-_CLASSES: Mapping[str, type[TilthError]] = {
-    c.kind: c for c in (TilthError, InvalidInput, PeerFault, Unavailable, SecondInstance, Fatal)
-}
+_TREE = (TilthError, InvalidInput, PeerFault, Unavailable, TooMany, SecondInstance, Fatal)
+_CLASSES: Mapping[str, type[TilthError]] = {c.kind: c for c in _TREE}
 
 
 def from_dict(facts: Mapping[str, str]) -> TilthError:

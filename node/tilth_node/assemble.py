@@ -31,6 +31,7 @@ from tilth_node.node import Node, Part, Port, Ports, Register
 from tilth_node.notices import Notices
 from tilth_node.past import PastBlocks
 from tilth_node.proving import Prover
+from tilth_node.readers import Turns
 from tilth_node.replication import Replication
 from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
@@ -72,6 +73,7 @@ def build(config: Config) -> Node:
     past = _past(genesis, replication, joining, cosigning, store, peers)
     _tell_operator(folder, replication, peers)
     prover = Prover(genesis, store, cosigning)
+    turns = Turns(config.linear_reads, clock.monotonic_ms)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
@@ -79,6 +81,7 @@ def build(config: Config) -> Node:
             status=lambda: status(node, replica),
             check=lambda caller, operations: _check(node, executor, caller, operations),
             prove=prover.bundle,
+            take_turn=turns.take,
         )
         ledger = LedgerService(replication, store, feed, answers)
         add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)

@@ -37,6 +37,7 @@ class Config:
     witness_plain_http: bool = False  # also to other machines
     peers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     snapshot_after: int = 2_000  # blocks behind: more are not fetched one by one
+    linear_reads: int = 2  # of one identity in a second, for long: each makes a block
     data_roots: tuple[Path, ...] = ()  # samples may be imported from below these
     runtime: str = "auto"
     allow_unisolated: bool = False  # the `process` runtime may run other organizations' code
@@ -64,7 +65,10 @@ SETTINGS: dict[str, dict[str, tuple[str, str]]] = {
         "authority": ("witness_authority", "text or empty"),
         "plain_http": ("witness_plain_http", "true or false"),
     },
-    "ledger": {"snapshot_after": ("snapshot_after", "count")},
+    "ledger": {
+        "snapshot_after": ("snapshot_after", "count"),
+        "linear_reads": ("linear_reads", "count"),
+    },
     "data": {"roots": ("data_roots", "folders")},
     "worker": {
         "runtime": ("runtime", "runtime"),

@@ -96,8 +96,10 @@ class Network:
                 data_roots=tuple(data_roots),
             )
             founding.init(site.folder, made, Clock())
-            with (site.folder / "node.toml").open("a") as file:
-                file.write(settings)
+            # Checkers of linearizability read far more often than people may.
+            file = site.folder / "node.toml"
+            text = file.read_text().replace("linear_reads = 2\n", "linear_reads = 10000\n")
+            file.write_text(text + settings)
         files = [site.folder / "member.json" for site in self.sites]
         voting, others = files[:members], files[members:]
         self.genesis: Genesis = founding.new_network(

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tilth_ledger.errors import Unavailable
-from tilth_node.readers import Readers
+from tilth_ledger.errors import TooMany, Unavailable
+from tilth_node.readers import Readers, Turns
 
 
 class Asked:
@@ -76,3 +76,29 @@ async def test_readers_are_told_when_nobody_will_answer() -> None:
     for reader in readers:
         with pytest.raises(Unavailable):
             await reader
+
+
+async def test_one_identity_has_its_share_of_reads_and_the_others_theirs() -> None:
+    now = 0
+    turns = Turns(2, lambda: now)
+    for _ in range(120):  # a minute's at once
+        turns.take("a")
+    with pytest.raises(TooMany, match=r"linear_reads in node\.toml"):
+        turns.take("a")
+    turns.take("b")
+    now = 500
+    turns.take("a")
+    with pytest.raises(TooMany):
+        turns.take("a")
+    now = 60_500
+    for _ in range(120):
+        turns.take("a")
+
+
+def test_whom_nobody_remembers_any_more_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tilth_node.readers.MOST_REMEMBERED", 1)
+    turns = Turns(1, lambda: 0)
+    for _ in range(60):
+        turns.take("a")
+    turns.take("b")
+    turns.take("a")

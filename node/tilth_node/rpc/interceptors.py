@@ -21,7 +21,15 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tilth_ledger import canonical
-from tilth_ledger.errors import Fatal, InvalidInput, PeerFault, Refused, TilthError, Unavailable
+from tilth_ledger.errors import (
+    Fatal,
+    InvalidInput,
+    PeerFault,
+    Refused,
+    TilthError,
+    TooMany,
+    Unavailable,
+)
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.rows import Rows
 from tilth_ledger.token import METADATA, Asked, Token
@@ -39,6 +47,7 @@ FIRST_MESSAGE_SECONDS = 10.0
 # The first class that fits gives the status; the rest of the tree is the caller's fault.
 STATUS: tuple[tuple[type[TilthError], grpc.StatusCode], ...] = (
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (TooMany, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (PeerFault, grpc.StatusCode.UNAVAILABLE),
     (Refused, grpc.StatusCode.FAILED_PRECONDITION),

@@ -41,6 +41,7 @@ class Answers:
     status: Status
     check: Check
     prove: Prove
+    take_turn: Callable[[str], None]  # at a linearizable read, of an identity
 
 
 class LedgerService(pb_grpc.LedgerServicer):
@@ -171,12 +172,14 @@ class LedgerService(pb_grpc.LedgerServicer):
     async def Barrier(  # noqa: N802
         self, request: pb.BarrierRequest, context: Context
     ) -> pb.BarrierResponse:
+        self._answers.take_turn(caller().key_id)
         size = await self._replication.barrier()
         return pb.BarrierResponse(size=size, root=self._replication.root)
 
     async def _wait(self, request: pb.GetRowRequest | pb.ScanRowsRequest) -> None:
         """Until the read that was named may be answered from this node's final ledger."""
         if request.read == pb.LINEARIZABLE:
+            self._answers.take_turn(caller().key_id)
             await self._replication.barrier()
         await self._feed.at_least(request.at_least)
 
