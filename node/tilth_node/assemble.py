@@ -73,7 +73,6 @@ def build(config: Config) -> Node:
     past = _past(genesis, replication, joining, cosigning, store, peers)
     _tell_operator(folder, replication, peers)
     prover = Prover(genesis, store, cosigning)
-    turns = Turns(config.linear_reads, clock.monotonic_ms)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
     def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
@@ -81,7 +80,7 @@ def build(config: Config) -> Node:
             status=lambda: status(node, replica),
             check=lambda caller, operations: _check(node, executor, caller, operations),
             prove=prover.bundle,
-            take_turn=turns.take,
+            take_turn=Turns(config.linear_reads, clock.monotonic_ms).take,
         )
         ledger = LedgerService(replication, store, feed, answers)
         add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
