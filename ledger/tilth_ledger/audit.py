@@ -49,7 +49,7 @@ from tilth_ledger.audit_digests import Digests
 from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
 from tilth_ledger.epochs import Epoch, epoch_key
-from tilth_ledger.errors import InvalidInput, TilthError
+from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.execution import RULES, Executor, State
 from tilth_ledger.findings import Counts, Report, finding
 from tilth_ledger.forms import Forms
@@ -63,6 +63,8 @@ from tilth_ledger.rules_members import CERTIFYING_ROLES
 from tilth_ledger.state import genesis_rows
 
 WINDOW_LEAVES = 4_096  # whose signatures are under way; fewer than the executor remembers
+
+_FAULTS = (InvalidInput, Refused)  # of the ledger; any other error is of the machine that audits
 
 _T = TypeVar("_T")
 
@@ -209,7 +211,7 @@ class Audit:
                 decoded, entry = look(leaf)
                 author = self._authors.get(entry.author)
                 self._learn_authors(entry)
-            except TilthError as error:
+            except _FAULTS as error:
                 self._note("leaf", where, error, "an entry of this consortium")
                 continue
             operations += len(entry.operations)
@@ -324,7 +326,7 @@ class Audit:
             return False
         try:
             after = self._executor.execute(self._state, stored.leaves, header.time_ms)
-        except TilthError as error:
+        except _FAULTS as error:
             place = self._culprit(self._state, stored, header.time_ms)
             self._note("rule", place, error, "leaves that the rules accept")
             self._lose_state(f"{place} does not execute")
@@ -349,7 +351,7 @@ class Audit:
             middle = (low + high) // 2
             try:
                 self._executor.execute(before, leaves[: cuts[middle]], time_ms)
-            except TilthError:
+            except _FAULTS:
                 high = middle
             else:
                 low = middle + 1
@@ -410,7 +412,7 @@ def well_formed(forms: Forms, leaves: Iterable[bytes]) -> bool:
         for leaf in leaves:
             if leaf_type(leaf) == ENTRY:
                 forms.check(leaf)
-    except TilthError:
+    except _FAULTS:
         return False
     return True
 

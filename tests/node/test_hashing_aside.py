@@ -5,10 +5,13 @@ import signal
 import sys
 
 import pytest
+from audited_chain import Chain
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tilth_ledger.audit import Audit
 from tilth_ledger.errors import InvalidInput, Unavailable
+from tilth_ledger.findings import Report
 from tilth_ledger.lthash import LtHash
 from tilth_node.hashing_aside import MOST_WAITING, Aside, read_rows, write_rows
 
@@ -66,3 +69,23 @@ def test_a_process_that_says_nothing_gives_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with Aside() as aside, pytest.raises(Unavailable, match="ended early"):
         aside.follow(LtHash()).replace((), [("a", b"1")]).digest()
+
+
+def test_an_audit_whose_hashing_dies_says_so_and_accuses_no_block() -> None:
+    chain = Chain()
+    dataset = chain.dataset("hospital-a")
+    for _ in range(MOST_WAITING + 3):  # the first sums are asked for while blocks execute
+        chain.samples(dataset, "train", 1)
+
+    def audited(aside: Aside) -> Report:
+        auditor = Audit(chain.genesis, aside.follow)
+        for _ in auditor.follow(chain.stored()):
+            continue
+        return auditor.finish(chain.beside())
+
+    with Aside() as aside:
+        assert audited(aside).clean
+    with Aside() as aside:
+        os.kill(aside.pid, signal.SIGKILL)
+        with pytest.raises(Unavailable, match="ended early"):
+            audited(aside)
