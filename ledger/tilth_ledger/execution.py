@@ -43,7 +43,7 @@ from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
 from tilth_ledger.snapshots import voters_of
 
-UNVERIFIED_LEAVES = 32  # of a block that is built; those that are verified may be more
+UNVERIFIED_LEAVES = 64  # of a block that is built; those that are verified may be more
 
 # Every version of the rules that any ledger has followed stays here for ever.
 RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})

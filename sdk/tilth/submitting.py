@@ -26,8 +26,9 @@ from tilth.transport import Receipt, Transport
 
 CALLS = 8  # under way at once: some are decided while others are answered or on their way
 CALL_ENTRIES = 256
-SHARED_ENTRIES = 32  # that go by one call though others are free: smaller ones cost more each
 CALL_BYTES = 1 << 20
+SHARED_ENTRIES = 64  # that go by one call though others are free: smaller ones cost more each
+SHARED_BYTES = 64 << 10  # likewise
 ENTRIES = 32  # under way at once before operations begin to share one
 ENTRY_OPERATIONS = 50
 ENTRY_CALLERS_BYTES = 40_000  # of operations that share an entry; one caller's may be larger
@@ -70,15 +71,16 @@ class Submitter:
         with self._lock:
             if not self._waiting or self._calls >= CALLS:
                 return []
+            self._calls += 1
             # What travels together is answered together and comes back together, and the nodes have
             # little to do in between: so no call takes more than its share.
-            most = min(CALL_ENTRIES, max(SHARED_ENTRIES, -(-len(self._waiting) // CALLS)))
-            self._calls += 1
-            entries = [self._waiting.popleft()]
-            left = CALL_BYTES - len(entries[0].leaf)
-            while self._waiting and len(entries) < most:
-                left -= len(self._waiting[0].leaf)
-                if left < 0:
+            share = -(-len(self._waiting) // CALLS)
+            entries: list[_Entry] = []
+            size = 0
+            while self._waiting and len(entries) < CALL_ENTRIES:
+                size += len(self._waiting[0].leaf)
+                small = len(entries) < SHARED_ENTRIES and size <= SHARED_BYTES
+                if entries and (size > CALL_BYTES or not (small or len(entries) < share)):
                     break
                 entries.append(self._waiting.popleft())
             return entries

@@ -90,6 +90,17 @@ def test_entries_that_wait_share_calls_and_keep_their_own_outcomes(node, wire):
     assert len(node.calls) == CALLS + 1
 
 
+def test_no_call_takes_more_than_its_share(node, wire):
+    submitter = Submitter(wire)
+    large = [dumps([{"n": n, "text": "x" * 20_000}]) for n in range(10 * CALLS)]
+
+    answers = [submitter.submit(leaf) for leaf in large]
+    node.may_answer.set()
+
+    assert sorted(each.result().index for each in answers) == list(range(len(large)))
+    assert max(node.calls) < len(large) / 2
+
+
 def test_operations_that_wait_share_entries(node, recorder):
     answers = [recorder.record(({"n": n},)) for n in range(CALLERS)]
     node.may_answer.set()
