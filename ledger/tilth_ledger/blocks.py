@@ -389,7 +389,7 @@ class Block:
             )
         if 4 * count > reader.left:
             raise InvalidInput("block is cut short", found=f"{reader.left} bytes")
-        leaves = tuple(_leaf(reader) for _ in range(count))
+        leaves = reader.items(count, MAX_LEAF_BYTES)
         reader.end()
         return Block(header, leaves, justification)
 
@@ -403,13 +403,6 @@ def starts(header: Header, epoch: Epoch) -> bool:
     """Whether a block stands on the one that its epoch starts on, which needs no certificate."""
     stands = (header.parent, header.parent_view, header.height)
     return stands == (epoch.parent, epoch.parent_view, epoch.parent_height + 1)
-
-
-def _leaf(reader: Reader) -> bytes:
-    length = reader.number(4)
-    if length > MAX_LEAF_BYTES:
-        raise InvalidInput("leaf is too large", found=length, expected=MAX_LEAF_BYTES)
-    return reader.take(length)
 
 
 def _kind(code: int) -> Kind:

@@ -89,24 +89,36 @@ class Leaf:
     @staticmethod
     def decode(data: bytes) -> Leaf:
         """The leaf in `data`; `InvalidInput` unless it is exactly one."""
-        _check_size(len(data))
-        if len(data) < _HEAD.size + 1:
-            raise InvalidInput("leaf is cut short", found=f"{len(data)} bytes")
-        version, kind, length = _HEAD.unpack_from(data)
-        if version != 1:
-            raise InvalidInput("unknown leaf version", found=version, expected=1)
-        _check_type(kind)
-        end = _HEAD.size + length
-        count = data[end] if end < len(data) else 0
-        _check_count(count)
-        if len(data) != end + 1 + count * _SIGNATURE.size:
-            raise InvalidInput(
-                "leaf's lengths do not add up",
-                found=f"{len(data)} bytes",
-                expected=f"{end + 1 + count * _SIGNATURE.size}",
-            )
+        kind, end = _layout(data)
         signatures = tuple(_SIGNATURE.iter_unpack(data[end + 1 :]))
         return Leaf(kind, data[_HEAD.size : end], signatures)
+
+
+def leaf_id(data: bytes) -> str:
+    """The id of an encoded leaf; `InvalidInput` unless it is exactly one."""
+    kind, end = _layout(data)
+    return hashlib.sha256(pae(PAYLOAD_TYPES[kind], data[_HEAD.size : end])).hexdigest()
+
+
+def _layout(data: bytes) -> tuple[int, int]:
+    """The type of an encoded leaf, and where its payload ends; `InvalidInput` if it is none."""
+    _check_size(len(data))
+    if len(data) < _HEAD.size + 1:
+        raise InvalidInput("leaf is cut short", found=f"{len(data)} bytes")
+    version, kind, length = _HEAD.unpack_from(data)
+    if version != 1:
+        raise InvalidInput("unknown leaf version", found=version, expected=1)
+    _check_type(kind)
+    end = _HEAD.size + length
+    count = data[end] if end < len(data) else 0
+    _check_count(count)
+    if len(data) != end + 1 + count * _SIGNATURE.size:
+        raise InvalidInput(
+            "leaf's lengths do not add up",
+            found=f"{len(data)} bytes",
+            expected=f"{end + 1 + count * _SIGNATURE.size}",
+        )
+    return kind, end
 
 
 def leaf_type(data: bytes) -> int:

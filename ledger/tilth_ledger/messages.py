@@ -355,11 +355,4 @@ def _sized(items: Iterable[bytes]) -> Iterable[bytes]:
 
 
 def _read_list(reader: Reader, width: int, most: int, most_bytes: int) -> tuple[bytes, ...]:
-    return tuple(_item(reader, most_bytes) for _ in range(_number(reader, width, most)))
-
-
-def _item(reader: Reader, most: int) -> bytes:
-    length = reader.number(4)
-    if length > most:
-        raise InvalidInput("item of a message is too large", found=length, expected=most)
-    return reader.take(length)
+    return reader.items(_number(reader, width, most), most_bytes)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from tilth_ledger.errors import Refused
-from tilth_ledger.leaf import Leaf
+from tilth_ledger.leaf import leaf_id
 
 POOL_LEAVES = 16_384
 POOL_BYTES = 32 << 20
@@ -31,11 +31,6 @@ class Pending:
     stalled: bool = False
 
 
-def leaf_id(leaf: bytes) -> str:
-    """The id of an encoded leaf; raises `InvalidInput`."""
-    return Leaf.decode(leaf).id
-
-
 class Pool:
     """Pending leaves in the order in which they came."""
 
@@ -46,6 +41,7 @@ class Pool:
         self._most_bytes = most_bytes
         self._final: dict[str, None] = {}
         self.version = 0
+        self._answer: tuple[int, Collection[str], bool] = (-1, (), False)  # of `has_work`
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -86,8 +82,13 @@ class Pool:
         return held is not None and held.local
 
     def has_work(self, excluded: Collection[str]) -> bool:
-        """Whether a leaf waits that is neither stalled nor in `excluded`."""
-        return any(not p.stalled and name not in excluded for name, p in self._pending.items())
+        """Whether a leaf waits that is neither stalled nor in `excluded`, which never changes."""
+        version, same, answer = self._answer  # a step asks several times
+        if version != self.version or same is not excluded:
+            pairs = self._pending.items()
+            answer = any(not p.stalled and name not in excluded for name, p in pairs)
+            self._answer = self.version, excluded, answer
+        return answer
 
     def candidates(
         self, excluded: Collection[str], most_leaves: int, most_bytes: int

@@ -40,6 +40,25 @@ class Reader:
         """An unsigned big-endian integer of `width` bytes."""
         return int.from_bytes(self.take(width))
 
+    def items(self, count: int, most: int) -> tuple[bytes, ...]:
+        """So many items, each its length (u32) and at most `most` bytes."""
+        data, at, items = self._data, self._at, []
+        for _ in range(count):
+            start = at + 4
+            length = int.from_bytes(data[at:start])
+            if length > most:
+                raise InvalidInput(
+                    f"{self.what}'s item is too large", found=length, expected=f"at most {most}"
+                )
+            at = start + length
+            if at > len(data):
+                raise InvalidInput(
+                    f"{self.what} is cut short", found=f"{len(data) - start} bytes", expected=length
+                )
+            items.append(data[start:at])
+        self._at = at
+        return tuple(items)
+
     def end(self) -> None:
         if self.left:
             raise InvalidInput(f"{self.what} has trailing bytes", found=f"{self.left} bytes")

@@ -80,6 +80,7 @@ from tilth_ledger.effects import (
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.leaf import leaf_id
 from tilth_ledger.messages import (
     Accusation,
     Barrier,
@@ -94,7 +95,6 @@ from tilth_ledger.messages import (
     Status,
     Votes,
 )
-from tilth_ledger.pool import leaf_id
 from tilth_ledger.restart import Restored
 
 __all__ = ["Replica", "Restored"]
@@ -178,7 +178,7 @@ class Replica:
         if core.halted is not None:
             return Effects(halt=core.halted)
         core.begin(now_ms, clock_ms)
-        leaves: list[bytes] = []
+        leaves: dict[str, bytes] = {}
         nonces = [event.nonce for event in events if isinstance(event, Asked)]
         # A connection may be quicker than the shell's first turn.
         for event in sorted(events, key=lambda event: not isinstance(event, Start)):
@@ -191,7 +191,7 @@ class Replica:
         if not core.ended:
             self._retry_when_stuck()
         following.push(core)
-        proposing.gossip(core, [leaf for leaf in leaves if leaf_id(leaf) in core.pool])
+        proposing.gossip(core, [leaf for name, leaf in leaves.items() if name in core.pool])
         proposing.ask(core, nonces)
         forwarding.forward(core)
         effects = core.end(self._timer())
@@ -216,7 +216,7 @@ class Replica:
         for party in sorted(core.connected | core.followers):
             catch_up.greet(core, party, asks=True)
 
-    def _take(self, event: Event, leaves: list[bytes]) -> None:
+    def _take(self, event: Event, leaves: dict[str, bytes]) -> None:
         core = self._core
         match event:
             case Start():
@@ -250,7 +250,7 @@ class Replica:
             case Tick():
                 pass
 
-    def _submit(self, leaf: bytes, leaves: list[bytes]) -> None:
+    def _submit(self, leaf: bytes, leaves: dict[str, bytes]) -> None:
         core = self._core
         if core.forked is not None:
             core.out.refused.append((leaf_id(leaf), forks.refusal()))
@@ -259,8 +259,8 @@ class Replica:
             core.out.refused.append((leaf_id(leaf), succession.refusal()))
             return
         try:
-            if core.pool.add(leaf, local=True) is not None:
-                leaves.append(leaf)
+            if (name := core.pool.add(leaf, local=True)) is not None:
+                leaves[name] = leaf
         except Refused as refusal:
             core.out.refused.append((leaf_id(leaf), refusal))
 

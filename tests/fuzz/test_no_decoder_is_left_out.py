@@ -57,6 +57,7 @@ LISTED: dict[str, str] = {
     "tilth_ledger.evidence:Evidence.parse": "fuzzed: evidence",
     "tilth_ledger.forms:Forms._parse": "fuzzed: leaf, entry",
     "tilth_ledger.frames:Reader.feed": "fuzzed: frames",
+    "tilth_ledger.execution:Executor.verify_ahead": "ledger/test_verified_ahead.py: changed",
     "tilth_ledger.genesis:Genesis.parse": "fuzzed: genesis",
     "tilth_ledger.genesis:Organization.from_row": OWN_ROW,
     "tilth_ledger.genesis:parse_member_file": "fuzzed: member file",

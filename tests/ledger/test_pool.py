@@ -6,8 +6,8 @@ import pytest
 from number_ledger import write_leaf
 
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.leaf import ENTRY, Leaf
-from tilth_ledger.pool import REMEMBERED_IDS, Pool, leaf_id
+from tilth_ledger.leaf import ENTRY, Leaf, leaf_id
+from tilth_ledger.pool import REMEMBERED_IDS, Pool
 
 
 def test_leaves_come_out_in_the_order_in_which_they_came() -> None:

@@ -8,8 +8,8 @@ from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
 from tilth_ledger.effects import Received, Submitted, Tick
+from tilth_ledger.leaf import leaf_id
 from tilth_ledger.messages import Chain, FetchChain, Gossip, Proposal, Status, Votes
-from tilth_ledger.pool import leaf_id
 
 
 @pytest.mark.rule("V2")

@@ -26,6 +26,7 @@ from tilth_ledger.journal_records import (
     Proven,
     decode_record,
 )
+from tilth_ledger.leaf import leaf_id
 from tilth_ledger.messages import (
     Accusation,
     Barrier,
@@ -38,7 +39,6 @@ from tilth_ledger.messages import (
     Status,
     Votes,
 )
-from tilth_ledger.pool import leaf_id
 from tilth_ledger.votes import KEPT_VIEWS
 
 MOST_JOURNAL_BYTES = 4 << 20

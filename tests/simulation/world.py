@@ -43,7 +43,7 @@ from tilth_ledger.effects import (
 )
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.journal_records import frame
-from tilth_ledger.pool import leaf_id
+from tilth_ledger.leaf import leaf_id
 from tilth_ledger.replica import Replica
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
