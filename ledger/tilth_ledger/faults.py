@@ -14,6 +14,19 @@ from dataclasses import dataclass, field
 
 MOST_REASONS = 64
 OTHER = "other"
+# What honest peers cause as well: late, repeated, or told before one knew better.
+HARMLESS = frozenset(
+    (
+        *("known", "repeated", "not asked for", "more than one at once", "of a later view"),
+        *("of a view that is over", "of another epoch", "this node does not vote"),
+        *("after the fork", "of an organization that is not listed"),
+    )
+)
+
+
+def is_harmless(reason: str) -> bool:
+    """Whether a counted reason says nothing against a peer."""
+    return reason.partition(": ")[2] in HARMLESS
 
 
 @dataclass(slots=True)

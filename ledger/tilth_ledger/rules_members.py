@@ -290,7 +290,7 @@ def _rotate(context: Context, change: Op, out: _Outcome) -> _Outcome:
             "the change changes nothing",
             found=f"the keys and the TLS authority that {name} has",
             expected="a member file with at least one other",
-            remedy=f"Make new keys first: `tilth member rotate` at {name}.",
+            remedy=f"Make new keys first, at {name}: `tilth node rotate FOLDER`.",
         )
     _check_new_keys(context, party, new)
     roles = [role for role in CERTIFYING_ROLES if role in new]

@@ -75,16 +75,46 @@ def status(path: Path) -> Facts:
         mine = f"organization/{settings.organization}"
         rows = dict(peek_rows(folder.database, mine))
         facts["votes"] = bool(rows.get(mine, {}).get("votes"))
+        if rows.get(mine, {}).get("removed"):
+            facts["removed"] = "the members removed this organization; they may admit it again"
+        facts |= _epoch(folder.database)
         if missing := peek_missing(folder.database):
             facts["missing"] = f"the first {missing} leaves: fetched from other nodes while it runs"
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
     facts |= _never_again(folder)
-    facts["running"] = folder.ready.exists()
-    if folder.ready.exists() and folder.notices.exists():
+    facts["running"] = _runs(folder)
+    if folder.ready.exists() and not facts["running"]:
+        facts["ended"] = "without a word, as by a crash or a kill; its log and the system's say why"
+    if facts["running"] and folder.notices.exists():
         facts |= loads(folder.notices.read_bytes(), max_bytes=1 << 20)
-    if folder.ready.exists() and folder.waiting.exists():
+    if facts["running"] and folder.waiting.exists():
         facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
     return facts
+
+
+def _epoch(database: Path) -> Facts:
+    """Who votes, as this copy of the ledger has it."""
+    rows = peek_rows(database, "epoch/")
+    if not rows:
+        return {}
+    key, row = rows[-1]
+    names = [member["organization"] for member in row["members"]]
+    facts = {"epoch": int(key.removeprefix("epoch/")), "rules_version": row["rules_version"]}
+    return facts | {"members": f"{', '.join(names)}; {row['q']} must vote, {row['k']} certify"}
+
+
+def _runs(folder: Folder) -> bool:
+    """Whether the process that wrote the folder's ready file is still there."""
+    if not folder.ready.exists():
+        return False
+    pid = int(loads(folder.ready.read_bytes(), max_bytes=1 << 16)["pid"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _never_again(folder: Folder) -> Facts:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from tilth.client import Network
 
 Change = dict[str, Any]
+_STATES = {
+    "effective": "it is in force",
+    "lapsed": "another change came into force before it",
+    "expired": "it was open for 30 days",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,17 @@ class Proposal:
     """A change of who votes; `missing` approvals until it takes effect."""
 
     key: str
-    state: str  # open, effective, lapsed
+    state: str  # open, effective, lapsed (with its epoch), expired
     change: Mapping[str, Any]
     q: int
     k: int
     approvals: tuple[str, ...]
     missing: int
+
+    @property
+    def digits(self) -> str:
+        """What tells it from others, in commands."""
+        return self.key.partition("/")[2]
 
     @property
     def words(self) -> str:
@@ -74,17 +84,32 @@ class Members:
         """All that were made, oldest first."""
         now = self.epoch()
         rows = sorted(self._net.rows.scan("proposal/"), key=lambda each: int(each[1]["index"]))
-        return tuple(_proposal(key.removeprefix("proposal/"), row, now) for key, row in rows)
+        at = int(self._net.status()["time_ms"])
+        return tuple(_proposal(key.removeprefix("proposal/"), row, now, at) for key, row in rows)
 
     def propose(self, change: Change, *, q: int | None = None, k: int | None = None) -> Proposal:
         """Propose a change; this organization's own approval is in it. For admins of members."""
         now = self.epoch()
         after = _members_after(now, change)
         wanted_q, wanted_k = _numbers(now, len(after), q, k)
+        self._check_new(change, wanted_q, wanted_k)
         key = self._net.new_key()
         operation = {"op": "member.propose", "key": key, "change": change}
         self._net.record({**operation, "q": wanted_q, "k": wanted_k})
         return self._one(key)
+
+    def _check_new(self, change: Change, q: int, k: int) -> None:
+        same = [
+            each
+            for each in self.proposals()
+            if each.state == "open" and (each.change, each.q, each.k) == (change, q, k)
+        ]
+        if same:
+            raise InvalidInput(
+                "this change is proposed already",
+                found=f"{same[0].words}, approved by {', '.join(same[0].approvals)}",
+                remedy=f"Approve it: tilth member approve {same[0].key.partition('/')[2][:12]}",
+            )
 
     def approve(self, proposal: str) -> Proposal:
         """Approve a proposal, by its key or the beginning of its digits. For admins of members."""
@@ -124,13 +149,22 @@ class Members:
                 found=key,
                 remedy="Look at them with: tilth member list",
             )
-        return _proposal(key, row, self.epoch())
+        return _proposal(key, row, self.epoch(), int(self._net.status()["time_ms"]))
 
     def _find(self, text: str) -> str:
-        known = [each.key for each in self.proposals() if each.state == "open"]
-        found = [key for key in known if key == text or key.partition("/")[2].startswith(text)]
+        every = self.proposals()
+        known = [each.key for each in every if each.state == "open"]
+        fitting = [each for each in every if text in (each.key, each.digits[: len(text)])]
+        found = [each.key for each in fitting if each.state == "open"]
         if len(found) == 1:
             return found[0]
+        if not found and fitting:
+            raise InvalidInput(
+                "this proposal is not open any more",
+                found=f"{fitting[0].words}: {_STATES[fitting[0].state]}",
+                expected=", ".join(key.partition("/")[2][:12] for key in known) or "none is open",
+                remedy="Propose the change again, if it is still wanted: tilth member propose",
+            )
         raise InvalidInput(
             "no open proposal has this key" if not found else "several proposals begin so",
             found=text,
@@ -175,13 +209,16 @@ def _copy(path: Path | None) -> Change:
         stated = json.loads(_text(path))
     except ValueError:
         stated = None
-    if not isinstance(stated, dict):
+    wanted = {"size": int, "root": str, "signature": str}
+    if not isinstance(stated, dict) or any(
+        type(stated.get(name)) is not kind for name, kind in wanted.items()
+    ):
         raise InvalidInput(
             f"{path} states no copy of the ledger",
             expected="what `tilth node copy FOLDER` prints",
             remedy="Ask the newcomer's operator to run it again.",
         )
-    return {"copy": {name: stated.get(name) for name in ("size", "root", "signature")}}
+    return {"copy": {name: stated[name] for name in wanted}}
 
 
 def _text(path: Path) -> str:
@@ -234,10 +271,13 @@ def _numbers(now: Epoch, n: int, q: int | None, k: int | None) -> tuple[int, int
     return chosen, max(chosen, kept("k", now.k)) if k is None else k
 
 
-def _proposal(key: str, row: Mapping[str, Any], now: Epoch) -> Proposal:
+def _proposal(key: str, row: Mapping[str, Any], now: Epoch, time_ms: int) -> Proposal:
+    """As it stands in the epoch of `now`, at a ledger time."""
     state = str(row["status"])
     if state == "open" and row["epoch"] != now.number:
         state = "lapsed"
+    elif state == "open" and time_ms > row["expires_ms"]:
+        state = "expired"
     approvals = tuple(str(each["organization"]) for each in row["approvals"])
     missing = max(0, now.q - len(approvals)) if state == "open" else 0
     return Proposal(key, state, row["change"], row["q"], row["k"], approvals, missing)

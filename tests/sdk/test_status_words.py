@@ -3,7 +3,7 @@
 import pytest
 
 from tilth.cli.ledger import _summary
-from tilth.cli.status import _accused, _vote
+from tilth.cli.status import _accused, _vote, problems
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,60 @@ def test_evidence_has_its_line_in_the_list_of_entries():
         "the ledger",
         "evidence against member 1 in view 7: notarize-notarize",
     )
+
+
+def peer(name, *, member=True, connected=True):
+    facts = {"organization": name, "member": member, "connected": connected, "size": 3}
+    return facts | {"address": f"{name}.example:7001"}
+
+
+def status(*peers, **facts):
+    quiet = {"halted": "", "alarm": "", "evidence": [], "faults": [], "votes": True}
+    return {**quiet, "organization": "a", "quorum": 2, "peers": list(peers), **facts}
+
+
+def begins(words, found):
+    assert [each.split(":")[0] for each in found] == words
+
+
+def test_a_ledger_in_which_all_is_well_has_no_problem():
+    assert problems(status(peer("b"), peer("c"))) == []
+
+
+def test_who_is_away_is_named_with_what_it_means():
+    away = peer("c", connected=False)
+    begins(["NO SPARE", "AWAY"], problems(status(peer("b"), away)))
+    begins(["NO QUORUM", "AWAY", "AWAY"], problems(status(peer("b", connected=False), away)))
+    begins(["AWAY"], problems(status(peer("b"), peer("d", member=False, connected=False))))
+    assert "tilth node status" in problems(status(peer("b"), away))[1]
+
+
+def test_a_follower_counts_its_members_only():
+    here = status(peer("b"), peer("c"), votes=False)
+    assert problems(here) == []
+    begins(
+        ["NO SPARE", "AWAY"],
+        problems(status(peer("b"), peer("c"), peer("e", connected=False)) | {"votes": False}),
+    )
+
+
+def test_the_worst_comes_first_and_each_says_what_to_do():
+    found = problems(
+        status(
+            peer("b"),
+            peer("c"),
+            halted="THE LEDGER HAS FORKED: tilth ledger rebase --help",
+            alarm="another instance: stop one; this node forgot a vote: tilth member rotate",
+            evidence=[PAIR],
+            authority_is_old=True,
+        )
+    )
+    begins(["HALTED, reads go on", "ALARM", "EVIDENCE", "PROFILE"], found)
+
+
+def test_what_no_honest_node_sends_is_shown_and_what_all_send_is_not():
+    known = {"organization": "b", "reason": "Certificates: known", "count": 900}
+    forged = {"organization": "b", "reason": "Votes: signature does not verify", "count": 2}
+    late = {"organization": "c", "reason": "Votes: of another epoch", "count": 3}
+    [line] = problems(status(peer("b"), peer("c"), faults=[known, forged, late]))
+    assert line.startswith("REFUSED from b: 2 messages, such as 'Votes: signature")

@@ -155,6 +155,14 @@ class Tokens:
                 found=f"key {key_id[:16]}",
                 remedy="ask your organization's admin to add it: tilth identity add",
             )
+        if (self._rows.get(f"organization/{row['organization']}") or {}).get("removed"):
+            raise Unauthenticated(
+                "this organization was removed from the consortium",
+                found=row["organization"],
+                expected="one that takes part",
+                remedy="Ask a member to admit it again, with new keys; what its node holds of the"
+                " ledger is read in its folder: tilth audit FOLDER",
+            )
         if row["status"] != "active" or row.get("expires_ms", now_ms + 1) <= now_ms:
             raise Unauthenticated(
                 "the token's key is no longer valid",

@@ -1,9 +1,11 @@
-"""`tilth status`: the node and its ledger, as seen through a profile."""
+"""`tilth status`: the node and its ledger through a profile; what is wrong, and what to do."""
 
 import argparse
 from typing import Any
 
 from tilth.cli.options import common, network, show, table
+
+Facts = dict[str, Any]
 
 
 def register(noun: argparse.ArgumentParser) -> None:
@@ -14,10 +16,97 @@ def _status(arguments: argparse.Namespace) -> None:
     with network(arguments) as net:
         status = net.status()
         mine = net.rows.get(f"organization/{net.organization}") or {}
+        epoch = net.rows.get(f"epoch/{status['epoch']:06}") or {}
         status["votes"] = bool(mine.get("votes"))
+        status["rules_version"] = epoch.get("rules_version", 0)
         authority = net.profile.tls_authority.read_text(encoding="ascii", errors="replace")
         status["authority_is_old"] = mine.get("tls_authority", "") not in authority
-    peers = [
+    status["problems"] = problems(status)
+    show(arguments, status, "\n".join([*_facts(status), *status["problems"], _peers(status)]))
+
+
+def _facts(status: Facts) -> list[str]:
+    here, all_of_them = _members_here(status), len(_members(status))
+    return [
+        f"{status['organization']} in {status['name']} ({status['net'][:16]})",
+        f"ledger: {status['size']} entries, height {status['height']}, {status['pending']} pending,"
+        f" epoch {status['epoch']}, rules_version {status['rules_version']}",
+        f"members: {here} of {all_of_them} are here, {status['quorum']} must vote,"
+        f" {status['certification']} certify",
+        f"node: {_vote(status)}, version {status['version']}",
+    ]
+
+
+def problems(status: Facts) -> list[str]:
+    """What is wrong, the worst first, each with what to do about it."""
+    found = []
+    if status["halted"]:
+        found.append(f"HALTED, reads go on: {status['halted']}")
+    if status["alarm"] and status["alarm"] != status["halted"]:
+        found.append(f"ALARM: {status['alarm']}")
+    found += [f"EVIDENCE: {line}" for line in _accused(status["evidence"])]
+    found += _absent(status)
+    if status.get("authority_is_old"):
+        found.append(
+            "PROFILE: it knows the node by an older TLS authority, which vouches for the new one."
+            " tilth profile refresh NAME"
+        )
+    return found + _refused(status["faults"])
+
+
+def _members(status: Facts) -> list[str]:
+    peers = [each["organization"] for each in status["peers"] if each["member"]]
+    return [*peers, *([status["organization"]] if status["votes"] else [])]
+
+
+def _members_here(status: Facts) -> int:
+    peers = sum(each["member"] and each["connected"] for each in status["peers"])
+    return int(peers) + bool(status["votes"])
+
+
+def _absent(status: Facts) -> list[str]:
+    """Who is not connected, and what that means for the ledger."""
+    gone = [each for each in status["peers"] if not each["connected"]]
+    here, quorum, members = _members_here(status), status["quorum"], len(_members(status))
+    found = []
+    if here < quorum:
+        found.append(
+            f"NO QUORUM: {here} of {members} members are here and {quorum} must vote: nothing new"
+            " becomes final. Start the others; if they are gone for good:"
+            " tilth ledger rebase --help"
+        )
+    elif here == quorum and here < members:
+        found.append(
+            f"NO SPARE: {here} of {members} members are here and {quorum} must vote: if one more"
+            " goes, the ledger stands still. Start the others"
+        )
+    found += [
+        f"AWAY: {each['organization']}{'' if each['member'] else ' (no vote)'}, at"
+        f" {each['address'] or 'no address: it dials'}. Its operator: tilth node status FOLDER, and"
+        " its log; if it moved: tilth organization update --peer-address"
+        for each in gone
+    ]
+    return found
+
+
+def _refused(faults: list[Facts]) -> list[str]:
+    """What peers sent that no honest node sends; all counts are in --json."""
+    from tilth_ledger.faults import is_harmless
+
+    by: dict[str, list[Facts]] = {}
+    for each in faults:
+        if not is_harmless(each["reason"]):
+            by.setdefault(each["organization"], []).append(each)
+    return [
+        f"REFUSED from {name}: {sum(each['count'] for each in many)} messages, such as"
+        f" {max(many, key=lambda each: int(each['count']))['reason']!r}. Ask its operator which"
+        " software runs there"
+        for name, many in by.items()
+    ]
+
+
+def _peers(status: Facts) -> str:
+    rows = [
         (
             each["organization"],
             "yes" if each["member"] else "no",
@@ -27,32 +116,12 @@ def _status(arguments: argparse.Namespace) -> None:
         )
         for each in status["peers"]
     ]
-    text = (
-        f"{status['organization']} in {status['name']} ({status['net'][:16]})\n"
-        f"ledger: {status['size']} entries, height {status['height']}, "
-        f"{status['pending']} pending, quorum {status['quorum']}\n"
-        f"node: {_vote(status)}, version {status['version']}\n"
-    )
-    if status["halted"]:
-        text += "HALTED: it decides nothing any more; reads go on\n"
-    if status["alarm"]:
-        text += f"ALARM: {status['alarm']}\n"
-    if status["authority_is_old"]:
-        text += (
-            "this profile knows the node by an older TLS authority, which vouches for the new one:"
-            " tilth profile refresh\n"
-        )
-    text += "".join(f"EVIDENCE: {line}\n" for line in _accused(status["evidence"]))
-    show(
-        arguments,
-        status,
-        text + table(("peer", "votes", "connected", "entries when it connected", "address"), peers),
-    )
+    return table(("peer", "votes", "connected", "entries when it connected", "address"), rows)
 
 
-def _accused(evidence: list[dict[str, Any]]) -> list[str]:
+def _accused(evidence: list[Facts]) -> list[str]:
     """One line for each member that signed what excludes itself: on the ledger for ever."""
-    by: dict[str, list[dict[str, Any]]] = {}
+    by: dict[str, list[Facts]] = {}
     for each in evidence:
         by.setdefault(each["organization"], []).append(each)
     return [
@@ -62,7 +131,7 @@ def _accused(evidence: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _vote(status: dict[str, Any]) -> str:
+def _vote(status: Facts) -> str:
     """An organization without a vote follows, for ever; a member that does not vote yet (or no
     more: the alarm says why) is catching up."""
     if not status["votes"]:
