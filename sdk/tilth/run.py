@@ -14,6 +14,7 @@ from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.leaderboard import LeaderboardRow
 from tilth.plan import Plan
 from tilth.progress import Progress, reporter
+from tilth_ledger.shapes import WORKER_REMOVED
 from tilth_ledger.transitions import OPEN, effective_state
 
 if TYPE_CHECKING:
@@ -234,9 +235,16 @@ def _now(tasks: Sequence[TaskStatus]) -> str:
     return f"{first.tag + ': ' if first.tag else ''}{first.kind} at {where}"
 
 
+def _more(task: TaskStatus) -> str:
+    """Where more is told of a failure."""
+    if task.reason == WORKER_REMOVED:
+        return f"{task.worker} left the consortium: plan again without it"
+    return f"tilth task log {task.key}"
+
+
 def _failures(tasks: Iterable[TaskStatus]) -> list[str]:
     return [
-        f"{task.kind} at {task.worker} failed: {task.reason} (tilth task log {task.key})"
+        f"{task.kind} at {task.worker} failed: {task.reason} ({_more(task)})"
         for task in tasks
         if task.state == "failed"
     ]

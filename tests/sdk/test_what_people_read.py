@@ -10,7 +10,7 @@ from tilth.checks import PlanCheck, Work
 from tilth.curve import curve_of
 from tilth.leaderboard import Leaderboard, LeaderboardRow
 from tilth.rights import Right
-from tilth.run import Outcome, View
+from tilth.run import Outcome, View, _failures
 
 PLAN = "hospital-a/" + "1" * 32
 
@@ -214,3 +214,16 @@ def test_an_outcome_says_what_failed_and_how_to_repeat_it():
 
 def test_an_unfinished_outcome_says_how_to_follow_it():
     assert f"tilth plan watch {PLAN}" in str(Outcome(PLAN, "p", False, {"todo": 1}))
+
+
+def test_a_task_whose_worker_left_says_so_and_names_no_log():
+    def failed(reason):
+        key, row = task(1, "failed", reason=reason, worker="hospital-c")
+        return TaskStatus.from_row(key, row, plan())
+
+    [left] = _failures([failed("worker_removed")])
+    assert left == (
+        "train at hospital-c failed: worker_removed (hospital-c left the consortium: plan again"
+        " without it)"
+    )
+    assert "tilth task log" in _failures([failed("exit")])[0]
