@@ -114,7 +114,6 @@ LISTED: dict[str, str] = {
     "tilth_node.runtimes.parcels:incoming": "fuzzed: engine's files",
     "tilth_node.runtimes.unpack:unpack": "fuzzed: archive on disk",
     "tilth_node.storage.journal:JournalFile._read": "fuzzed: journal",
-    "tilth_node.storage.stored_rows:StoredRows._page": "keys of this node's own index",
     "tilth_node.storage.ledger_store:read_blocks": "fuzzed: kept blocks",
     "tilth_node.witness_address:WitnessAddress.parse": "fuzzed: witness' address",
     "tilth_node.worker.blobs:_parse": "fuzzed: ask for a blob",
