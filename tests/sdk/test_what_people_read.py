@@ -219,7 +219,7 @@ def test_an_unfinished_outcome_says_how_to_follow_it():
 def test_a_task_whose_worker_left_says_so_and_names_no_log():
     def failed(reason):
         key, row = task(1, "failed", reason=reason, worker="hospital-c")
-        return TaskStatus.from_row(key, row, plan())
+        return TaskStatus.from_row(key, row)
 
     [left] = _failures([failed("worker_removed")])
     assert left == (
