@@ -138,6 +138,7 @@ class Node:
         self._run(self._follow_addresses(), "addresses")
         self._run(self.past.run(), "past")
         self._run(self.scrub.run(), "scrub")
+        self._run(self._get_ready(), "readiness")
         for part in self.parts:
             await part.start()
             self._run(part.run(), type(part).__name__)
@@ -175,6 +176,12 @@ class Node:
         self.journal.close()
         self.cosigning.close()
         self.store.close()
+
+    async def _get_ready(self) -> None:
+        """What makes the ledger's rows quick to look up, beside other work; until cancelled."""
+        while not self.rows.get_ready():  # noqa: ASYNC110 - a turn of work, not a wait
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()  # a part that ends would end the node
 
     async def _follow_addresses(self) -> None:
         """Dial again when the ledger tells a new address of an organization."""

@@ -30,9 +30,17 @@ def grown(growing):
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def opened(place):
+    """A ledger that grows, its rows as ready as a node's are some seconds after its start."""
+    growing = _ledgers.Growing(place)
+    while not growing.store.rows.get_ready():
+        pass
+    return growing
+
+
 def costs(scratch):
     """Medians per entry, in microseconds: wall and CPU, of many entries and of few."""
-    many = _ledgers.Growing(_ledgers.large(ENTRIES).copy(Path(scratch) / "many"))
+    many = opened(_ledgers.large(ENTRIES).copy(Path(scratch) / "many"))
     few_taken = []
     many_taken = []
     few = None
@@ -41,7 +49,7 @@ def costs(scratch):
             if few is not None:
                 few.store.close()
             place = Path(scratch) / f"few-{number}"
-            few = _ledgers.Growing(_ledgers.large(FEW, progress=False).copy(place))
+            few = opened(_ledgers.large(FEW, progress=False).copy(place))
             grown(few)  # the first one fills caches
         many_taken.append(grown(many))
         few_taken.append(grown(few))

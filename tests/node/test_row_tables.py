@@ -12,6 +12,7 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.rows import MemoryRows
 from tilth_node.errors import StorageFailed
 from tilth_node.storage import ledger_store
+from tilth_node.storage.key_filter import KeyFilter
 from tilth_node.storage.ledger_copy import LedgerCopy
 from tilth_node.storage.ledger_store import LedgerStore, peek_rows
 
@@ -45,6 +46,8 @@ PRAGMA user_version = 3;
 def few(request, monkeypatch):
     """So many keys wait before they are merged."""
     monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", request.param)
+    monkeypatch.setattr("tilth_node.storage.row_tables.FILTER_KEYS", 9)
+    monkeypatch.setattr("tilth_node.storage.key_filter.LEAST_BITS", 64)  # it is soon too small
 
 
 @pytest.fixture
@@ -82,6 +85,8 @@ def test_rows_read_as_those_in_memory_and_after_every_start(tmp_path, blocks, se
         memory.apply(changes)
         expected = dict(memory.items())
         same(store.rows, expected)
+        if random_rows.random() < 0.3:
+            store.rows.get_ready()
         if random_rows.random() < 0.2:
             store.close()
             store = LedgerStore(tmp_path / "ledger.db")
@@ -110,6 +115,34 @@ def test_what_changed_after_a_size_is_known_whole_or_not_at_all(tmp_path, blocks
             if told is not None:
                 assert set().union(*told) == set().union(*changed[since:])
     assert store.touched_after(COMMITS - 1) is not None
+    store.close()
+
+
+def test_a_filter_denies_no_key_that_it_was_given_and_few_others():
+    keys = [f"sample/hospital-a/{n:032x}" for n in range(20_000)]
+    some = KeyFilter(len(keys))
+    assert not any(some.may_hold(key) for key in keys)
+    for key in keys:
+        some.add(key)
+    assert all(some.may_hold(key) for key in keys)
+    assert sum(some.may_hold(f"tag/{n}") for n in range(10_000)) < 700
+    assert some.room(100_000)
+    assert not some.room(200_000)
+    assert KeyFilter(10**9).room(10**9)  # as large as it may be
+
+
+def test_a_store_that_is_ready_looks_for_no_new_key_in_its_index(tmp_path, blocks, monkeypatch):
+    monkeypatch.setattr("tilth_node.storage.row_tables.MERGE_ROWS", 10)
+    store = LedgerStore(tmp_path / "ledger.db")
+    assert store.rows.get_ready()
+    asked = []
+    store.rows._reader.set_trace_callback(asked.append)
+    for number, (block, _) in enumerate(blocks):
+        key = f"{number * 7919 % 97}/{number}"
+        assert store.rows.get_bytes(key) is None
+        store.apply([(block, Changes({key: b"{}"}))], certificate_of(block))
+    assert not [query for query in asked if "FROM keys JOIN" in query]
+    assert store.rows.get_bytes("0/0") == b"{}"
     store.close()
 
 

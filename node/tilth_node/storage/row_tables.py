@@ -11,6 +11,8 @@ memory (`fresh`, a table of the connection that reads).
   fresh is what `recent` lists above `last`, and above `done` what comes after `place`.
 - When MERGE_ROWS are fresh they are merged in the order of keys, with each commit about as many as
   it adds: no commit is much longer than others, and as many stay fresh as before.
+- What is in the index is also in a filter in memory, so that a new key costs no look into the
+  index. It is filled beside other work after a start, and believed when it is.
 - A line of `recent` stays for a while after its key was merged: with `touched` it says which rows
   became final when, for watches that resume. Each line of `touched` has a digest of its own, since
   no hash of the ledger covers it.
@@ -25,8 +27,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from tilth_node.storage.fresh_keys import FreshKeys
+from tilth_node.storage.key_filter import KeyFilter
 
 MERGE_ROWS = 65_536
+FILTER_KEYS = 512  # that are read for the filter at once: less than a millisecond
 TOUCHED_BYTES = 2 << 20  # of keys of rows that were not new, as far back as watches may resume
 REMOVED_PER_NEW = 2  # lines of `recent` that go for one that comes: they end before the next batch
 
@@ -94,6 +98,10 @@ class RowTables:
         self._batch = Batch(*found) if found else Batch()
         pairs = reader.execute(UNMERGED).fetchall()
         last = self._batch.last
+        self._reader = reader
+        self._filter: KeyFilter | None = None
+        self._filling: KeyFilter | None = None
+        self._filled = ""  # the last key that was read for the filter
         self.fresh = FreshKeys(
             (pair for pair in pairs if pair[1] <= last), (pair for pair in pairs if pair[1] > last)
         )
@@ -101,6 +109,26 @@ class RowTables:
         query += " coalesce(sum(length(keys)), 0) FROM touched"
         self._newest, self._touched_bytes = reader.execute(query).fetchone()
         self._oldest = reader.execute("SELECT coalesce(min(id), 0) FROM recent").fetchone()[0]
+
+    def may_hold(self, key: str) -> bool:
+        """False for a key that is surely not in the index."""
+        return self._filter is None or self._filter.may_hold(key)
+
+    def fill(self) -> bool:
+        """Read some more keys of the index for its filter; whether that is all."""
+        if self._filling is None:
+            if self._filter is not None and self._filter.room(self._newest):
+                return True
+            self._filling, self._filled = KeyFilter(self._newest), ""
+        query = "SELECT key FROM keys WHERE key > ? ORDER BY key LIMIT ?"
+        found = self._reader.execute(query, (self._filled, FILTER_KEYS)).fetchall()
+        for (key,) in found:
+            self._filling.add(key)
+        if len(found) < FILTER_KEYS:
+            self._filter, self._filling = self._filling, None
+            return True
+        self._filled = found[-1][0]
+        return False
 
     def plan(self, rows: Mapping[str, bytes | None], ids: Mapping[str, int | None]) -> Written:
         """What is to be written for these changes; `ids` are the numbers of those rows that exist,
@@ -197,6 +225,12 @@ class RowTables:
 
     def committed(self, written: Written) -> None:
         """The plan is durable: what reads see follows."""
+        for each in (self._filter, self._filling):
+            if each is not None:
+                for key, _ in written.merged:
+                    each.add(key)
+        if self._filter is not None:
+            self.fill()  # it grows with the ledger
         self.fresh.merged(written.merged)
         self.fresh.remove(key for _, key in written.removed)
         self.fresh.add((key, number) for number, key, _ in written.added)

@@ -49,13 +49,20 @@ class StoredRows:
     def _find(self, key: str) -> tuple[int, bytes] | None:
         if key in self._known:
             return self._known[key]
+        number = self._tables.fresh.ids.get(key)
+        if number is None and not self._tables.may_hold(key):
+            self._remember(key, None)
+            return None
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")  # one lock for all questions until the next block
-        number = self._tables.fresh.ids.get(key)
         query, value = (FIND, key) if number is None else (VALUE, number)
         found: tuple[int, bytes] | None = self._reader.execute(query, (value,)).fetchone()
         self._remember(key, found)
         return found
+
+    def get_ready(self) -> bool:
+        """A little of what makes looking up new keys quick; whether that was all of it."""
+        return self._tables.fill()
 
     def plan(self, rows: Mapping[str, bytes | None]) -> Written:
         """How these changes are to be written."""
