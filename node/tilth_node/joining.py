@@ -76,6 +76,7 @@ class Joining:
         self._tries: dict[str, int] = {}
         self._work = asyncio.Event()
         self._served: dict[str, object] = {}  # who is being given a snapshot: by which answer
+        self._draft: SnapshotFile | None = None
         self._alone = False  # rows of several peers did not add up
         self.joins = False
         self.ready = asyncio.Event()  # a snapshot waits for the next start
@@ -122,13 +123,20 @@ class Joining:
 
     async def _join(self) -> bool:
         draft = SnapshotFile(self._folder.joining, self._folder.snapshot, self._genesis.net_bytes)
+        self._draft = draft
         try:
             while (organization := self._next()) is not None:
                 if await self._take(organization, draft):
                     return True
             return False
         finally:
+            self._draft = None
             draft.close()
+
+    @property
+    def rows(self) -> int:
+        """How many rows of a snapshot have come; 0 when none is on its way."""
+        return 0 if self._draft is None else self._draft.taken.rows
 
     async def _take(self, organization: str, draft: SnapshotFile) -> bool:
         """All that one peer gives; whether the snapshot is whole."""

@@ -85,6 +85,8 @@ class StatusResponse(_message.Message):
     EVIDENCE_COUNT_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     HALTED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    JOINED_ROWS_FIELD_NUMBER: _builtins.int
     net: _builtins.str
     """hex SHA-256 of the genesis file"""
     name: _builtins.str
@@ -118,6 +120,10 @@ class StatusResponse(_message.Message):
     """all of them"""
     halted: _builtins.str
     """why it neither votes nor takes entries, and what to run; reads go on"""
+    missing: _builtins.int
+    """the first leaves, which a node that began with a snapshot still fetches"""
+    joined_rows: _builtins.int
+    """rows of a snapshot that have come; 0 when none is on its way"""
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerStatus]: ...
     @_builtins.property
@@ -153,10 +159,12 @@ class StatusResponse(_message.Message):
         evidence_count: _builtins.int = ...,
         faults: _abc.Iterable[Global___FaultCount] | None = ...,
         halted: _builtins.str = ...,
+        missing: _builtins.int = ...,
+        joined_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "evidence", b"evidence", "evidence_count", b"evidence_count", "faults", b"faults", "halted", b"halted", "height", b"height", "instance", b"instance", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "evidence", b"evidence", "evidence_count", b"evidence_count", "faults", b"faults", "halted", b"halted", "height", b"height", "instance", b"instance", "joined_rows", b"joined_rows", "missing", b"missing", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,7 +60,7 @@ OPTIONS = (
 STATUS_FIELDS = (
     *("net", "name", "organization", "version", "instance", "alarm", "voting"),
     *("epoch", "view", "height", "size", "time_ms", "quorum", "certification", "pending"),
-    *("evidence_count", "halted"),
+    *("evidence_count", "halted", "missing", "joined_rows"),
 )
 
 

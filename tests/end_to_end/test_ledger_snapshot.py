@@ -60,6 +60,7 @@ def test_a_late_node_joins_by_snapshot_and_then_proves_and_audits_everything(
     assert "area=joining" in network.sites[LATE].log
     assert network.submit(LATE, [new_identity()[1]]).index == ENTRIES
     has_the_past(client)
+    assert (client.status()["missing"], client.status()["joined_rows"]) == (0, 0)
     same_ledger(network, [0, 1, 2, LATE])
     assert verify(client.prove(1), network.genesis.bytes).ok
     network.kill(0)

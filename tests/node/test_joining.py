@@ -427,7 +427,17 @@ def test_a_process_that_was_killed_goes_on_with_what_it_had(sites, chain):
         draft.write(part, taken, "b")
     draft.close()
     new.parts(chain.genesis)
+    told = []
+    honest = new.request
+
+    def request(*ask):
+        told.append(new.joining.rows)
+        return honest(*ask)
+
+    new.request = request
     assert joined(new, "b")
+    assert told[0] == taken.rows
+    assert new.joining.rows == 0
     assert calls[0] == taken.place
     restarted(new, chain)
     same(new, b)

@@ -7,6 +7,7 @@ import pytest
 from tilth import InvalidInput, Refused
 from tilth.assets import PlanStatus, TaskStatus
 from tilth.checks import PlanCheck, Work
+from tilth.cli.status import _joining
 from tilth.curve import curve_of
 from tilth.leaderboard import Leaderboard, LeaderboardRow
 from tilth.rights import Right
@@ -227,3 +228,10 @@ def test_a_task_whose_worker_left_says_so_and_names_no_log():
         " without it)"
     )
     assert "tilth task log" in _failures([failed("exit")])[0]
+
+
+def test_status_says_what_a_node_that_joined_still_lacks():
+    assert _joining({"joined_rows": 0, "missing": 0}) == []
+    assert _joining({"joined_rows": 7, "missing": 0}) == ["snapshot: 7 rows have come"]
+    [line] = _joining({"joined_rows": 0, "missing": 9})
+    assert "the first 9 entries" in line

@@ -30,6 +30,8 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         alarm=node.replication.alarm,
         halted=node.replication.halted,
         peers=[_peer(node, replica.epoch, name) for name in node.peers.others],
+        missing=(node.store.history or (0, 0))[1],
+        joined_rows=node.joining.rows,
     )
     if tip is not None:
         header = tip.header

@@ -4,7 +4,8 @@
   and no addition costs more than a merge of two.
 - `batch` is the run that is being merged into the index, from its front; what is in it is of the
   time when it was begun.
-- A key that went stays in its run until runs are made one: what `ids` lacks is not there.
+- A key that went stays in its run, and one that came again is in two: what `ids` lacks is not
+  there, and equal neighbours are one.
 
 Leaves to others: which keys, and writing them (row_tables).
 """
@@ -39,12 +40,8 @@ class FreshKeys:
         self._runs.append(sorted(added))
         while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
             last = self._runs.pop()
-            self._runs[-1] = self._made_one(self._runs[-1], last)
-
-    def _made_one(self, *runs: Sequence[str]) -> list[str]:
-        known = self.ids
-        keys = {key: None for run in runs for key in run if key in known}
-        return sorted(keys)  # of sorted runs: they are merged
+            self._runs[-1] += last
+            self._runs[-1].sort()  # two sorted runs: a merge
 
     def remove(self, keys: Iterable[str]) -> None:
         """Keys that went, if they are here."""
@@ -53,19 +50,24 @@ class FreshKeys:
 
     def begin(self) -> None:
         """Begin a batch of all that are fresh now."""
-        self._batch, self._runs = self._made_one(self._batch, *self._runs), []
-        self._merged = 0
+        keys = self._batch[self._merged :]
+        for run in self._runs:
+            keys += run
+        keys.sort()
+        self._batch, self._merged, self._runs = keys, 0, []
 
     def front(self, count: int, last: int) -> list[tuple[str, int]]:
         """The next so many keys of the batch, and their numbers: those up to `last`, for a key that
         went and came again is of the next batch."""
         found: list[tuple[str, int]] = []
+        before = ""
         for key in islice(self._batch, self._merged, None):
             if len(found) == count:
                 break
             number = self.ids.get(key)
-            if number is not None and number <= last:
+            if number is not None and number <= last and key != before:
                 found.append((key, number))
+            before = key
         return found
 
     def merged(self, pairs: Sequence[tuple[str, int]]) -> None:

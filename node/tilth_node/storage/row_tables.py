@@ -29,7 +29,7 @@ from hashlib import sha256
 from tilth_node.storage.fresh_keys import FreshKeys
 from tilth_node.storage.key_filter import KeyFilter
 
-MERGE_ROWS = 65_536
+MERGE_ROWS = 131_072
 FILTER_KEYS = 512  # that are read for the filter at once: less than a millisecond
 TOUCHED_BYTES = 2 << 20  # of keys of rows that were not new, as far back as watches may resume
 REMOVED_PER_NEW = 2  # lines of `recent` that go for one that comes: they end before the next batch

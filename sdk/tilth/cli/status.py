@@ -22,7 +22,8 @@ def _status(arguments: argparse.Namespace) -> None:
         authority = net.profile.tls_authority.read_text(encoding="ascii", errors="replace")
         status["authority_is_old"] = mine.get("tls_authority", "") not in authority
     status["problems"] = problems(status)
-    show(arguments, status, "\n".join([*_facts(status), *status["problems"], _peers(status)]))
+    lines = [*_facts(status), *_joining(status), *status["problems"], _peers(status)]
+    show(arguments, status, "\n".join(lines))
 
 
 def _facts(status: Facts) -> list[str]:
@@ -117,6 +118,16 @@ def _peers(status: Facts) -> str:
         for each in status["peers"]
     ]
     return table(("peer", "votes", "connected", "entries when it connected", "address"), rows)
+
+
+def _joining(status: Facts) -> list[str]:
+    """How far a node is that began with a snapshot instead of all entries."""
+    found = []
+    if rows := status["joined_rows"]:
+        found.append(f"snapshot: {rows} rows have come")
+    if missing := status["missing"]:
+        found.append(f"past: the first {missing} entries are still fetched from other nodes")
+    return found
 
 
 def _accused(evidence: list[Facts]) -> list[str]:
