@@ -1,7 +1,8 @@
 """A node that is far behind begins anew with a snapshot: final rows instead of all that led there.
 
-- It is taken up when a peer says that it is more than `after` blocks ahead. Meanwhile the replica
-  stands still; a snapshot that is whole makes the node start again on it, in place.
+- It is taken up when a peer says that it is more than `after` blocks ahead, and soon proves it.
+  Meanwhile the replica stands still; a snapshot that is whole makes the node start again on it, in
+  place.
 - What a peer offers is proven before a row is taken. Rows come in parts, in the order of keys; one
   that breaks off is gone on with, also from another peer, and after a kill of this process. When
   all are here they give the digest of a certified header or are thrown away. A peer that lied is
@@ -39,6 +40,7 @@ from tilth_node.storage.snapshot_file import SnapshotFile, bounds_of, discard
 METHOD = "snapshot"
 TRIES = 3  # of one peer that breaks off without having given anything
 ROUNDS = 100  # of one peer, each for what changed during the one before
+OFFER_SECONDS = 10.0
 PART_ROWS = 256
 SERVED = 2  # at once
 SLACK_ROWS, SLACK_BYTES = (
@@ -78,6 +80,7 @@ class Joining:
         self._served: dict[str, object] = {}  # who is being given a snapshot: by which answer
         self._draft: SnapshotFile | None = None
         self._alone = False  # rows of several peers did not add up
+        self._least = 0  # more blocks than these are worth a snapshot
         self.joins = False
         self.ready = asyncio.Event()  # a snapshot waits for the next start
         # Set by who builds the node: the replica stands still (why), or goes on.
@@ -103,7 +106,7 @@ class Joining:
             discard(self._folder.joining)  # what an earlier try left: blocks did it
         if self.joins or height - own <= after or not self._may_ask(organization):
             return
-        self.joins = True
+        self.joins, self._least = True, after
         self.hold(
             f"this node is {height - own} blocks behind: it fetches a snapshot, and takes entries"
             " when it has it"
@@ -205,11 +208,7 @@ class Joining:
         answer = self._peers.request(organization, METHOD, draft.taken.place.encode())
         async with aclosing(answer):
             parts = frames(answer, [MAX_OFFER_BYTES, MAX_PART_BYTES])
-            first = await anext(parts, None)
-            if first is None:
-                raise InvalidInput("a snapshot without an offer")
-            offer = Offer.decode(first)
-            self._check(offer)
+            offer = await self._offered(parts)
             number = 0
             async for data in parts:
                 number += 1
@@ -221,6 +220,27 @@ class Joining:
                     same = number == 1 and part.size == offer.tip.block.header.size
                     return offer if same else None
         raise Unavailable("the snapshot broke off", found=f"after {number} parts")
+
+    async def _offered(self, parts: AsyncIterator[bytes]) -> Offer:
+        """What a peer offers, checked. The replica stands still on that peer's word alone: so it
+        must come soon, and be of a ledger that is proven to be far ahead."""
+        try:
+            async with asyncio.timeout(OFFER_SECONDS):
+                first = await anext(parts, None)
+        except TimeoutError:
+            raise Unavailable("no offer comes", found=f"{OFFER_SECONDS:g} s of silence") from None
+        if first is None:
+            raise InvalidInput("a snapshot without an offer")
+        offer = Offer.decode(first)
+        self._check(offer)
+        ahead = offer.tip.block.header.height - self._height
+        if ahead <= self._least:
+            raise Unavailable(
+                "the offered snapshot is of no ledger that is far ahead",
+                found=f"{ahead} blocks",
+                expected=f"more than {self._least}",
+            )
+        return offer
 
     def _check(self, offer: Offer) -> None:
         offer.check(self._genesis)

@@ -193,7 +193,7 @@ def test_names_with_spaces_or_plus_are_refused(name):
 
 
 @given(
-    st.text(st.characters(exclude_characters="\r", min_codepoint=32), max_size=40),
+    st.text(st.characters(codec="utf-8", exclude_characters="\r", min_codepoint=32), max_size=40),
     st.lists(
         st.builds(
             Line,

@@ -17,7 +17,7 @@ from tilth_ledger.history import Stretch
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.snapshot_rows import Part, Place
 from tilth_ledger.snapshots import Offer
-from tilth_node import auditing
+from tilth_node import auditing, joining
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
 from tilth_node.joining import Joining
@@ -340,6 +340,30 @@ def test_a_snapshot_older_than_the_ledger_is_refused(chain, tmp_path):
     ahead.links = {"behind": behind}
     assert not joined(ahead, "behind")
     assert ahead.faults == [("behind", "snapshot: a snapshot that is older than this ledger")]
+    ahead.store.close()
+    behind.store.close()
+
+
+async def never(organization, body):
+    await asyncio.Event().wait()
+    yield b""
+
+
+def test_who_only_says_that_it_is_far_ahead_holds_up_nobody_for_long(sites, monkeypatch):
+    monkeypatch.setattr(joining, "OFFER_SECONDS", 0.01)
+    new, _, c = sites
+    c.handlers["snapshot"] = never
+    assert not joined(new, "c")
+    assert new.held[-1] == ""
+    new.joining.told("c", FAR, 0)
+    assert not new.joining.joins  # it had its three tries
+
+
+def test_a_ledger_that_is_a_few_blocks_ahead_holds_up_nobody(chain, tmp_path):
+    ahead, behind = founded(chain, tmp_path / "ahead", 12), founded(chain, tmp_path / "behind", 10)
+    behind.links = {"ahead": ahead}
+    assert not joined(behind, "ahead")  # which said that it is far ahead
+    assert behind.held[-1] == ""
     ahead.store.close()
     behind.store.close()
 
