@@ -16,7 +16,7 @@ help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
 	@echo "make test              every check and every test"
 	@echo "make check             lint, types, import floors and generated code only"
-	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"
+	@echo "make bench NAME=demo   figures as JSON lines (demo, round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, growth, restart, join, ci)"
 	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
 	@echo "make quick-kills COUNT=10000   kill one small process as it commits, again and again"
 	@echo "make power-cuts COUNT=3000   open disks as power cuts may leave them"
@@ -42,7 +42,7 @@ check: $(VENV)/.installed-dev
 	$(PYTEST) -q tests/protos
 
 bench: $(VENV)/.installed-dev
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, ci)"; exit 2; }
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=demo (or round, finality, ledger, loaded, idle, start, step, audit, bundle, docker-cold, compose, images, growth, restart, join, ci)"; exit 2; }
 	@$(BIN)/python -m tests.benchmarks $(NAME)
 
 kill-loop: $(VENV)/.installed-dev

@@ -15,7 +15,7 @@ from tilth_ledger.errors import Unavailable
 from tilth_node.storage.ledger_store import LedgerStore
 
 MAX_WAITING = 10_000
-SNAPSHOT_ROWS = 500
+SNAPSHOT_ROWS = 200  # a millisecond of the loop
 
 
 @dataclass(frozen=True, slots=True)
