@@ -8,7 +8,7 @@ from decoders import DECODERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-TRIES = 80
+TRIES = 60
 NUMBERS = (b"\0", b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7)
 
 
