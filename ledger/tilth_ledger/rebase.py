@@ -15,6 +15,7 @@ it takes over is registered again (the node moves files, see its README).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,11 @@ class Checkpoint:
             "signatures": {name: each.hex() for name, each in sorted(self.signatures.items())},
         }
 
-    def check(self, epoch: Epoch) -> None:
-        """Raise `InvalidInput` unless the block was final in this epoch, the net's, and all who are
-        named signed it."""
+    def check(self, epoch: Epoch, final: Epoch | None = None) -> None:
+        """Raise `InvalidInput` unless the block was final, and all who are named signed it: members
+        of this epoch of the net, or of `final`, in which the block was made (by default the same:
+        they differ where the ledger ended with an epoch)."""
+        final = final or epoch
         if self.header.net.hex() != self.net or epoch.net != self.header.net:
             raise InvalidInput(
                 "the checkpoint is of another consortium",
@@ -64,9 +67,9 @@ class Checkpoint:
         stated = self.certificate.kind, self.certificate.block
         if stated != (FINALIZE, self.header.hash):
             raise InvalidInput("the certificate does not make the checkpoint's block final")
-        self.certificate.verify(epoch)
+        self.certificate.verify(final)
         for name, signature in self.signatures.items():
-            _member(epoch, name).keys.vote.verify(signature, _text(self.header))
+            _check_signed(_voters(name, epoch, final), signature, _text(self.header))
 
 
 def sign(organization: str, key: SigningKey, header: Header, certificate: Certificate) -> bytes:
@@ -101,9 +104,11 @@ def gather(files: Iterable[bytes]) -> Checkpoint:
     return Checkpoint(first.net, first.header, first.certificate, signatures)
 
 
-def write(name: str, checkpoint: Checkpoint, epoch: Epoch, old: Genesis) -> Genesis:
+def write(
+    name: str, checkpoint: Checkpoint, epoch: Epoch, old: Genesis, final: Epoch | None = None
+) -> Genesis:
     """The new genesis: whoever signed votes, everybody else is listed without a vote."""
-    checkpoint.check(epoch)
+    checkpoint.check(epoch, final)
     members = [each for each in epoch.members if each.organization in checkpoint.signatures]
     others = [each for each in epoch.everyone() if each not in members]
     return Genesis.write(
@@ -155,14 +160,23 @@ def _bytes(text: str, what: str) -> bytes:
         raise InvalidInput(f"the statement's {what} is no hex", found=text[:40]) from None
 
 
-def _member(epoch: Epoch, name: str) -> Organization:
-    for member in epoch.members:
-        if member.organization == name:
-            return member
-    names: Sequence[str] = [each.organization for each in epoch.members]
+def _voters(name: str, *epochs: Epoch) -> list[Organization]:
+    """An organization as a member of any of these epochs: it may have rotated its key between."""
+    found = [each for epoch in epochs for each in epoch.members if each.organization == name]
+    if found:
+        return found
+    names: Sequence[str] = [each.organization for each in epochs[0].members]
     raise InvalidInput(
         "a checkpoint is signed by one that did not vote", found=name, expected=", ".join(names)
     )
+
+
+def _check_signed(parties: Sequence[Organization], signature: bytes, text: bytes) -> None:
+    for party in parties[:-1]:
+        with suppress(InvalidInput):
+            party.keys.vote.verify(signature, text)
+            return
+    parties[-1].keys.vote.verify(signature, text)
 
 
 def _text(header: Header) -> bytes:

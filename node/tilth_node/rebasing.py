@@ -14,29 +14,31 @@ from pathlib import Path
 
 from tilth_ledger import rebase
 from tilth_ledger.blocks import Certificate, Header
-from tilth_ledger.epochs import Epoch
+from tilth_ledger.epochs import Epoch, epoch_key
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.snapshots import voters_of
 from tilth_node import config, founding, keystore
 from tilth_node.folder import Folder, sync_folder, write_file
 from tilth_node.storage import journal
 from tilth_node.storage.desk import open_desk
-from tilth_node.storage.ledger_store import peek_end
+from tilth_node.storage.ledger_store import peek_end, peek_rows
 
 
 def sign(path: Path, like: bytes | None = None) -> bytes:
     """This member's statement about the last final block of its folder, or about the one of another
     member's statement, which proves by its certificate that it was final."""
     settings, folder = config.load(path), Folder(path)
-    epoch, header, certificate = _end(folder, founding.load_genesis(folder))
+    genesis = founding.load_genesis(folder)
+    epoch, header, certificate = _end(folder, genesis)
     if like is not None:
         other = rebase.gather([like])
-        other.check(epoch)
+        other.check(epoch, _final(folder, genesis, other.certificate))
         header, certificate = other.header, other.certificate
     statement = rebase.sign(
         settings.organization, keystore.load(folder.keys).vote, header, certificate
     )
-    rebase.gather([statement]).check(epoch)
+    rebase.gather([statement]).check(epoch, _final(folder, genesis, certificate))
     return statement
 
 
@@ -45,7 +47,8 @@ def begin(path: Path, name: str, statements: Sequence[bytes]) -> Genesis:
     folder = Folder(path)
     old = founding.load_genesis(folder)
     epoch, _, _ = _end(folder, old)
-    return rebase.write(name, rebase.gather(statements), epoch, old)
+    checkpoint = rebase.gather(statements)
+    return rebase.write(name, checkpoint, epoch, old, _final(folder, old, checkpoint.certificate))
 
 
 def join(path: Path, genesis_file: Path) -> Genesis:
@@ -67,7 +70,7 @@ def join(path: Path, genesis_file: Path) -> Genesis:
                     remedy="Use the genesis that the remaining members of this one wrote.",
                 )
             epoch, _, _ = _end(folder, old)
-            checkpoint.check(epoch)
+            checkpoint.check(epoch, _final(folder, old, checkpoint.certificate))
             founding.check_listed(genesis, folder)
             before.mkdir(parents=True, exist_ok=True)
             write_file(before / folder.genesis.name, old.bytes)
@@ -89,6 +92,14 @@ def _end(folder: Folder, genesis: Genesis) -> tuple[Epoch, Header, Certificate]:
         )
     header, certificate, members = found
     return Epoch.starting(members, genesis.net_bytes), header, certificate
+
+
+def _final(folder: Folder, genesis: Genesis, certificate: Certificate) -> Epoch | None:
+    """Who voted in the epoch of a certificate, as this folder's ledger lists them."""
+    rows = dict(peek_rows(folder.database, epoch_key(certificate.epoch)))
+    row = rows.get(epoch_key(certificate.epoch))
+    voters = None if row is None else voters_of(certificate.epoch, row)
+    return None if voters is None else Epoch.starting(voters, genesis.net_bytes)
 
 
 def _move(folder: Folder, before: Path) -> None:

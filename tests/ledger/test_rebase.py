@@ -8,6 +8,9 @@ from tilth_ledger import canonical, rebase
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, Header
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.keys import SigningKey
+
+KEY = SigningKey.from_seed(b"k" * 32)
 
 
 def header_of(consortium, **changed):
@@ -39,6 +42,21 @@ def test_the_new_genesis_names_the_old_net_its_checkpoint_and_who_signed(consort
     named.check(consortium.epoch)
     assert (named.net, named.header) == (consortium.genesis.net, header_of(consortium))
     assert sorted(named.signatures) == ["org-1", "org-2"]
+
+
+def test_a_ledger_that_ended_with_an_epoch_is_continued_by_members_of_the_next(consortium):
+    after = replace(consortium.epoch, number=1)
+    checkpoint = rebase.gather([statement(consortium, 0), statement(consortium, 1)])
+    with pytest.raises(InvalidInput):
+        checkpoint.check(after)
+    checkpoint.check(after, consortium.epoch)
+    rotated = replace(after.members[0], keys=replace(after.members[0].keys, vote=KEY.public))
+    after = replace(after, members=(rotated, *after.members[1:]))
+    checkpoint.check(after, consortium.epoch)  # signed by the key of before
+    signed = statement(consortium, 0, key=KEY)
+    rebase.gather([signed]).check(after, consortium.epoch)
+    with pytest.raises(InvalidInput):
+        rebase.gather([signed]).check(consortium.epoch)
 
 
 def test_statements_about_different_blocks_found_nothing(consortium):

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from three_sites import SECONDS, Sites, asked, record, said
+from three_sites import SECONDS, Sites, asked, change, record, said
 
 from tilth import transport, verifier
 from tilth.cli import main
@@ -112,6 +112,24 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
     before = sites.path(A) / "before" / old_genesis.net[:16]
     assert auditing.audit(before).clean
     assert verifier.verify(bundle, (before / "genesis.json").read_bytes()).proven
+
+
+async def test_a_ledger_that_ended_with_an_epoch_is_begun_anew_too(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await change(sites, (A, B), {"kind": "quorum"}, 3, 3)
+    for name in (A, B):
+        await sites.stop(name)
+    one, other, genesis = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
+    run(capsys, "sign", sites.path(A), "--out", one)
+    run(capsys, "sign", sites.path(B), "--out", other)
+    statements = ("--statement", one, "--statement", other)
+    run(capsys, "begin", sites.path(A), "--name", "x", *statements, "--out", genesis)
+    for name in (A, B):
+        run(capsys, "join", sites.path(name), genesis)
+    nodes = [await sites.start(name) for name in (A, B)]
+    await record(nodes[0], 2)
+    assert nodes[0].genesis.q == 2
 
 
 async def test_a_genesis_that_the_members_did_not_sign_moves_no_folder(

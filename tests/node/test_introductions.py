@@ -3,22 +3,19 @@ counts only while the ledger does not tell better."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from network import free_port
-from three_sites import SECONDS, Sites, record, three_sites
+from three_sites import SECONDS, Sites, change, reaches_epoch, record, say, three_sites
 
 from tilth.cli import main
-from tilth_ledger.epochs import newest
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.leaf import write_entry
-from tilth_node import config, founding, introductions, keystore, rotating
+from tilth_node import config, founding, introductions, rotating
 from tilth_node.clock import Clock
 from tilth_node.folder import Folder
-from tilth_node.node import Node
 
 A, B, C, D, E = (f"hospital-{letter}" for letter in "abcde")
 
@@ -27,33 +24,6 @@ A, B, C, D, E = (f"hospital-{letter}" for letter in "abcde")
 async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
     async with three_sites(tmp_path) as made:
         yield made
-
-
-async def say(node: Node, operation: Mapping[str, Any], number: int) -> None:
-    admin = keystore.load_admin(node.folder.keys)
-    nonce = number.to_bytes(16).hex()
-    leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [dict(operation)])
-    async with asyncio.timeout(SECONDS):
-        await node.submit(leaf.encode())
-
-
-async def change(sites: Sites, by: Sequence[str], what: Mapping[str, Any], q: int, k: int) -> None:
-    """Propose by the first, approve by the others; returns when all of them are in the epoch."""
-    first = sites.running[by[0]]
-    number = newest(first.rows)[0] + 1
-    key = f"{by[0]}/{number:032x}"
-    await say(first, {"op": "member.propose", "key": key, "change": what, "q": q, "k": k}, number)
-    for name in by[1:]:
-        await say(sites.running[name], {"op": "member.approve", "proposal": key}, number)
-    for name in by:
-        await epoch(sites.running[name], number)
-
-
-async def epoch(node: Node, number: int) -> None:
-    async with asyncio.timeout(SECONDS):
-        async for _ in node.subscribe(["epoch/"]):
-            if newest(node.rows)[0] >= number:
-                return
 
 
 def newcomer(sites: Sites, name: str, *words: object) -> dict[str, Any]:
@@ -68,7 +38,7 @@ def newcomer(sites: Sites, name: str, *words: object) -> dict[str, Any]:
 async def only_hospital_d_is_left(sites: Sites) -> None:
     await change(sites, (A, B), newcomer(sites, D), 2, 3)
     await sites.start(D)
-    await epoch(sites.running[D], 1)
+    await reaches_epoch(sites.running[D], 1)
     copy = rotating.copy_held(sites.path(D))
     votes = {"kind": "votes", "organization": D, "votes": True, "copy": copy}
     await change(sites, (A, B), votes, 3, 3)

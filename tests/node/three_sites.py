@@ -2,15 +2,16 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from network import free_port
 
 from tilth import transport
+from tilth_ledger.epochs import newest
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_node import assemble, config, founding, keystore
@@ -78,6 +79,33 @@ async def record(node: Node, number: int) -> None:
     leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [operation])
     async with asyncio.timeout(SECONDS):
         await node.submit(leaf.encode())
+
+
+async def say(node: Node, operation: Mapping[str, Any], number: int) -> None:
+    admin = keystore.load_admin(node.folder.keys)
+    nonce = number.to_bytes(16).hex()
+    leaf = write_entry(node.genesis.net, node.organization, admin, nonce, [dict(operation)])
+    async with asyncio.timeout(SECONDS):
+        await node.submit(leaf.encode())
+
+
+async def change(sites: Sites, by: Sequence[str], what: Mapping[str, Any], q: int, k: int) -> None:
+    """Propose by the first, approve by the others; returns when all of them are in the epoch."""
+    first = sites.running[by[0]]
+    number = newest(first.rows)[0] + 1
+    key = f"{by[0]}/{number:032x}"
+    await say(first, {"op": "member.propose", "key": key, "change": what, "q": q, "k": k}, number)
+    for name in by[1:]:
+        await say(sites.running[name], {"op": "member.approve", "proposal": key}, number)
+    for name in by:
+        await reaches_epoch(sites.running[name], number)
+
+
+async def reaches_epoch(node: Node, number: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        async for _ in node.subscribe(["epoch/"]):
+            if newest(node.rows)[0] >= number:
+                return
 
 
 async def said(node: Node, word: str) -> str:

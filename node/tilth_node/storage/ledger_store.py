@@ -352,14 +352,17 @@ def peek(path: Path) -> Header | None:
 
 def peek_end(path: Path) -> tuple[Header, Certificate, Membership] | None:
     """The last final block's header and certificate, and who votes after it, read beside a node
-    that may be running."""
+    that may be running. Of one that ended an epoch through void blocks, the last of these: the
+    certificate is its, and the tree and the rows are the same."""
     with peeking(path) as reader:
-        query = "SELECT header, certificate FROM blocks ORDER BY height DESC LIMIT 1"
+        query = "SELECT header, certificate, void FROM blocks ORDER BY height DESC LIMIT 1"
         found = reader.execute(query).fetchone()
         if found is None or found[1] is None:
             return None
         members = membership_of(StoredRows(reader))
-        return Header.decode(found[0]), Certificate.decode(found[1]), members
+        void = read_blocks(bytes(found[2])) if found[2] is not None else ()
+        header = Block.decode(void[-1]).header if void else Header.decode(found[0])
+        return header, Certificate.decode(found[1]), members
 
 
 def peek_missing(path: Path) -> int:
