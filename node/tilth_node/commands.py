@@ -15,6 +15,7 @@ from typing import Any
 
 from tilth_node import (
     audit_command,
+    board_command,
     image_command,
     rebase_command,
     rotate_command,
@@ -88,6 +89,7 @@ def _register_node(subparsers: Any) -> None:
     status = _verb(verbs, "status", _status, "what the folder holds, whether or not it runs")
     status.add_argument("folder", type=Path, help="of the node")
     rotate_command.register(verbs)
+    board_command.register(verbs)
     scrub_command.register(verbs)
 
     image_command.register(verbs)

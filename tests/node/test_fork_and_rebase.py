@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from three_sites import SECONDS, Sites, asked, change, record, said
 
-from tilth import transport, verifier
+from tilth import transport, verification, verifier
 from tilth.cli import main
-from tilth_ledger.errors import Fatal, Refused
+from tilth_ledger.errors import Fatal, InvalidInput, Refused
 from tilth_node import auditing, running
 
 A, B, C = "hospital-a", "hospital-b", "hospital-c"
@@ -43,6 +43,10 @@ async def forked(sites: Sites) -> bytes:
     for name in (A, B):
         assert "tilth ledger rebase" in await said(sites.running[name], "HAS FORKED")
     return bundle
+
+
+def refusal_of(report: verifier.Report) -> str:
+    return " ".join(report.refusal.values())
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, str]:
@@ -112,6 +116,16 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
     before = sites.path(A) / "before" / old_genesis.net[:16]
     assert auditing.audit(before).clean
     assert verifier.verify(bundle, (before / "genesis.json").read_bytes()).proven
+    row = tmp_path / "row.json"
+    row.write_bytes(bundle)
+    refused = verification.verify(row, genesis=genesis)
+    assert (refused.ok, "--before" in refusal_of(refused)) == (False, True)
+    report = verification.verify(row, genesis=genesis, before=before / "genesis.json")
+    assert report.ok
+    assert "branch that was kept" in report.not_proven[-1]
+    with pytest.raises(InvalidInput, match="not the consortium"):
+        verification.verify(row, genesis=before / "genesis.json", before=genesis)
+    assert main(["node", "board", str(before)]) == 0
 
 
 async def test_a_ledger_that_ended_with_an_epoch_is_begun_anew_too(

@@ -17,6 +17,12 @@ def register(noun: argparse.ArgumentParser) -> None:
         metavar="VKEY",
         help="verifier key of a cosigner outside the consortium that must have signed; repeat",
     )
+    noun.add_argument(
+        "--before",
+        type=Path,
+        metavar="FILE",
+        help="genesis of the consortium that this one continues, for a proof from its time",
+    )
     noun.add_argument("--json", action="store_true", help="print JSON")
     noun.set_defaults(run=_verify)
 
@@ -29,6 +35,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         genesis=arguments.genesis,
         trusted=arguments.trusted,
         witnesses=arguments.witness,
+        before=arguments.before,
     )
     facts = {
         "ok": report.ok,
