@@ -21,6 +21,7 @@ from typing import IO, Final, NoReturn, Self, cast
 from tilth_ledger.errors import Unavailable
 
 MOST_BYTES = 256 << 20
+PIPE_BYTES = 1 << 20  # some blocks: else each side waits for the other within every one
 
 _HEAD: Final = struct.Struct(">BI")
 
@@ -34,7 +35,11 @@ class Beside:
         command = (sys.executable, "-P", "-m", module, *map(str, words))
         # A group of its own: Ctrl-C is for the command, which ends this process then.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pipesize=PIPE_BYTES,
+            process_group=0,
         )
         self._to = cast("IO[bytes]", self._process.stdin)  # PIPE makes both
         self._from = cast("IO[bytes]", self._process.stdout)
