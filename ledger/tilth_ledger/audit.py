@@ -46,25 +46,22 @@ from tilth_ledger.audit_checks import (
     signed,
 )
 from tilth_ledger.audit_digests import Digests
+from tilth_ledger.audit_entries import FAULTS, Authors
 from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
 from tilth_ledger.epochs import Epoch, epoch_key
-from tilth_ledger.errors import InvalidInput, Refused
+from tilth_ledger.errors import InvalidInput
 from tilth_ledger.execution import RULES, Executor, State
 from tilth_ledger.findings import Counts, Report, finding
-from tilth_ledger.forms import Forms
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
-from tilth_ledger.leaf import DERIVED, ENTRY, Entry, leaf_type
+from tilth_ledger.leaf import DERIVED, ENTRY, leaf_type
 from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.rules_members import CERTIFYING_ROLES
-from tilth_ledger.state import genesis_rows
 
 WINDOW_LEAVES = 4_096  # whose signatures are under way; fewer than the executor remembers
-
-_FAULTS = (InvalidInput, Refused)  # of the ledger; any other error is of the machine that audits
 
 _T = TypeVar("_T")
 
@@ -82,7 +79,8 @@ class StoredBlock:
     certificate: bytes | None
     nodes: tuple[NewNode, ...]
     void: tuple[bytes, ...] = ()  # through which the last block of an epoch became final
-    formed: bool = False  # `well_formed` said so
+    formed: bool = False  # `Preview` found the form of all entries good
+    signed: bool = False  # ... and their signatures
 
 
 @dataclass(slots=True)
@@ -135,11 +133,7 @@ class Audit:
         self._executor.settle(self._state)
         if hashing is not None:
             self._state.lthash = hashing(LtHash.from_state(self._state.accumulator))
-        self._authors = {
-            key.removeprefix("identity/"): PublicKey.from_hex(row["public"])
-            for key, row in genesis_rows(genesis)
-            if key.startswith("identity/")
-        }
+        self._authors = Authors(genesis)
         self._before = _Place(genesis.net_bytes, 0, 0, 0, 0)
         self._frontier = Frontier()
         self._tree_agrees = True
@@ -196,7 +190,6 @@ class Audit:
                 checks += [certified(where, final, top, self._epoch)] if top is not None else []
         votes = len(checks)
         operations = self._prepare_leaves(stored, checks)
-        self.report.counts.signatures += len(checks) - votes
         self.report.counts.certificates += votes
         return _Prepared(stored, header, verify(checks), operations)
 
@@ -209,22 +202,16 @@ class Audit:
             where = f"leaf {index} in block {stored.height}"
             try:
                 decoded, entry = look(leaf)
-                author = self._authors.get(entry.author)
-                self._learn_authors(entry)
-            except _FAULTS as error:
+                author = self._authors.of(entry)
+            except FAULTS as error:
                 self._note("leaf", where, error, "an entry of this consortium")
                 continue
             operations += len(entry.operations)
             # An author that no entry registered is refused when the entry is executed.
             if author is not None:
-                checks.append(signed(where, decoded, author))
+                self.report.counts.signatures += 1
+                checks += [] if stored.signed else [signed(where, decoded, author)]
         return operations
-
-    def _learn_authors(self, entry: Entry) -> None:
-        for operation in entry.operations:
-            if operation["op"] == "identity.add":
-                public = PublicKey.from_hex(operation["public"])
-                self._authors[public.key_id] = public
 
     def _take(self, prepared: _Prepared) -> Counts:
         """Check one block against the one before it."""
@@ -313,7 +300,7 @@ class Audit:
         keys = row["change"].get("keys", {})
         for role in CERTIFYING_ROLES if keys else ():
             public = PublicKey.from_hex(keys[role])
-            self._authors[public.key_id] = public
+            self._authors.add(public)
         if not self._executor.knows(after.rules_version):
             self._lose_state(f"{where}: this release lacks rules_version {after.rules_version}")
 
@@ -326,7 +313,7 @@ class Audit:
             return False
         try:
             after = self._executor.execute(self._state, stored.leaves, header.time_ms)
-        except _FAULTS as error:
+        except FAULTS as error:
             place = self._culprit(self._state, stored, header.time_ms)
             self._note("rule", place, error, "leaves that the rules accept")
             self._lose_state(f"{place} does not execute")
@@ -351,7 +338,7 @@ class Audit:
             middle = (low + high) // 2
             try:
                 self._executor.execute(before, leaves[: cuts[middle]], time_ms)
-            except _FAULTS:
+            except FAULTS:
                 high = middle
             else:
                 low = middle + 1
@@ -403,18 +390,6 @@ class Audit:
     def _lose_state(self, why: str) -> None:
         self._state = None
         self.report.stopped.append(f"{why}: rules were not checked after it")
-
-
-def well_formed(forms: Forms, leaves: Iterable[bytes]) -> bool:
-    """Whether the form of all entries among these leaves holds: what another process may find out
-    ahead of an audit."""
-    try:
-        for leaf in leaves:
-            if leaf_type(leaf) == ENTRY:
-                forms.check(leaf)
-    except _FAULTS:
-        return False
-    return True
 
 
 def _place(stored: StoredBlock, header: Header | None) -> _Place:

@@ -4,9 +4,9 @@
   none of them; a node may run on the folder meanwhile.
 - The journal is read first: it promises only what was stored before.
 - Signatures are verified in threads beside the execution: the library lets go of Python's lock.
-- A large ledger is audited by three processes: one reads it and checks the form of entries, one
-  executes, one computes the set hash. A small one is done before those have started. Findings and
-  their order are the same.
+- A large ledger is audited by three processes: one reads it and checks form and signatures of
+  entries, one executes, one computes the set hash. A small one is done before those have started.
+  Findings and their order are the same.
 - Memory: a window of blocks, and all rows of the state, about 1.2 KB each.
 
 Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy), the

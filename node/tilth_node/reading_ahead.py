@@ -1,12 +1,13 @@
-"""A second process for an audit: it reads blocks and checks the form of their entries, ahead of the
-process that executes them.
+"""A second process for an audit: it reads blocks and checks the form and the signatures of their
+entries, ahead of the process that executes them.
 
     with Ahead(database, genesis) as ahead:
-        for stored in ahead.blocks(): ...      # in order, marked `formed` where all entries are
+        for stored in ahead.blocks(): ...      # in order, marked: what was found good
         copy.go_on_from(ahead.place)           # what is left, a running node's newest blocks too
 
 - Every block comes over with its bytes, so that what is executed is what was checked. A block with
-  an entry that is not well formed comes unmarked: the audit looks again, and finds what is wrong.
+  an entry that is not well formed or signed comes unmarked: the audit looks again, and finds what
+  is wrong.
 - Where reading fails, or a block holds what no ledger does, the process stops and says how far it
   came; whoever reads on from there meets the same file.
 - A process that ends without saying so is an error, never the end of the ledger.
@@ -22,9 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tilth_ledger.audit import StoredBlock, well_formed
+from tilth_ledger.audit import StoredBlock
+from tilth_ledger.audit_entries import Preview
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.forms import Forms
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.reader import Reader
 from tilth_node.beside import MOST_BYTES, Beside, write_frame
@@ -33,7 +34,7 @@ from tilth_node.storage.ledger_copy import LedgerCopy
 
 _BLOCK, _END = 1, 2
 _PLACE: Final = struct.Struct(">qq")
-_FACTS: Final = struct.Struct(">qq??IIII")
+_FACTS: Final = struct.Struct(">qq???IIII")
 _NODE: Final = struct.Struct(">qq32s")
 
 
@@ -62,7 +63,8 @@ def write_block(stored: StoredBlock) -> bytes:
     counts = len(stored.void), len(stored.leaves), len(stored.nodes), len(parts)
     try:
         facts = _FACTS.pack(
-            stored.height, stored.size, stored.formed, certificate is not None, *counts
+            *(stored.height, stored.size, stored.formed, stored.signed),
+            *(certificate is not None, *counts),
         )
         nodes = [_NODE.pack(*node) for node in stored.nodes if len(node[2]) == 32]
     except struct.error as error:
@@ -77,7 +79,7 @@ def write_block(stored: StoredBlock) -> bytes:
 def read_block(data: bytes) -> StoredBlock:
     """What `write_block` wrote. Raises `InvalidInput`."""
     reader = Reader(data, "block")
-    height, size, formed, certified, voids, leaves, nodes, count = reader.unpack(_FACTS)
+    height, size, formed, signed, certified, voids, leaves, nodes, count = reader.unpack(_FACTS)
     if count != 3 + voids + leaves:
         raise InvalidInput("a block's parts do not add up", found=count)
     lengths = reader.unpack(struct.Struct(f">{count}I")) if reader.left >= 4 * count else ()
@@ -97,18 +99,20 @@ def read_block(data: bytes) -> StoredBlock:
         tree,
         tuple(parts[3 : 3 + voids]),
         formed,
+        signed,
     )
 
 
 def main(database: Path, genesis: Path, out: BinaryIO) -> None:
     """Write every block of the ledger to `out`, and how far that went."""
-    forms = Forms(Genesis.parse(genesis.read_bytes()))
+    preview = Preview(Genesis.parse(genesis.read_bytes()))
     with LedgerCopy(database) as copy:
         place = copy.place
         try:
             for stored in copy.more_blocks():
-                formed = well_formed(forms, stored.leaves)
-                write_frame(out, _BLOCK, write_block(replace(stored, formed=formed)))
+                formed, signed = preview.of(stored.leaves)
+                seen = replace(stored, formed=formed, signed=signed)
+                write_frame(out, _BLOCK, write_block(seen))
                 place = copy.place
         except (StorageFailed, InvalidInput):
             pass  # whoever reads on from `place` meets it, and reports it

@@ -8,6 +8,7 @@ from audited_chain import Chain
 from members_world import MembersWorld, file_of
 
 from tilth_ledger.audit import Audit
+from tilth_ledger.audit_entries import Preview
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, Block, Certificate, Header, Justification
 from tilth_ledger.epoch_chain import epoch_chain
 from tilth_ledger.execution import RULES, Executor
@@ -56,6 +57,22 @@ def test_a_ledger_of_four_epochs_audits_clean(chain, ends):
     assert report.stopped == []
     assert [chain.blocks[at][0].header.epoch for at in ends] == [0, 1, 2]
     assert chain.blocks[-1][0].header.epoch == 3
+
+
+def test_entries_that_were_looked_at_ahead_are_audited_alike(chain):
+    """Keys that came with an epoch are not known ahead: there the audit verifies by itself."""
+    preview, blocks = Preview(chain.genesis), chain.stored()
+    seen = [preview.of(block.leaves) for block in blocks]
+    marked = [
+        replace(block, formed=formed, signed=signed)
+        for block, (formed, signed) in zip(blocks, seen, strict=True)
+    ]
+    assert set(seen) == {(True, True), (True, False)}
+    assert chain.audit(marked).as_dict() == chain.audit(blocks).as_dict()
+
+    forged = blocks[-1].leaves[0][:-1] + bytes([blocks[-1].leaves[0][-1] ^ 1])
+    assert Preview(chain.genesis).of([forged])[1] is False
+    assert Preview(chain.genesis).of([b"no leaf", forged]) == (True, False)  # no entry either
 
 
 def test_an_end_without_the_old_members_certificate_is_found(chain, ends):

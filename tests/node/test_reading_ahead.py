@@ -35,6 +35,7 @@ blocks = st.builds(
     ).map(tuple),
     void=st.lists(pieces, max_size=3).map(tuple),
     formed=st.booleans(),
+    signed=st.booleans(),
 )
 
 
@@ -100,7 +101,7 @@ def test_every_block_comes_marked_and_the_place_is_the_end(folder: Path, chain: 
     with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
         found = list(ahead.blocks())
     assert [each.leaves for each in found] == [block.leaves for block, _ in chain.blocks]
-    assert all(each.formed for each in found)
+    assert all(each.formed and each.signed for each in found)
     assert ahead.place == (len(chain.blocks), len(chain.leaves))
 
 
@@ -112,6 +113,10 @@ def test_every_block_comes_marked_and_the_place_is_the_end(folder: Path, chain: 
         ("DELETE FROM leaves WHERE position = 4", "UPDATE blocks SET size = 1 << 60"),
         ("INSERT INTO nodes VALUES (0, 1.5, x'00')", "UPDATE blocks SET certificate = x'00'"),
         ("UPDATE leaves SET leaf = replace(leaf, 'train', 'trash')",),
+        (
+            "UPDATE leaves SET leaf = CAST(substr(leaf, 1, length(leaf) - 1) || x'00' AS BLOB)"
+            " WHERE position >= 5",
+        ),
     ],
 )
 def test_both_audits_find_the_same_in_the_same_order(
