@@ -126,7 +126,8 @@ def report(core: Core) -> None:
         core.alarm(
             "keys",
             f"this node does not hold the vote key that epoch {number} lists for it, so it does not"
-            " vote. Put the keys back into its folder, or rotate them: tilth member rotate",
+            " vote: keys/member.seed is another one, or damaged. Put it back from its backup, or"
+            " make a new one: tilth node rotate, then tilth member rotate",
         )
 
 

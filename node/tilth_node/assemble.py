@@ -40,6 +40,7 @@ from tilth_node.rpc.server import CLIENT_OPTIONS, Certificates, listen
 from tilth_node.rpc.status import notices_of, status
 from tilth_node.rpc.wire import PeerPort
 from tilth_node.scrub_part import Scrub
+from tilth_node.scrubbing import check_small
 from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
@@ -56,7 +57,7 @@ def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
     genesis = founding.load_genesis(folder)
-    began, journal, store = _opened(folder, genesis)
+    began, journal, store, spoilt = _opened(folder, genesis)
     roll = _roll(config, folder, genesis, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
     executor = Executor(genesis, store.rows)
@@ -71,7 +72,7 @@ def build(config: Config) -> Node:
     cosigning = _cosigning(config, folder, genesis, roll, replication, store, peers, clock)
     joining = Joining(genesis, store, folder, peers, config.snapshot_after)
     past = _past(genesis, replication, joining, cosigning, store, peers)
-    _tell_operator(folder, replication, peers)
+    _tell_operator(folder, roll, replication, peers)
     prover = Prover(genesis, store, cosigning)
     tokens = Tokens(genesis.net, config.organization, store.rows, clock)
 
@@ -109,7 +110,7 @@ def build(config: Config) -> Node:
         witnesses=_witnesses(config, cosigning, store, replication),
         joining=joining,
         past=past,
-        scrub=_scrub(folder, past, replication),
+        scrub=_scrub(folder, store, past, joining, replication, at_once=spoilt),
         ports=ports,
     )
     node.parts.extend(make(node) for make in PARTS)
@@ -128,11 +129,13 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
     peers.admit(roll.keys, roll.authorities())
 
 
-def _opened(folder: Folder, genesis: Genesis) -> tuple[bool, JournalFile, LedgerStore]:
-    """Whether there was a ledger's file before this start, the journal, and the ledger."""
+def _opened(folder: Folder, genesis: Genesis) -> tuple[bool, JournalFile, LedgerStore, bool]:
+    """Whether there was a ledger's file before this start, the journal, the ledger, and whether
+    some of its blocks must come back from others."""
     began = folder.database.exists()
     journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
-    return began, journal, _open_ledger(folder, genesis)
+    store = _open_ledger(folder, genesis)
+    return began, journal, store, check_small(folder, alone=len(genesis.everyone()) == 1)
 
 
 def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
@@ -144,7 +147,8 @@ def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
             "the folder's ledger is of another consortium than its genesis",
             found=tip.header.net.hex(),
             expected=genesis.net,
-            remedy="A rebase was interrupted: run tilth ledger rebase join again.",
+            remedy=f"{folder.genesis} is damaged: put another member's in its place. Or a rebase"
+            " was interrupted: run tilth ledger rebase join again.",
         )
     return store
 
@@ -164,10 +168,21 @@ def _witnesses(
     return witnesses
 
 
-def _scrub(folder: Folder, past: PastBlocks, replication: Replication) -> Scrub:
+def _scrub(
+    folder: Folder,
+    store: LedgerStore,
+    past: PastBlocks,
+    joining: Joining,
+    replication: Replication,
+    *,
+    at_once: bool,
+) -> Scrub:
     """Who looks through the folder, and what it tells."""
     scrub = Scrub(folder.path, past.repair)
     scrub.on_alarm = replication.raise_alarm
+    scrub.on_damage = joining.begin_anew
+    store.on_damage(scrub.fail)
+    scrub.first_seconds = 0.0 if at_once else scrub.first_seconds
     return scrub
 
 
@@ -194,8 +209,9 @@ def _past(
     return past
 
 
-def _tell_operator(folder: Folder, replication: Replication, peers: Peers) -> None:
+def _tell_operator(folder: Folder, roll: Roll, replication: Replication, peers: Peers) -> None:
     """Alarms and counts of what was refused, for the status of node and folder."""
+    replication.raise_alarm("node key", roll.unlisted)
     notices = Notices(folder.notices, lambda: notices_of(replication))
     replication.on_notice = notices.changed
     peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)

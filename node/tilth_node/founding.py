@@ -131,7 +131,15 @@ def load_genesis(folder: Folder) -> Genesis:
             found="no genesis.json",
             remedy=f"tilth node join {folder.path} GENESIS",
         )
-    return Genesis.parse(folder.genesis.read_bytes())
+    try:
+        return Genesis.parse(folder.genesis.read_bytes())
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{folder.genesis} is damaged: {error.message}",
+            found=error.found,
+            expected=error.expected,
+            remedy="Put another member's genesis.json in its place: all have the same bytes.",
+        ) from error
 
 
 def _member_file(folder: Folder, site: Site) -> bytes:

@@ -82,6 +82,7 @@ class Joining:
         self._alone = False  # rows of several peers did not add up
         self._least = 0  # more blocks than these are worth a snapshot
         self.joins = False
+        self.damaged = False
         self.ready = asyncio.Event()  # a snapshot waits for the next start
         # Set by who builds the node: the replica stands still (why), or goes on.
         self.hold: Callable[[str], None] = lambda words: None
@@ -100,8 +101,18 @@ class Joining:
         a snapshot leads to where it is listed."""
         self._begin(organization, height, own, 0)
 
+    def begin_anew(self, words: str) -> None:
+        """This node's file is damaged, as these words say: stand still until another node gave all
+        rows, however high it is."""
+        self.damaged = self.joins = True
+        self.hold(f"{words} This node takes no entries and does not vote; it asks for a snapshot")
+        self._work.set()
+
     def _begin(self, organization: str, height: int, own: int, after: int) -> None:
         self._told[organization] = height
+        if self.damaged:
+            self._work.set()
+            return
         if not self.joins and max(self._told.values()) - own <= after:
             discard(self._folder.joining)  # what an earlier try left: blocks did it
         if self.joins or height - own <= after or not self._may_ask(organization):
@@ -120,7 +131,7 @@ class Joining:
             self._work.clear()
             if await self._join():
                 self.ready.set()
-            else:
+            elif not self.damaged:
                 self.joins = False
                 self.release()
 
@@ -165,7 +176,8 @@ class Joining:
     def _next(self) -> str | None:
         """Whom to ask: the highest of those that stand."""
         standing = [name for name in self._peers.links if self._may_ask(name)]
-        ahead = [name for name in standing if self._told.get(name, 0) > self._height]
+        needed = self._height + (not self.damaged)
+        ahead = [name for name in standing if self._told.get(name, 0) >= needed]
         return max(ahead, key=lambda name: (self._told[name], name), default=None)
 
     def _may_ask(self, organization: str) -> bool:
@@ -245,7 +257,7 @@ class Joining:
     def _check(self, offer: Offer) -> None:
         offer.check(self._genesis)
         height = offer.tip.block.header.height
-        if height <= self._height:
+        if height < self._height + (not self.damaged):
             raise InvalidInput("a snapshot that is older than this ledger", found=height)
         free = shutil.disk_usage(self._folder.path).free - FLOOR_BYTES
         if offer.row_bytes > free:

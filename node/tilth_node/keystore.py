@@ -135,16 +135,24 @@ def authorities(folder: Path) -> bytes:
 
 
 def _keys(member: SigningKey, node: SigningKey, authority: Path) -> Keys:
+    authority_key, certificate = _authority(authority)
     return Keys(
         vote=member.derive("vote"),
         cosign=member.derive("cosign"),
         log=member.derive("log"),
         mldsa=MlDsaSigningKey.from_seed(member.derive_seed(MLDSA)),
         node=node,
-        authority_key=_secret(authority / AUTHORITY_KEY),
-        authority=_read(authority / AUTHORITY),
+        authority_key=authority_key,
+        authority=certificate,
         crossed=_read(authority / CROSSED) if (authority / CROSSED).exists() else b"",
     )
+
+
+def _authority(folder: Path) -> tuple[bytes, bytes]:
+    """Key and certificate of a TLS authority, which belong together."""
+    key, shown = _secret(folder / AUTHORITY_KEY), _read(folder / AUTHORITY)
+    tls.check_authority(folder / AUTHORITY_KEY, key, folder / AUTHORITY, shown)
+    return key, shown
 
 
 def _rotations(folder: Path) -> list[Path]:

@@ -77,8 +77,20 @@ class Roll:
                 yield Organization.from_row(row)
 
     def _own_keys(self) -> keystore.Keys:
-        mine = (each for each in self._present() if each.organization == self._organization)
-        return keystore.load(self._folder, next(mine, None))
+        present = (each for each in self._present() if each.organization == self._organization)
+        mine = next(present, None)
+        keys = keystore.load(self._folder, mine)
+        listed = mine is None or mine.keys.node == keys.node.public
+        self.unlisted = "" if listed else _other_node_key(self._folder)
+        return keys
+
+
+def _other_node_key(keys: Path) -> str:
+    return (
+        f"{keys / keystore.NODE} is not the key that the ledger lists for this node, or is damaged:"
+        " its tasks' reports will be refused. Put it back from its backup, or make a new one: tilth"
+        " node rotate, then tilth member rotate"
+    )
 
 
 def check(leaf: bytes, executor: Executor, store: LedgerStore) -> None:

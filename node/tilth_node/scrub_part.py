@@ -3,6 +3,8 @@
 - The event loop only waits for that process; a timer says when the next one is due.
 - A damaged block is fetched from other nodes and verified before it is written; what can't be got
   back this way is told to the operator, with the file and what to run.
+- Where rows or what finds them are damaged, twice seen, the node stands still, without votes and
+  without entries, and takes a snapshot from another node instead of its file.
 
 Leaves to others: looking (scrubbing), fetching (past).
 """
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tilth_ledger.errors import TilthError
+from tilth_node.errors import StorageFailed
 from tilth_node.logs import logger
 
-FIRST_SECONDS = 600.0  # after a start
+FIRST_SECONDS = 120.0  # after a start
 EVERY_SECONDS = 24 * 3600.0
 SHARE = "10"  # percent of one core
 
@@ -31,29 +34,46 @@ class Scrub:
         self._folder, self._repair = folder, repair
         self._log = logger("scrub")
         self.on_alarm: Callable[[str, str], None] = lambda kind, words: None
+        # The ledger's file is damaged beyond single blocks: what is read of it is not believed.
+        self.on_damage: Callable[[str], None] = lambda words: None
         self.first_seconds, self.share = FIRST_SECONDS, SHARE
+        self._due = asyncio.Event()
+        self._failed: StorageFailed | None = None
+
+    def fail(self, failed: StorageFailed) -> None:
+        """A read found damage, whoever asked: end the process, which says so in its words."""
+        self._failed = failed
+        self._due.set()
 
     async def run(self) -> None:
-        """Scrub when it is due, until cancelled."""
+        """Scrub when it is due, until cancelled. Raises StorageFailed when a read found damage."""
         seconds = self.first_seconds
         while True:
-            due = asyncio.Event()
-            timer = asyncio.get_running_loop().call_later(seconds, due.set)
+            timer = asyncio.get_running_loop().call_later(seconds, self._due.set)
             try:
-                await due.wait()
+                await self._due.wait()
             finally:
                 timer.cancel()
+            self._due.clear()
+            if self._failed is not None:
+                raise self._failed
             await self.once()
             seconds = EVERY_SECONDS
 
     async def once(self) -> bool:
         """One pass, with what can be repaired; whether all is well then."""
-        damages = await self._look()
-        words: list[str] = []
-        for each in damages:
+        left: list[dict[str, Any]] = []
+        for each in await self._look():
             if not (each["height"] and await self._repaired(each["height"])):
-                words.append(f"{each['file']}: {each['what']}. {each['remedy']}")
+                left.append(each)
+        words = [f"{each['file']}: {each['what']}. {each['remedy']}" for each in left]
         self.on_alarm("scrub", "; ".join(words[:3]))
+        if any(_spoils_rows(each) for each in left):
+            # What a second look does not find was no damage: a disk that failed to answer once.
+            again = [each for each in await self._look() if _spoils_rows(each)]
+            if again:
+                first = again[0]
+                self.on_damage(f"{first['file']}: {first['what']}. {first['remedy']}")
         return not words
 
     async def _repaired(self, height: int) -> bool:
@@ -86,3 +106,8 @@ class Scrub:
         found = json.loads(said)
         self._log.info("scrubbed", blocks=found["blocks"], damages=len(found["damages"]))
         return list(found["damages"])
+
+
+def _spoils_rows(damage: dict[str, Any]) -> bool:
+    """Whether it is of the ledger's file, and not of one block."""
+    return not damage["height"] and damage["file"].endswith("ledger.db")

@@ -29,22 +29,16 @@ from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.snapshots import Voters, check_final, grown
 from tilth_node.folder import Folder
-from tilth_node.storage.journal import NAME as JOURNAL
+from tilth_node.storage import journal
 from tilth_node.storage.ledger_copy import LedgerCopy
+from tilth_node.storage.soundness import damaged, remedy_of
 
 PAGE_BLOCKS = 16
 PAGE_ROWS = 512
 MAX_ROW_BYTES = 1 << 20
 MOST_DAMAGES = 1_000  # that are listed
 BLOCK_REMEDY = "A running node gets the block back from the others; start it, or look at the disk."
-LEDGER_REMEDY = (
-    "Stop the node, move ledger.db (with its -wal and -shm) out of the folder, leave journal/ where"
-    " it is, and start the node: it gets the ledger from the others. Look at the disk."
-)
-JOURNAL_REMEDY = (
-    "Move journal/votes out of the folder and keep it, then start the node: it votes when every"
-    " other member has shown what it holds of it, or after tilth member rotate. Look at the disk."
-)
+SMALL_BYTES = 2 << 20  # what is looked through at every start, in some tenths of a second
 
 Pace = Callable[[float], None]
 
@@ -93,21 +87,37 @@ def scrub(path: Path, pace: Pace = lambda seconds: None) -> Scrubbed:
     return found
 
 
+def check_small(folder: Folder, *, alone: bool) -> bool:
+    """At a start: look through a ledger's file that is small. Raises StorageFailed when rows, or
+    what finds them, are damaged. Whether single blocks are: others give them back while the node
+    runs, unless it is alone."""
+    file = folder.database
+    log = file.with_name(f"{file.name}-wal")
+    if sum(each.stat().st_size for each in (file, log) if each.exists()) > SMALL_BYTES:
+        return False
+    found = Scrubbed()
+    _ledger(folder, found, lambda seconds: None)
+    for each in found.damages:
+        if alone or not each.height:
+            raise damaged(file, each.what)
+    return not found.clean
+
+
 def _journal(folder: Folder, found: Scrubbed) -> None:
-    file = folder.journal / JOURNAL
+    file = folder.journal / journal.NAME
     if not file.is_file():
         return
     data = file.read_bytes()
     try:
         records = [decode_record(body) for body in read_journal(data).bodies]
     except (Fatal, InvalidInput) as error:
-        found.add(Damage(str(file), str(error), JOURNAL_REMEDY))
+        found.add(Damage(str(file), str(error), journal.remedy_of(file)))
         return
     found.records = len(records)
     rest = len(data) - read_journal(data).good_bytes
     if rest and not folder.ready.exists():
         words = f"{rest} bytes at its end are no record: torn by a crash, or damaged"
-        found.add(Damage(str(file), words, JOURNAL_REMEDY))
+        found.add(Damage(str(file), words, journal.remedy_of(file)))
 
 
 def _ledger(folder: Folder, found: Scrubbed, pace: Pace) -> None:
@@ -122,11 +132,11 @@ def _ledger(folder: Folder, found: Scrubbed, pace: Pace) -> None:
                 if number % PAGE_BLOCKS == 0:
                     paced.turn()
             with copy.still():
-                _rows(str(file), copy, found, paced)
+                _rows(file, copy, found, paced)
             for problem in copy.problems():
-                found.add(Damage(str(file), problem, LEDGER_REMEDY))
+                found.add(Damage(str(file), problem, remedy_of(file)))
     except TilthError as error:
-        found.add(Damage(str(file), str(error), LEDGER_REMEDY))
+        found.add(Damage(str(file), str(error), remedy_of(file)))
 
 
 class _Paced:
@@ -196,7 +206,7 @@ class _Blocks:
         return self._known[number]
 
 
-def _rows(file: str, copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
+def _rows(file: Path, copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
     """Rows against the digest of the newest header: all of one moment."""
     total = LtHash()
     for page in _pages(copy.rows()):
@@ -209,7 +219,7 @@ def _rows(file: str, copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
     header, accumulator = stated
     if accumulator != total.state or total.digest() != header.state:
         words = f"its {found.rows} rows do not give the digest of block {header.height}"
-        found.add(Damage(file, words, LEDGER_REMEDY))
+        found.add(Damage(str(file), words, remedy_of(file)))
 
 
 def _pages(rows: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:

@@ -12,9 +12,10 @@ Leaves to others: TLS versions and handshakes (rpc), which organizations there a
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -154,6 +155,28 @@ def _issuer(key: bytes, authority: bytes) -> tuple[ec.EllipticCurvePrivateKey, x
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise InvalidInput("the TLS authority has a key of another kind", expected="P-256")
     return loaded, x509.load_pem_x509_certificate(authority)
+
+
+def check_authority(key_path: Path, key: bytes, path: Path, certificate: bytes) -> None:
+    """Raise `InvalidInput` that names the file unless both can be read and belong together."""
+    remedy = "Restore it from its backup, or make a new one: tilth node rotate FOLDER --tls"
+    try:
+        own = serialization.load_pem_private_key(key, None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The cause may quote what stands there.
+        raise InvalidInput(f"{key_path} is no key, or damaged", remedy=remedy) from None
+    try:
+        authority = x509.load_pem_x509_certificate(certificate)
+        shown = authority.public_key()
+        authority.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise InvalidInput(
+            f"{path} is no certificate of an authority, or damaged", found=error, remedy=remedy
+        ) from error
+    if own != shown:
+        raise InvalidInput(
+            f"{key_path} is not the key of {path.name}: one of them is damaged", remedy=remedy
+        )
 
 
 def _authority(

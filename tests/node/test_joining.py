@@ -94,13 +94,13 @@ def sites(chain, tmp_path):
         site.store.close()
 
 
-def joined(site, *tellers):
+def joined(site, *tellers, height=FAR):
     """Whether the newcomer ends with a snapshot when these tell that they are ahead."""
 
     async def run():
         task = asyncio.create_task(site.joining.run())
         for name in tellers:
-            site.joining.told(name, FAR, 0)
+            site.joining.told(name, height, 0)
         ready = asyncio.create_task(site.joining.ready.wait())
         try:
             async with asyncio.timeout(20):

@@ -7,6 +7,7 @@ import pytest
 
 from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header, Justification
 from tilth_ledger.errors import Fatal, InvalidInput
+from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash, root_of
 from tilth_ledger.rows import MemoryRows, Overlay
 from tilth_node.errors import StorageFailed
@@ -41,7 +42,7 @@ def chain(*bodies: tuple[bytes, ...]) -> list[tuple[Block, Changes]]:
         why = Justification(None)
         header = Header(
             *(NET, 0, height, height, parent, height - 1, why.skips_digest, len(body)),
-            *(frontier.size, frontier.root(), bytes(32), height, 0),
+            *(frontier.size, frontier.root(), LtHash().digest(), height, 0),
         )
         block = Block(header, body, why)
         changes = Changes({f"row/{height}": b'{"h":%d}' % height}, tuple(nodes))

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from audited_chain import Chain
-from test_joining import FAR, altering, founded, noise
+from test_joining import FAR, altering, fetch_the_past, founded, joined, noise, restarted, same
 
 from tilth_ledger.blocks import NOTARIZE, Vote
+from tilth_ledger.errors import Unavailable
 from tilth_ledger.journal_records import OwnVote, Promised, frame
+from tilth_ledger.snapshot_rows import Place
 from tilth_node.errors import StorageFailed
 from tilth_node.scrub_part import Scrub
 from tilth_node.scrubbing import scrub
@@ -173,9 +175,67 @@ def test_what_nobody_can_give_back_is_told_to_the_operator(chain, tmp_path):
     assert not asyncio.run(part.once())
     assert [name for name, _ in broken.faults] == ["b"]
     assert "ledger.db" in alarms[0]
-    assert "move ledger.db" in alarms[0]
+    assert f"move {broken.folder.database}" in alarms[0]
     broken.store.close()
     liar.store.close()
+
+
+ROWS_CHANGED = "UPDATE rows SET value = x'7b7d' WHERE rowid = 5"
+
+
+def test_damaged_rows_are_replaced_by_a_snapshot_from_another_node(chain, tmp_path):
+    broken, whole = founded(chain, tmp_path / "a", FAR), founded(chain, tmp_path / "b", FAR)
+    broken.links = {"b": whole}
+    changed(broken, ROWS_CHANGED)
+    part = Scrub(broken.folder.path, broken.past.repair)
+    part.share = "100"
+    part.on_damage = broken.joining.begin_anew
+    assert not asyncio.run(part.once())
+    assert str(broken.folder.database) in broken.held[0]
+    assert "does not vote" in broken.held[0]
+    with pytest.raises(Unavailable):
+        asyncio.run(anext(broken.joining.serve("b", Place().encode())))
+    assert joined(broken, "b", height=len(chain.blocks))  # no higher than itself
+    restarted(broken, chain)
+    same(broken, whole)
+    fetch_the_past(broken)
+    assert scrub(broken.folder.path).clean
+    broken.store.close()
+    whole.store.close()
+
+
+def test_what_a_second_look_does_not_find_stops_nobody(chain, tmp_path):
+    site = founded(chain, tmp_path / "a", FAR)
+    told, looks = [], []
+    part = Scrub(site.folder.path, site.past.repair)
+    part.on_damage = told.append
+    look = part._look
+    damage = {"file": str(site.folder.database), "what": "x", "remedy": "y", "height": 0}
+
+    async def once_wrong():
+        looks.append(1)
+        return [damage] if len(looks) == 1 else await look()
+
+    part._look, part.share = once_wrong, "100"
+    assert not asyncio.run(part.once())
+    assert (len(looks), told) == (2, [])
+    site.store.close()
+
+
+def test_a_read_that_finds_damage_ends_the_node_whoever_asked(chain, tmp_path):
+    site = founded(chain, tmp_path / "a", FAR)
+    part = Scrub(site.folder.path, site.past.repair)
+    site.store.on_damage(part.fail)
+    changed(site, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
+    with pytest.raises(StorageFailed, match="another leaf 3") as caught:
+        site.store.leaves(0, 10)
+    assert f"tilth node scrub {site.folder.path}" in caught.value.remedy
+    changed(site, "UPDATE rows SET value = x'7b' WHERE rowid = 5")
+    with pytest.raises(StorageFailed):
+        list(site.store.rows.scan(""))
+    with pytest.raises(StorageFailed, match="is damaged"):
+        asyncio.run(part.run())
+    site.store.close()
 
 
 def test_the_command_ends_with_one_when_something_is_damaged(site):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
 from tilth_node.errors import StorageFailed
+from tilth_node.storage.soundness import Reading, damaged, is_damage
 
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
@@ -34,18 +35,30 @@ class Database:
     ) -> None:
         """`upgrades`: what makes a file of an older version one of this version."""
         self.path = path
+        try:
+            self._open(schema, version, upgrades or {})
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not is_damage(error):
+                raise
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+    def _open(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
+        path = self.path
         self._log_bytes = LOG_BYTES
         self._writer = sqlite3.connect(path, isolation_level=None)
         self._writer.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"
         )
-        self._prepare(schema, version, upgrades or {})
+        self._prepare(schema, version, upgrades)
         self._page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
         # SQLite locks its other two files: closing one of them here would let go of its locks.
         self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._frames = 0
-        self.reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        self.reader = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, factory=Reading
+        )
+        self.reader.path = path
         self.reader.execute("PRAGMA query_only = ON")
         # The inner pages of a large ledger's index must fit, or each look-up reads two.
         self.reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

@@ -15,7 +15,7 @@ Leaves to others: whether a block is final (replica), what its rows mean (execut
 
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from tilth_ledger.merkle import Frontier, NewNode
 from tilth_ledger.reader import Reader
 from tilth_ledger.rows import Row
 from tilth_node.errors import StorageFailed
+from tilth_node.storage import soundness
 from tilth_node.storage.database import Database
 from tilth_node.storage.row_tables import ROWS_SCHEMA
 from tilth_node.storage.stored_rows import StoredRows
@@ -110,6 +111,10 @@ class LedgerStore:
     def path(self) -> Path:
         return self._database.path
 
+    def on_damage(self, told: Callable[[StorageFailed], None]) -> None:
+        """Whom to tell of a file that does not return what was written: the process must stop."""
+        self._reader.on_damage = told
+
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction of the writer, for the modules of this folder."""
         return self._database.transaction()
@@ -173,7 +178,9 @@ class LedgerStore:
         if accumulator is None:
             raise Fatal("the ledger's file has blocks but no accumulator")
         frontier = Frontier.read(header.size, self.node)
-        return Tip(header, certificate, frontier, accumulator)
+        tip = Tip(header, certificate, frontier, accumulator)
+        soundness.check_tip(self.path, tip, self.void(header.height))
+        return tip
 
     @property
     def size(self) -> int:
@@ -264,7 +271,9 @@ class LedgerStore:
         found = self._reader.execute(
             "SELECT leaf FROM leaves WHERE position >= ? ORDER BY position LIMIT ?", (start, limit)
         )
-        return [bytes(leaf) for (leaf,) in found.fetchall()]
+        leaves = [bytes(leaf) for (leaf,) in found.fetchall()]
+        soundness.check_leaves(self.path, start, leaves, self.nodes(0, start, len(leaves)))
+        return leaves
 
     def block(self, height: int) -> bytes | None:
         """The encoded block at a height; None if it is not here."""

@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from tilth_ledger.rows import Row, parse_row
+from tilth_ledger.rows import Row
 from tilth_node.storage.row_tables import ABOVE, RowTables, Written, touched_digest
+from tilth_node.storage.soundness import parsed
 
 SCAN_ROWS = 256
 KNOWN_BYTES = 8 << 20  # of rows that are remembered
@@ -39,7 +40,7 @@ class StoredRows:
 
     def get(self, key: str) -> Row | None:
         value = self.get_bytes(key)
-        return None if value is None else parse_row(value)
+        return None if value is None else parsed(self._reader, key, value)
 
     def get_bytes(self, key: str) -> bytes | None:
         """As `get`, with the value as it is stored."""
@@ -95,7 +96,7 @@ class StoredRows:
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
         for key, value in self.scan_bytes(prefix, after, limit):
-            yield key, parse_row(value)
+            yield key, parsed(self._reader, key, value)
 
     def scan_bytes(
         self, prefix: str, after: str = "", limit: int | None = None
