@@ -14,6 +14,7 @@ from tilth_ledger.cosigning import Head, is_weighty
 from tilth_ledger.merkle import Frontier, leaf_hash
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.ledger_store import LedgerStore
+from tilth_node.storage.soundness import damaged
 
 LEAVES_AT_ONCE = 512
 
@@ -38,13 +39,13 @@ class ReadBack:
                 hashed, _ = hashed.append(leaf_hash(leaf))
                 self.weighty = self.weighty or is_weighty(leaf)
             if hashed.size == start:
-                raise _corrupt(head.size, b"", head.root)
+                raise _corrupt(self._ledger, head.size, b"", head.root)
             self._hashed = hashed
             await asyncio.sleep(0)
         stored = Frontier.read(head.size, self._ledger.node)
         for found in (hashed.root(), stored.root()):
             if found != head.root:
-                raise _corrupt(head.size, found, head.root)
+                raise _corrupt(self._ledger, head.size, found, head.root)
 
     def _begin(self, size: int, root: bytes) -> Frontier:
         """Go on from the newest head that was signed: it is of this history, or nothing is. After a
@@ -54,14 +55,11 @@ class ReadBack:
             return Frontier.read(began[1], self._ledger.node)
         frontier = Frontier.read(size, self._ledger.node)
         if size and frontier.root() != root:
-            raise _corrupt(size, frontier.root(), root)
+            raise _corrupt(self._ledger, size, frontier.root(), root)
         return frontier
 
 
-def _corrupt(size: int, found: bytes, expected: bytes) -> StorageFailed:
-    return StorageFailed(
-        "the ledger's file does not return what was final: nothing is cosigned on it",
-        found=f"root {found.hex() or 'of fewer leaves'} at size {size}",
-        expected=expected.hex(),
-        remedy="Stop the node, look at its disk, and run: tilth audit FOLDER",
-    )
+def _corrupt(ledger: LedgerStore, size: int, found: bytes, expected: bytes) -> StorageFailed:
+    """What the disk returns is not what was final: nothing is cosigned on it."""
+    stands = f"root {found.hex() or 'of fewer leaves'} at size {size}"
+    return damaged(ledger.path, stands, f"{expected.hex()}, as it was final")

@@ -20,6 +20,7 @@ from tilth_ledger.blocks import FINALIZE, Block, Certificate, Header, Justificat
 from tilth_ledger.checkpoints import origin_of
 from tilth_ledger.cosigning import CosignKeys, Head, sign, sign_mldsa
 from tilth_ledger.epochs import Epoch, signers_of
+from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, leaf_hash
 from tilth_node.clock import Clock
 from tilth_node.cosigning import Cosigning
@@ -92,7 +93,7 @@ def fill(store, world):
         header = Header(
             *(world.genesis.net_bytes, 0, height, height, parent, height - 1),
             *(Justification(None).skips_digest, len(body), frontier.size, frontier.root()),
-            *(bytes(32), world.time_ms + height, 0),
+            *(LtHash().digest(), world.time_ms + height, 0),
         )
         block, parent = Block(header, body, Justification(None)), header.hash
         votes = [

@@ -14,6 +14,7 @@ from tilth_ledger.epochs import Membership, Signer, Signers, epoch_key, membersh
 from tilth_ledger.genesis import KEY_NAMES, Genesis, member_file, parse_member_file
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import CERTIFIED_RESULT, Leaf, write_entry
+from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier, leaf_hash
 from tilth_ledger.messages import decode_message
 from tilth_ledger.mldsa import MlDsaSigningKey
@@ -91,7 +92,7 @@ class History:
         height, why = len(self.blocks) + 1, Justification(None)
         header = Header(
             *(GENESIS.net_bytes, 0, height, height, self.parent, height - 1, why.skips_digest),
-            *(len(leaves), self.frontier.size, self.frontier.root(), bytes(32), height, 0),
+            *(len(leaves), self.frontier.size, self.frontier.root(), LtHash().digest(), height, 0),
         )
         block = Block(header, tuple(leaves), why)
         self.parent = block.hash

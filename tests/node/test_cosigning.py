@@ -241,7 +241,7 @@ async def test_a_changed_byte_on_disk_stops_the_node_instead_of_being_cosigned(t
         node.part._schedule.rest()
         node.start()
 
-        with pytest.raises(StorageFailed, match="tilth audit"):
+        with pytest.raises(StorageFailed, match="tilth node scrub"):
             await node.task
         assert node.store.newest == (0, b"")
         assert node.sent == []
