@@ -6,6 +6,7 @@ propagation with homomorphic hashing" (IACR 2019/227), whose parameters these ar
 
 A row is expanded by the keystream of ChaCha20 (RFC 8439) under the key SHA-256(tag, length of key,
 key, value), counter 0, nonce "LibsodiumDRG": that is libsodium's `randombytes_buf_deterministic`.
+Bitcoin Core's MuHash3072 expands its elements in this way too.
 The paper's argument wants a random oracle. SHA-256 into a second oracle of fixed input is one as
 long as no two rows collide in SHA-256 (Coron, Dodis, Malinaud, Puniya 2005); ChaCha20's block is
 that second oracle, its permutation being fed forward and 224 of its input's 512 bits being
