@@ -13,7 +13,6 @@ Leaves to others: which keys, and writing them (row_tables).
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 
 class FreshKeys:
@@ -61,7 +60,7 @@ class FreshKeys:
         went and came again is of the next batch."""
         found: list[tuple[str, int]] = []
         before = ""
-        for key in islice(self._batch, self._merged, None):
+        for key in _slice(self._batch, self._merged, len(self._batch)):
             if len(found) == count:
                 break
             number = self.ids.get(key)
@@ -88,4 +87,8 @@ class FreshKeys:
 
 
 def _between(run: list[str], low: str, high: str, start: int = 0) -> Iterator[str]:
-    return islice(run, bisect_left(run, low, start), bisect_right(run, high, start))
+    return _slice(run, bisect_left(run, low, start), bisect_right(run, high, start))
+
+
+def _slice(run: list[str], start: int, stop: int) -> Iterator[str]:
+    return map(run.__getitem__, range(start, stop))  # neither copied nor walked through from 0
