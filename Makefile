@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest
 # Where byte code may not be written, each of the hundreds of processes of the tests compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check bench kill-loop quick-kills power-cuts soak recorded-ledger protos clean
+.PHONY: help demo test check bench kill-loop quick-kills power-cuts disk-faults soak recorded-ledger protos clean
 
 help:
 	@echo "make demo              three hospitals on this machine train, certify and rank a model (a minute)"
@@ -20,6 +20,7 @@ help:
 	@echo "make kill-loop COUNT=300   kill nodes under load again and again, and see that nothing is lost"
 	@echo "make quick-kills COUNT=10000   kill one small process as it commits, again and again"
 	@echo "make power-cuts COUNT=3000   open disks as power cuts may leave them"
+	@echo "make disk-faults       more system calls that fail under a running node"
 	@echo "make soak SEEDS=0..40000   more seeds of the simulator, on all cores"
 	@echo "make recorded-ledger   record a ledger under the newest rules, for all releases to come (ledger/README.md)"
 	@echo "make bad-networks SECONDS=3600   3, 4, 5 and 7 nodes on bad networks in turn, answers judged (root)"
@@ -53,6 +54,9 @@ quick-kills: $(VENV)/.installed-dev
 
 power-cuts: $(VENV)/.installed-dev
 	@$(BIN)/python tests/end_to_end/power_cuts.py --images $(or $(COUNT),3000) $(ARGS)
+
+disk-faults: $(VENV)/.installed-dev
+	@MORE_FAULTS=1 $(PYTEST) -q tests/end_to_end/test_failing_disk.py
 
 SEEDS ?= 0..40000
 soak: $(VENV)/.installed-dev

@@ -271,6 +271,7 @@ def _check_diverged(core: Core, certificate: Certificate) -> None:
                 "this node cannot execute a block that the members made final",
                 found=candidate.failure,
                 expected="the outcome that its header states",
-                remedy="Compare versions of the software with the other members.",
+                remedy="Its ledger.db may be damaged: tilth node scrub FOLDER says so. Else compare"
+                " versions of the software with the other members.",
             )
         )

@@ -210,3 +210,9 @@ def _read(path: Path) -> bytes:
             f"{path} is missing",
             remedy="restore it from its backup, or make a new node with: tilth node init",
         ) from error
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} cannot be read",
+            found=error.strerror,
+            remedy="restore it from its backup, and look at the disk",
+        ) from error

@@ -17,11 +17,12 @@ from typing import Any
 
 from tilth_ledger import forks
 from tilth_ledger.canonical import dumps, loads
-from tilth_ledger.journal_records import Forgotten, Forked, decode_record, read_journal
+from tilth_ledger.journal_records import Forgotten, Forked, decode_record
 from tilth_node import config, founding, logs
+from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
-from tilth_node.storage.journal import NAME as JOURNAL
+from tilth_node.storage import journal
 from tilth_node.storage.ledger_store import peek, peek_missing, peek_rows
 
 Facts = dict[str, Any]
@@ -119,11 +120,14 @@ def _runs(folder: Folder) -> bool:
 
 def _never_again(folder: Folder) -> Facts:
     """What the journal says that no restart undoes: a fork, a vote that was forgotten."""
-    journal = folder.journal / JOURNAL
-    if not journal.exists():
+    file = folder.journal / journal.NAME
+    if not file.exists():
         return {}
-    records = [decode_record(body) for body in read_journal(journal.read_bytes()).bodies]
     facts: Facts = {}
+    try:
+        records = [decode_record(body) for body in journal.read(file, file.read_bytes()).bodies]
+    except StorageFailed as error:
+        return {"damaged": str(error)}
     for record in records:
         if isinstance(record, Forked):
             facts["halted"] = f"the ledger has forked: it is decided here no more. {forks.REMEDY}"

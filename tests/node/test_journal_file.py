@@ -8,7 +8,9 @@ import pytest
 
 from tilth_ledger.errors import Fatal
 from tilth_ledger.journal_records import Promised, frame
+from tilth_node import running
 from tilth_node.errors import StorageFailed
+from tilth_node.folder import Folder
 from tilth_node.storage.journal import NAME, JournalFile
 
 RECORDS = [b"\x01first", b"\x02second record", b"\x03" + bytes(40)]
@@ -72,6 +74,18 @@ def test_a_flipped_byte_before_the_mark_stops_the_node_which_names_the_file_and_
         assert str(folder / NAME) in str(caught.value)
         assert f"tilth node scrub {folder.parent}" in caught.value.remedy
         assert f"move {folder / NAME} out of the folder" in caught.value.remedy
+
+
+def test_the_status_of_a_folder_with_a_damaged_journal_says_what_to_do(folder: Path) -> None:
+    journal = JournalFile(folder)
+    journal.note(MARK)
+    journal.close()
+    data = bytearray((folder / NAME).read_bytes())
+    data[30] ^= 1
+    (folder / NAME).write_bytes(data)
+    said = running._never_again(Folder(folder.parent))["damaged"]
+    assert str(folder / NAME) in said
+    assert "tilth node scrub" in said
 
 
 @pytest.mark.rule("F8")

@@ -88,3 +88,22 @@ def organization(held: keystore.Keys) -> Organization:
     public = MemberKeys(*(key.public for key in named))
     pem = held.authority.decode("ascii")
     return Organization("hospital-a", "Hospital A", True, False, public, pem)
+
+
+@pytest.mark.parametrize("name", [keystore.MEMBER, keystore.AUTHORITY_KEY, keystore.AUTHORITY])
+def test_a_file_that_the_disk_does_not_give_back_is_named_with_what_to_do(
+    keys: Path, name: str
+) -> None:
+    (keys / name).unlink()
+    (keys / name).mkdir(mode=0o700)
+    with pytest.raises(InvalidInput, match=rf"{name} cannot be read.*restore it from its backup"):
+        keystore.load(keys)
+
+
+def test_a_key_and_a_certificate_that_do_not_belong_together_are_refused(
+    keys: Path, tmp_path: Path
+) -> None:
+    other = tls.new_authority("hospital-a", Clock().utc())
+    (keys / keystore.AUTHORITY_KEY).write_bytes(other[0])
+    with pytest.raises(InvalidInput, match=r"authority\.key is not the key of authority\.pem"):
+        keystore.load(keys)

@@ -43,7 +43,7 @@ class JournalFile:
             if self.missing:
                 write_file(self.path, b"", SECRET)
             data = self.path.read_bytes()
-            found = self._read(data)
+            found = read(self.path, data)
             self.cut_bytes = len(data) - found.good_bytes
             """At its end, of no record: torn by a crash, or damaged."""
             self.damaged = found.damaged
@@ -55,17 +55,6 @@ class JournalFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error) from error
-
-    def _read(self, data: bytes) -> Journal:
-        try:
-            return read_journal(data)
-        except Fatal as error:
-            raise StorageFailed(
-                f"{self.path} is damaged, so this node does not start and does not vote",
-                found=error.found,
-                expected=error.expected,
-                remedy=remedy_of(self.path),
-            ) from error
 
     def append(self, bodies: Sequence[bytes]) -> None:
         """Make records durable behind the others, with one sync."""
@@ -121,6 +110,20 @@ class JournalFile:
             found=f"{self.path}: {error.strerror}",
             remedy="look at the disk, then start the node again",
         )
+
+
+def read(path: Path, data: bytes) -> Journal:
+    """The journal that these bytes of a file are. Raises StorageFailed, which names the file, when
+    it is damaged in its middle."""
+    try:
+        return read_journal(data)
+    except Fatal as error:
+        raise StorageFailed(
+            f"{path} is damaged, so this node does not start and does not vote",
+            found=error.found,
+            expected=error.expected,
+            remedy=remedy_of(path),
+        ) from error
 
 
 def remedy_of(path: Path) -> str:
