@@ -116,12 +116,17 @@ def test_a_copy_of_a_live_folder_with_its_log_is_audited(tmp_path: Path, chain: 
 
 def test_an_audit_can_be_interrupted_and_leaves_nothing_running(folder: Path) -> None:
     before = files(folder)
+    # What runs in the background of a shell ignores the signal.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt(_counts: object, _height: int) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        auditing.audit(folder, show=interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            auditing.audit(folder, show=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert not [each for each in threading.enumerate() if each.name.startswith("verify")]
     assert {name: data for name, data in files(folder).items() if name in before} == before
     assert auditing.audit(folder).clean
