@@ -169,3 +169,13 @@ async def test_the_node_s_own_trouble_is_waited_out_and_told() -> None:
 async def test_what_is_not_the_node_s_trouble_passes_through_at_once() -> None:
     with pytest.raises(Refused):
         await patiently(Trouble(Refused("P6", "no")).work, lambda words: None)
+
+
+def test_who_left_the_consortium_holds_nothing_any_more() -> None:
+    named = {f"blob/{DIGEST}/model/a/init": {"output": "model"}}
+    named["model/a/init/model"] = {"worker": "x", "size": 7, "owner": "a"}
+    assert wanted(rows(**named), DIGEST, 10).holders[0] == "x"
+    gone = {f"organization/{name}": {"removed": True} for name in ("x", "y", "a")}
+    left = rows(**named, **{"organization/x": {"removed": True}})
+    assert "x" not in wanted(left, DIGEST, 10).holders
+    assert wanted(rows(**named, **gone), DIGEST, 10).holders == ()

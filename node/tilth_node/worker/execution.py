@@ -37,7 +37,7 @@ from tilth_node.worker import claims, outcome
 from tilth_node.worker.environments import blobs_of, environment_of
 from tilth_node.worker.failure import Failed
 from tilth_node.worker.features import Features
-from tilth_node.worker.holders import wanted
+from tilth_node.worker.holders import namings, wanted
 from tilth_node.worker.images import offered
 from tilth_node.worker.patience import patiently
 from tilth_node.worker.site import Site
@@ -116,7 +116,12 @@ class Execution:
 
     async def _fetch(self, digest: str) -> None:
         async def fetch() -> None:
-            await self._site.blobs.ensure(wanted(self._site.rows, digest, self._largest))
+            sought = wanted(self._site.rows, digest, self._largest)
+            named = any(namings(self._site.rows, digest))
+            if named and not sought.holders:  # waiting would not bring it
+                words = f"every organization whose node may have held {digest} left the consortium"
+                raise Failed("input", words)
+            await self._site.blobs.ensure(sought)
 
         if not self._site.vault.has(digest):
             try:

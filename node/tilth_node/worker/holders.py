@@ -16,7 +16,8 @@ OF_TASKS = ("log", "report", "predictions")
 
 
 def wanted(rows: Rows, digest: str, max_bytes: int) -> Wanted:
-    """Where to fetch a blob, best first; its size where the ledger knows it."""
+    """Where to fetch a blob, best first; its size where the ledger knows it. Nobody, where all who
+    held it were removed."""
     holders: dict[str, None] = {}
     size: int | None = None
     for what, asset, row in namings(rows, digest):
@@ -26,7 +27,12 @@ def wanted(rows: Rows, digest: str, max_bytes: int) -> Wanted:
         elif what == "image":
             size = (rows.get(f"image/{asset}") or {"file": {"size": size}})["file"]["size"]
         holders |= dict.fromkeys(_holders(rows, what, asset, row))
-    return Wanted(digest, tuple(holders), max_bytes, size)
+    there = tuple(name for name in holders if not _is_gone(rows, name))
+    return Wanted(digest, there, max_bytes, size)
+
+
+def _is_gone(rows: Rows, organization: str) -> bool:
+    return bool((rows.get(f"organization/{organization}") or {}).get("removed"))
 
 
 def namings(rows: Rows, digest: str) -> Iterator[tuple[str, str, Row]]:
