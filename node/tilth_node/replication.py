@@ -368,7 +368,8 @@ class Replication:
         self._journal.promise(effects.promise, effects.compact)
         # A crash here leaves entries that are final and unanswered: a client sends them again and
         # gets their receipt.
-        self._send(effects.send)
+        # Who waits here hears first: messages leave in the next turn of the loop then.
+        self._send(effects.send, later=bool(effects.finalized and self._waiting))
         self._answer(effects)
         self._set_timer(effects.timer_ms)
         if effects.epoch is not None:
@@ -376,14 +377,14 @@ class Replication:
         if effects.halt is not None:
             raise effects.halt
 
-    def _send(self, sends: Sequence[Send]) -> None:
+    def _send(self, sends: Sequence[Send], *, later: bool) -> None:
         outgoing: dict[int, list[bytes]] = {}
         for send in sends:
             data = send.message.encode()
             for party in send.to:
                 outgoing.setdefault(party, []).append(data)
         for party, messages in outgoing.items():
-            self._peers.send(self._organizations[party], messages)
+            self._peers.send(self._organizations[party], messages, later=later)
 
     def _answer(self, effects: Effects) -> None:
         for final in effects.finalized:

@@ -93,11 +93,13 @@ class Telling:
         tell = self
 
         class TellingPeers(Peers):
-            def send(self, organization: str, messages: Sequence[bytes]) -> None:
+            def send(
+                self, organization: str, messages: Sequence[bytes], *, later: bool = False
+            ) -> None:
                 if self.me.organization == NAMES[0]:
                     for data in messages:
                         tell.message(data)
-                super().send(organization, messages)
+                super().send(organization, messages, later=later)
 
         return TellingPeers
 

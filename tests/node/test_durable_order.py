@@ -144,11 +144,13 @@ class Border:
                 super().note(body)
 
         class NotedPeers(Peers):
-            def send(self, organization: str, messages: Sequence[bytes]) -> None:
+            def send(
+                self, organization: str, messages: Sequence[bytes], *, later: bool = False
+            ) -> None:
                 notes = border.notes[ord(self.me.organization[-1]) - ord("a")]
                 for data in messages:
                     notes.sent(data)
-                super().send(organization, messages)
+                super().send(organization, messages, later=later)
 
         class NotedFeed(Feed):
             def __init__(self, store: NotedStore) -> None:

@@ -1,6 +1,7 @@
 """One standing connection between two nodes: a stream for agreement and a stream for the rest.
 
-- What is sent on the control stream together goes out as one frame, in order, at once.
+- What is sent on the control stream together goes out as one frame, in order, at once or in the
+  next turn of the loop.
 - A link is closed once, by whichever stream or side ends first, and never opened again.
 - Both sides look the same from here.
 
@@ -52,14 +53,18 @@ class Link:
         self._frames: deque[pb.PeerFrame] = deque()
         self._bulk_ready = asyncio.Event()
 
-    def send(self, messages: Sequence[bytes]) -> None:
-        """Send messages of the replica; a peer that takes none is cut off, not waited for."""
+    def send(self, messages: Sequence[bytes], *, later: bool = False) -> None:
+        """Send messages of the replica, or `later` in the next turn of the loop; a peer that takes
+        none is cut off, not waited for."""
         self._messages += messages
         self._messages_bytes += sum(map(len, messages))
         if self._messages_bytes > MAX_WAITING_BYTES:
             self._log.warning("peer takes no messages", waiting_bytes=self._messages_bytes)
             self.close()
-        self._say()
+        if later:
+            asyncio.get_running_loop().call_soon(self._say)
+        else:
+            self._say()
 
     async def alive(self) -> bool:
         """Whether the other side answers now."""

@@ -162,10 +162,10 @@ class Peers:
         for link in list(self._links.values()):
             link.close()
 
-    def send(self, organization: str, messages: Sequence[bytes]) -> None:
+    def send(self, organization: str, messages: Sequence[bytes], *, later: bool = False) -> None:
         """Send messages of the replica; without a link they are lost, as the protocol allows."""
         if (link := self._links.get(organization)) is not None:
-            link.send(messages)
+            link.send(messages, later=later)
 
     def serve(self, method: str, handler: Handler) -> None:
         """Answer the asks of other nodes for `method`."""
