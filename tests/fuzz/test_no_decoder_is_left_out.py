@@ -113,7 +113,6 @@ LISTED: dict[str, str] = {
     "tilth_node.runtimes.imagefile:read": "fuzzed: image file",
     "tilth_node.runtimes.parcels:incoming": "fuzzed: engine's files",
     "tilth_node.runtimes.unpack:unpack": "fuzzed: archive on disk",
-    "tilth_node.storage.journal:JournalFile._read": "fuzzed: journal",
     "tilth_node.storage.ledger_store:read_blocks": "fuzzed: kept blocks",
     "tilth_node.witness_address:WitnessAddress.parse": "fuzzed: witness' address",
     "tilth_node.worker.blobs:_parse": "fuzzed: ask for a blob",
