@@ -283,6 +283,7 @@ async def test_one_that_asks_for_patience_is_given_it(net, asking):
     net.follow(History().grow(3))
     ask(net["north"], witness)
 
+    await requests(witness, 1)
     assert len(await requests(witness, 2, seconds=0.3)) == 1  # many times its usual wait
 
 
