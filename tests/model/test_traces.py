@@ -27,12 +27,13 @@ from tilth_ledger.journal_records import Held, OwnVote, decode_record, read_jour
 from tilth_ledger.messages import Message, Proposal, Votes
 
 SEEDS = (2, 3, 6, 7, 8, 9, 12, 13, 18, 22, 37, 52)
-# By rule: a run that meets it (simulation/test_mutants.py), and what the model calls it.
+# By rule: a seed that met it when this was written, its faults, and what the model calls it.
 WITHOUT = {
-    "one notarize per view": (30, TWINS, "one notarize per view"),
+    "one notarize per view": (12, TWINS, "one notarize per view"),
     "no finalize after nullify": (0, LIAR, "no finalize after nullify"),
 }
 SEED_WITH_ALL = 9
+MOST_SEEDS = 60
 ORDER = (NOTARIZE, NULLIFY, FINALIZE)
 Entry = Block | tuple[str, Epoch, Vote]
 
@@ -162,11 +163,20 @@ def test_every_vote_of_simulated_runs_is_one_that_the_model_allows() -> None:
     assert max(len(model.epochs) for model in models) > 2
 
 
+def leaves_the_model(seed: int, rules: type[VoterRules] | None, mix: Faults, rule: str) -> bool:
+    try:
+        traced(seed, rules, mix).replay()
+    except Forbidden as error:
+        return str(error).startswith(rule)
+    return False
+
+
 @pytest.mark.parametrize("name", WITHOUT)
-def test_a_core_without_a_rule_leaves_the_model(name: str) -> None:
-    seed, mix, rule = WITHOUT[name]
-    with pytest.raises(Forbidden, match=rule):
-        traced(seed, MUTANTS[name], mix).replay()
+def test_a_core_without_a_rule_leaves_the_model_and_only_then(name: str) -> None:
+    known, mix, rule = WITHOUT[name]
+    seeds = (known, *range(MOST_SEEDS))
+    seed = next((s for s in seeds if leaves_the_model(s, MUTANTS[name], mix, rule)), None)
+    assert seed is not None, "look for better faults"
     traced(seed, None, mix).replay()
 
 
