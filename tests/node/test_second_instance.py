@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def test_a_folder_serves_one_process(tmp_path: Path) -> None:
 async def test_what_was_refused_stands_beside_the_node(sites: Sites) -> None:
     node = sites.running["hospital-a"]
     node.folder.run.mkdir(exist_ok=True)
-    node.folder.ready.write_text("{}")  # as the process of a node would
+    facts = {"pid": os.getpid()}
+    node.folder.ready.write_text(json.dumps(facts))  # as the process of a node would
     node.replication._received("hospital-b", [b"\xf1what is this"])
     for _ in range(3):  # the first notice is written in one of the next turns of the loop
         await asyncio.sleep(0)
