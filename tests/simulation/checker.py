@@ -79,7 +79,8 @@ class Checker:
         self.certified_final: dict[View, bytes] = {}
         self.signed: dict[tuple[int, int, int], dict[tuple[int, bytes], Vote]] = {}
         self.acknowledged: dict[str, int] = {}
-        self.reads: dict[bytes, int] = {}  # height acknowledged to anybody when they were asked
+        self.told = 0  # leaves that anybody was told of: the newest, and all before it
+        self.reads: dict[bytes, int] = {}  # how many that were when they were asked
         self.executor = NumberExecutor(genesis)
         self.accused: set[Name] = set()  # pairs that an honest node saw
         self.fragile = fragile
@@ -225,24 +226,25 @@ class Checker:
         if held["blocks"] > 64 + 2 * KEPT_VIEWS:
             raise Violation(f"member {member} keeps {held['blocks']} blocks at view {view}")
 
-    def acknowledge(self, name: str, height: int) -> None:
-        """A client was told that its leaf is final."""
-        before = self.acknowledged.setdefault(name, height)
-        if before != height or self.ids.get(name) != height:
-            raise Violation(f"leaf {name} was acknowledged at {before}, stands at {height}")
+    def acknowledge(self, name: str, index: int) -> None:
+        """A client was told that its leaf is final, and where it stands."""
+        before = self.acknowledged.setdefault(name, index)
+        if before != index or self.ids.get(name) != index:
+            raise Violation(f"leaf {name} was acknowledged at {before}, stands at {index}")
+        self.told = max(self.told, index + 1)
 
     def asked(self, nonce: bytes) -> None:
         """A reader asks for a barrier: all that any client was told must be in what it reads."""
-        self.reads[nonce] = max(self.acknowledged.values(), default=0)
+        self.reads[nonce] = self.told
 
     def answered(self, member: int, block: Block) -> list[bytes]:
         """A node applied a block: the readers whose nonces it lists read its state."""
         answered = [n for n in block.justification.barriers if n in self.reads]
         for nonce in answered:
-            if block.header.height < self.reads[nonce]:
+            if block.header.size < self.reads[nonce]:
                 raise Violation(
-                    f"member {member} reads at height {block.header.height} what was asked for"
-                    f" when {self.reads[nonce]} was acknowledged"
+                    f"member {member} reads at size {block.header.size} what was asked for"
+                    f" when {self.reads[nonce]} leaves were acknowledged"
                 )
         return answered
 
@@ -316,11 +318,11 @@ class Checker:
         self.final_views[header.epoch, header.view] = block.hash
         if self.roots.setdefault(header.size, header.root) != header.root:
             raise Violation(f"two final blocks of size {header.size} have different roots")
-        for leaf in block.leaves:
+        for index, leaf in enumerate(block.leaves, header.size - header.leaf_count):
             name = leaf_id(leaf)
             if name in self.ids:
                 raise Violation(f"leaf {name} is final twice")
-            self.ids[name] = height
+            self.ids[name] = index
         self._check_view((header.epoch, header.view))
         if self.state.epoch != header.epoch:
             self._begin_epoch(block)

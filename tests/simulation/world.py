@@ -316,9 +316,11 @@ class World:
         node.archive.apply(effects)
         if node.member in self.checker.honest:
             self.clients.answer(node, [final.block for final in effects.finalized])
-            for offset, final in enumerate(effects.finalized):
-                for leaf in final.block.leaves:
-                    self.checker.acknowledge(leaf_id(leaf), first + offset)
+            for final in effects.finalized:
+                header = final.block.header
+                place = header.size - header.leaf_count
+                for index, leaf in enumerate(final.block.leaves, place):
+                    self.checker.acknowledge(leaf_id(leaf), index)
 
     def _tick(self, node: Node, generation: int) -> None:
         # Nobody tells a removed member that it is one: it looks for the others for ever.
