@@ -11,12 +11,25 @@ from number_ledger import Numbers, consortium
 from rules_world import World
 from stage import Stage
 
-from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Certificate, Header, Vote
+from tilth_ledger.blocks import (
+    FINALIZE,
+    NOTARIZE,
+    NULLIFY,
+    ZERO_HASH,
+    Block,
+    Certificate,
+    Header,
+    Justification,
+    Vote,
+)
 from tilth_ledger.cosigning import Head, Schedule
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.merkle import leaf_hash, node_hash, verify_inclusion
-from tilth_ledger.messages import Proposal, Status
+from tilth_ledger.history import Past, Stretch
+from tilth_ledger.lthash import LtHash
+from tilth_ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash, verify_inclusion
+from tilth_ledger.messages import Proposal, Status, Votes
+from tilth_ledger.snapshots import Intake, Milestone, Offer, Voters, write_rows
 
 HASH = b"h" * 32
 
@@ -71,6 +84,54 @@ def votes_of_before_a_crash_count() -> None:
     stage.submit(0, "after")
     stage.pass_ms(120_000)
     assert "after" in stage.texts(0)
+
+
+def votes_of_far_views_fill_no_memory() -> None:
+    stage = Stage(4, away=[3])
+    for start in range(10, 3_000, 100):
+        votes = tuple(stage.vote(3, NULLIFY, view) for view in range(start, start + 100))
+        stage.play(3, 0, Votes(votes))
+    assert stage.replicas[0].held["views"] < 100
+
+
+def a_changed_row_is_of_no_snapshot() -> None:
+    rows = [("a", b"1"), ("b", b"2")]
+    milestone = _first_block(LtHash().replace((), rows).digest())
+    good, bad = (Intake(Offer((milestone,), 2, 100)) for _ in range(2))
+    good.take(write_rows(rows))
+    good.finish()
+    bad.take(write_rows([("a", b"1"), ("b", b"3")]))
+    must_refuse(bad.finish)
+
+
+def a_forged_snapshot_is_none() -> None:
+    epoch = consortium(3).epoch
+    milestone = _first_block(ZERO_HASH)
+    milestone.check(epoch)
+    forged = tuple(bytes(64) for _ in milestone.certificate.signatures)
+    certificate = replace(milestone.certificate, signatures=forged)
+    must_refuse(lambda: replace(milestone, certificate=certificate).check(epoch))
+
+
+def a_past_that_does_not_link_is_none() -> None:
+    made, block = consortium(3), _first_block(ZERO_HASH).block
+    past = Stretch(Frontier(0, ()), (Past(block),))
+    above = replace(block.header, height=2, parent=block.hash, parent_view=1, view=2)
+    past.check(made.genesis.net_bytes, above, lambda _: Voters(made.epoch, 0))
+    elsewhere = replace(above, parent=HASH)
+    must_refuse(
+        lambda: past.check(made.genesis.net_bytes, elsewhere, lambda _: Voters(made.epoch, 0))
+    )
+
+
+def _first_block(state: bytes) -> Milestone:
+    """An empty final block with this digest of all rows."""
+    made, why = consortium(3), Justification(None)
+    net = made.genesis.net_bytes
+    place = (net, 0, 1, 1, net, 0, why.skips_digest)
+    block = Block(Header(*place, 0, 0, EMPTY_ROOT, state, 1, 1), (), why)
+    votes = [Vote.sign(made.epoch, made.keys[m], m, FINALIZE, 1, block.hash) for m in (0, 1)]
+    return Milestone(Frontier(0, ()), block, Certificate.of(votes, 3))
 
 
 def a_vote_of_a_follower_is_none() -> None:

@@ -49,7 +49,7 @@ class Machines:
             if mean:
                 world.at(random.randint(0, mean), every[mean], mean)
         for node in world.nodes:
-            if node.member in self.fragile:
+            if f.fragile and node.member in self.fragile:
                 world.at(random.randint(0, f.faulty_ms), self._keep_image, node)
                 for _ in range(random.randint(1, f.losses)):
                     world.at(random.randint(0, f.faulty_ms), self._lose, node)

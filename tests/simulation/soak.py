@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent.parent / "ledger"))
 from faults import Faults, lengthened, of_seed  # noqa: E402
 from world import World  # noqa: E402
 
-MOST_SECONDS = 60  # a seed takes a fraction of one: longer is a loop
+MOST_SECONDS = 100  # a seed takes a fraction of one: longer is a loop
 MOST_SECONDS_OF_LONG = 600
 
 

@@ -17,8 +17,8 @@ from tilth_ledger.effects import Effects, Finalized
 from tilth_ledger.errors import InvalidInput, TilthError
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.journal_records import Held, OwnVote, Proven, decode_record
+from tilth_ledger.leaf import leaf_id
 from tilth_ledger.messages import Certificates, Status, Votes
-from tilth_ledger.pool import leaf_id
 
 BLOCK = b"b" * 32
 

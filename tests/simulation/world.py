@@ -27,6 +27,7 @@ from machines import Machines
 from number_ledger import (
     Consortium,
     Keys,
+    MemoryArchive,
     NumberExecutor,
     Numbers,
     consortium,
@@ -38,13 +39,15 @@ from tilth_ledger.ballot import VoterRules
 from tilth_ledger.effects import (
     Effects,
     Event,
+    Executor,
+    Keyring,
     Start,
     Tick,
 )
 from tilth_ledger.epochs import Epoch
-from tilth_ledger.journal_records import frame
+from tilth_ledger.journal_records import Journal, frame
 from tilth_ledger.leaf import leaf_id
-from tilth_ledger.replica import Replica
+from tilth_ledger.replica import Replica, Restored
 
 HEALED_MS = 40 * 60_000  # by then everything must be settled and still
 CRASHES = ("before the sync", "in the sync", "after the sync", "after the store", "while sending")
@@ -72,18 +75,18 @@ class World:
         self.rules = rules
         f = self.faults
         parties = f.n + f.followers + f.false_followers
-        self.consortium: Consortium = consortium(f.n, f.q, f.delta_ms, f.cheap_keys, parties - f.n)
+        self.consortium: Consortium = self._found(parties - f.n)
         traitors = frozenset(self.random.sample(range(f.n), f.traitors))
         self.false = frozenset(range(f.n + f.followers, parties))
         everyone = parties + f.strangers
         honest = frozenset(range(everyone)) - traitors - self.false
         self.machines = Machines(self, f, sorted(honest & frozenset(range(f.n))))
-        self.checker = Checker(
-            self.consortium.genesis, honest, self.machines.fragile, strict=f.wire
-        )
+        self.checker = self._checker(honest)
         self.liars = traitors if f.liars else frozenset()
         members = [*range(everyone), *sorted(traitors - self.liars)]
-        self.nodes = [Node(number, member) for number, member in enumerate(members)]
+        self.nodes = [
+            Node(number, member, self.new_archive()) for number, member in enumerate(members)
+        ]
         self.instances = [
             [node for node in self.nodes if node.member == member] for member in range(everyone)
         ]
@@ -95,7 +98,32 @@ class World:
         self.network = Network(self, f, self.random)
         self.churn = Churn(self)
         self._at_healing = (0, 0)
-        self.clients = Clients(self)
+        self.clients = self._clients()
+
+    # What the ledger is made of: another world may have another state machine.
+
+    def _found(self, followers: int) -> Consortium:
+        f = self.faults
+        return consortium(f.n, f.q, f.delta_ms, f.cheap_keys, followers)
+
+    def new_archive(self) -> MemoryArchive:
+        """An empty disk's."""
+        return MemoryArchive()
+
+    def _checker(self, honest: frozenset[int]) -> Checker:
+        fragile, strict = self.machines.fragile, self.faults.wire
+        return Checker(self.consortium.genesis, honest, fragile, strict=strict)
+
+    def _clients(self) -> Clients:
+        return Clients(self)
+
+    def _keyring(self, member: int) -> Keyring:
+        return Keys(member, cheap=self.faults.cheap_keys)
+
+    def _load(self, node: Node, found: Journal) -> tuple[Executor, Restored]:
+        """What a node starts from, beside its archive."""
+        executor: Any = NumberExecutor(self.consortium.genesis)
+        return executor, node.archive.restored(found.bodies, doubtful=found.damaged)
 
     def run(self) -> World:
         """The whole run; raises `Violation`."""
@@ -111,7 +139,7 @@ class World:
         """Faults, healing, and the end."""
         f = self.faults
         for node in self.nodes:
-            self.at(self.random.randint(0, 200), self._boot, node)
+            self.at(self.random.randint(0, 200), self.boot, node)
         self.clients.schedule()
         self.churn.schedule()
         if f.partition_every_ms:
@@ -148,7 +176,7 @@ class World:
 
     # Machines.
 
-    def _boot(self, node: Node) -> None:
+    def boot(self, node: Node) -> None:
         if node.replica is not None:
             return
         if node.member in self.liars:
@@ -178,15 +206,10 @@ class World:
         if node.member in self.checker.honest:
             self.checker.same_chain(node.member, archive.blocks)
         genesis = self.consortium.genesis
-        return Replica(
-            genesis,
-            f"m{node.member}",
-            Keys(node.member, cheap=self.faults.cheap_keys),
-            NumberExecutor(genesis),
-            archive,
-            archive.restored(found.bodies, doubtful=found.damaged),
-            self.rules() if self.rules else None,
-        )
+        executor, restored = self._load(node, found)
+        rules = self.rules() if self.rules else None
+        keys = self._keyring(node.member)
+        return Replica(genesis, f"m{node.member}", keys, executor, archive, restored, rules)
 
     def crash(self, node: Node) -> None:
         """The process ends; in a while it is started again."""
@@ -197,7 +220,7 @@ class World:
         for other in self.nodes:
             self.network.disconnect(node, other)
         if not self.healed:
-            self.at(self.random.randint(*self.faults.down_ms), self._boot, node)
+            self.at(self.random.randint(*self.faults.down_ms), self.boot, node)
 
     def step(self, node: Node, events: list[Event]) -> None:
         replica = node.replica
@@ -350,7 +373,7 @@ class World:
         self.machines.heal()
         for node in self.nodes:
             if node.replica is None:
-                self._boot(node)
+                self.boot(node)
         self._at_healing = self._furthest()
         for a in self.nodes:
             for b in self.nodes:
@@ -383,7 +406,7 @@ class World:
         heights = {node.number: len(node.archive.blocks) for node in honest}
         if len(set(heights.values())) != 1:
             raise Violation(f"nodes end at different heights: {heights}")
-        if len({node.archive.state for node in honest}) != 1:
+        if any(node.archive.state != honest[0].archive.state for node in honest):
             raise Violation("nodes end in different states")
         for node in honest:
             self.checker.whole_chain(node.member, node.archive.blocks)
