@@ -1,7 +1,8 @@
 """Nodes that begin in the middle of a simulated ledger: a newcomer, and one whose disk was emptied.
 
-They take a snapshot with the real proofs (`Offer`, `Intake`) and fetch the past afterwards
-(`Stretch`), over links that lose parts, damage them and break off, from nodes that crash.
+They take a snapshot as nodes do (`Offer`, `Part`, `Taken`), from a ledger that grows meanwhile,
+going on at any peer where one broke off, and fetch the past afterwards (`Stretch`): over links that
+break off and damage what they carry, from nodes that crash.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.history import Past, Stretch
 from tilth_ledger.merkle import Frontier
-from tilth_ledger.snapshots import Intake, Offer, Voters, write_rows
+from tilth_ledger.snapshot_rows import Change, Part, Place, Taken
+from tilth_ledger.snapshots import Offer, Voters
 
 if TYPE_CHECKING:
     from links import Node
     from world import World
 
-PAGE_ROWS = 24
+PART_ROWS = 24
 STRETCH = 4  # blocks
 AGAIN_MS = 300
 BREAKS_OFF, IS_DAMAGED = 0.03, 0.06  # a part, while faults reign
@@ -37,68 +39,88 @@ class Joiner:
         """`least`: blocks that the others must be ahead."""
         self._world, self._node, self._random, self._least = world, node, random, least
         self.joins = True  # its replica stands still
+        self._alone = False  # what several gave did not add up: one must give all
+        self._clear()
+
+    def _clear(self) -> None:
+        self._taken, self._rows, self._givers = Taken(), dict[str, bytes](), set[int]()
 
     def ask(self) -> None:
-        """Ask anyone who has more for a snapshot; again later if there is nobody."""
+        """Ask anyone who has more to go on; again later if there is nobody."""
         givers = [n for n in self._world.nodes if self._gives(n)]
         if not givers:
             self._world.at(AGAIN_MS, self.ask)
             return
         giver = self._random.choice(givers)
-        parts = self._parts(giver.archive)
-        self._take(giver, giver.incarnation, parts, None, {})
+        if self._alone and self._givers - {giver.number}:
+            self._clear()
+        if self._taken.place.size > giver.archive.state.size:
+            self._world.at(AGAIN_MS, self.ask)
+            return
+        self._world.met["snapshot: goes on elsewhere"] += bool(self._givers - {giver.number})
+        assert isinstance(giver.archive, RuledArchive)
+        parts = parts_of(giver.archive, self._taken.place)
+        offer = giver.archive.offer()
+        self._take(giver, giver.incarnation, offer, parts, 0)
 
     def _gives(self, node: Node) -> bool:
         whole = isinstance(node.archive, RuledArchive) and node.archive.is_whole
         there = node is not self._node and node.replica is not None and whole
         return there and len(node.archive.blocks) >= self._least
 
-    def _parts(self, archive: RuledArchive) -> Iterator[bytes]:
-        """The offer, then the rows in order of keys: all of one moment."""
-        rows = sorted(archive.rows.items())
-        size = sum(len(key.encode()) + len(value) for key, value in rows)
-        parts = [Offer((archive.milestone(),), len(rows), size).encode()]
-        pages = (rows[at : at + PAGE_ROWS] for at in range(0, len(rows), PAGE_ROWS))
-        return iter([*parts, *(write_rows(page) for page in pages)])
-
     def _take(
-        self,
-        giver: Node,
-        incarnation: int,
-        parts: Iterator[bytes],
-        intake: tuple[Offer, Intake] | None,
-        rows: dict[str, bytes],
+        self, giver: Node, incarnation: int, offer: bytes, parts: Iterator[Part], number: int
     ) -> None:
         """The next part; damage is noticed, at the latest when all came."""
         if self._breaks_off(giver, incarnation):
             self._world.met["snapshot: breaks off"] += 1
             self._world.at(AGAIN_MS, self.ask)
             return
-        part = next(parts, None)
         try:
-            if part is None:
-                assert intake is not None
-                self._finish(*intake, rows)
+            if number == 0:
+                offer = self._perhaps_damaged(offer)
+                Offer.decode(offer).check(self._world.consortium.genesis)
+            part = Part.decode(self._perhaps_damaged(next(parts).encode()))
+            self._keep(giver, part)
+            if part.ended:
+                self._end(Offer.decode(offer), part, giver.number, first=number == 0)
                 return
-            part = self._perhaps_damaged(part)
-            if intake is None:
-                offer = Offer.decode(part)
-                offer.check(self._world.consortium.genesis)
-                intake = offer, Intake(offer)
-            else:
-                rows |= intake[1].take(part)
         except InvalidInput:
             self._world.met["snapshot: refused"] += 1
             self._world.at(AGAIN_MS, self.ask)
             return
         delay = self._random.randint(1, 100)
-        self._world.at(delay, self._take, giver, incarnation, parts, intake, rows)
+        self._world.at(delay, self._take, giver, incarnation, offer, parts, number + 1)
 
-    def _finish(self, offer: Offer, intake: Intake, rows: dict[str, bytes]) -> None:
-        accumulator = intake.finish()
+    def _keep(self, giver: Node, part: Part) -> None:
+        taken = self._taken.after(part, self._rows.get)
+        if part.anew:
+            self._world.met["snapshot: anew"] += 1
+            self._clear()
+        self._world.met["snapshot: changed behind"] += bool(part.changed)
+        for key, value in (*part.changed, *part.rows):
+            if value is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = value
+        self._taken = taken
+        self._givers.add(giver.number)
+
+    def _end(self, offer: Offer, part: Part, giver: int, *, first: bool) -> None:
+        """All rows are here; if they are of the offered block, begin on it."""
+        header = offer.tip.block.header
+        if not first or part.size != header.size:
+            self._world.at(0, self.ask)  # what changed since, and the block that states it
+            return
+        try:
+            self._taken.check(header.state)
+        except InvalidInput:
+            self._alone = self._givers != {giver}
+            self._clear()
+            raise
         archive = self._node.archive
         assert isinstance(archive, RuledArchive)
-        archive.adopt(offer.tip, rows, accumulator)
+        archive.adopt(offer.tip, self._rows, self._taken.sum.state)
         self.joins = False
         self._world.met["snapshot: joined"] += 1
         self._world.at(0, self._world.boot, self._node)
@@ -150,3 +172,20 @@ class Joiner:
     def _breaks_off(self, giver: Node, incarnation: int) -> bool:
         gone = giver.replica is None or giver.incarnation != incarnation
         return gone or (not self._world.healed and self._random.random() < BREAKS_OFF)
+
+
+def parts_of(archive: RuledArchive, place: Place) -> Iterator[Part]:
+    """Rows from a place on, each part of the moment when it is asked for."""
+    anew = False
+    while True:
+        now, keys = archive.state.size, archive.changed(place)
+        if keys is None:
+            place, anew, keys = Place(), True, []
+        above = [key for key, _ in archive.rows.scan("", place.key, PART_ROWS)]
+        rows = tuple((key, archive.rows.get_bytes(key) or b"") for key in above)
+        ended = len(rows) < PART_ROWS
+        changes: tuple[Change, ...] = tuple((key, archive.rows.get_bytes(key)) for key in keys)
+        yield Part(now, changes, rows, ended, anew)
+        if ended:
+            return
+        place, anew = Place(now, rows[-1][0]), False

@@ -29,7 +29,8 @@ from tilth_ledger.history import Past, Stretch
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash, verify_inclusion
 from tilth_ledger.messages import Proposal, Status, Votes
-from tilth_ledger.snapshots import Intake, Milestone, Offer, Voters, write_rows
+from tilth_ledger.snapshot_rows import Part, Taken
+from tilth_ledger.snapshots import Milestone, Voters
 
 HASH = b"h" * 32
 
@@ -95,13 +96,12 @@ def votes_of_far_views_fill_no_memory() -> None:
 
 
 def a_changed_row_is_of_no_snapshot() -> None:
-    rows = [("a", b"1"), ("b", b"2")]
-    milestone = _first_block(LtHash().replace((), rows).digest())
-    good, bad = (Intake(Offer((milestone,), 2, 100)) for _ in range(2))
-    good.take(write_rows(rows))
-    good.finish()
-    bad.take(write_rows([("a", b"1"), ("b", b"3")]))
-    must_refuse(bad.finish)
+    rows = (("a", b"1"), ("b", b"2"))
+    digest = LtHash().replace((), rows).digest()
+    good = Taken().after(Part(2, (), rows, ended=True), lambda _: None)
+    good.check(digest)
+    bad = Taken().after(Part(2, (), (("a", b"1"), ("b", b"3")), ended=True), lambda _: None)
+    must_refuse(lambda: bad.check(digest))
 
 
 def a_forged_snapshot_is_none() -> None:

@@ -35,7 +35,8 @@ from tilth_ledger.leaf import ENTRY, leaf_type
 from tilth_ledger.merkle import EMPTY_ROOT, Frontier, NewNode
 from tilth_ledger.restart import Restored
 from tilth_ledger.rows import MemoryRows
-from tilth_ledger.snapshots import Milestone, grown
+from tilth_ledger.snapshot_rows import Place
+from tilth_ledger.snapshots import Milestone, Offer, grown
 
 MEMBERS = ("m0", "m1", "m2", "m3")
 NEWCOMER = "m4"
@@ -97,6 +98,8 @@ class RuledArchive(MemoryArchive):
         self.genesis = genesis
         self.rows = MemoryRows()
         self.nodes: dict[tuple[int, int], bytes] = {}
+        self._touched: list[tuple[int, frozenset[str]]] = []  # keys by the size after each block
+        self._known_from = 0  # since which size
         state = Executor(genesis).genesis_state()
         self.rows.apply(state.changes)
         self._take(state)
@@ -125,6 +128,7 @@ class RuledArchive(MemoryArchive):
     def apply(self, effects: Effects) -> None:
         for final in effects.finalized:
             self.rows.apply(final.state.changes)
+            self._touched.append((final.state.size, frozenset(final.state.changes)))
             self._complete(final.state.new_nodes)
             self.blocks.append(final.block)
             self.time_ms = final.block.header.time_ms
@@ -141,6 +145,7 @@ class RuledArchive(MemoryArchive):
         self._complete((level, (size >> level) - 1, peak) for level, peak in peaks)
         self._complete(grown(tip.before, tip.block)[1])
         self.rows, self.accumulator = MemoryRows(rows), accumulator
+        self._touched, self._known_from = [], header.size
         below: list[Any] = [None] * (header.height - 1)
         self.blocks = [*below, tip.block]
         self.certificates = {header.height: tip.certificate.encode()}
@@ -155,6 +160,20 @@ class RuledArchive(MemoryArchive):
             self._complete(nodes)
             if certificate is not None:
                 self.certificates[height] = certificate.encode()
+
+    def changed(self, place: Place) -> list[str] | None:
+        """Keys up to a place of rows that changed since; None when that is not known."""
+        if not place.key:
+            return []
+        if place.size < self._known_from:
+            return None
+        keys = {key for size, some in self._touched if size > place.size for key in some}
+        return sorted(key for key in keys if key <= place.key)
+
+    def offer(self) -> bytes:
+        """What a snapshot begins with: the newest block."""
+        rows = [(len(key.encode()), len(value)) for key, value in self.rows.items()]
+        return Offer((self.milestone(),), len(rows), sum(map(sum, rows))).encode()
 
     def milestone(self) -> Milestone:
         """The newest block, as a snapshot states it."""
