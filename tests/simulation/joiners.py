@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PART_ROWS = 24
 STRETCH = 4  # blocks
 AGAIN_MS = 300
+MOST_IN_VAIN = 8
 BREAKS_OFF, IS_DAMAGED = 0.03, 0.06  # a part, while faults reign
 
 
@@ -44,6 +45,7 @@ class Joiner:
 
     def _clear(self) -> None:
         self._taken, self._rows, self._givers = Taken(), dict[str, bytes](), set[int]()
+        self._vain = 0  # asks of nodes that are not as far
 
     def ask(self) -> None:
         """Ask anyone who has more to go on; again later if there is nobody."""
@@ -55,6 +57,11 @@ class Joiner:
         if self._alone and self._givers - {giver.number}:
             self._clear()
         if self._taken.place.size > giver.archive.state.size:
+            # Nobody may be as far as a damaged part said: then what came is worth nothing.
+            self._vain += 1
+            if self._vain >= MOST_IN_VAIN:
+                self._world.met["snapshot: given up"] += 1
+                self._clear()
             self._world.at(AGAIN_MS, self.ask)
             return
         self._world.met["snapshot: goes on elsewhere"] += bool(self._givers - {giver.number})

@@ -237,8 +237,8 @@ REMOVALS: dict[str, Removal] = {
         "killers.votes_of_far_views_fill_no_memory",
     ),
     "the rows of a snapshot are not summed": Removal(
-        "tilth_ledger.snapshots:Intake.finish",
-        "if found != expected:",
+        "snapshot_rows:Taken.check",
+        "if found != digest:",
         "if False:",
         "killers.a_changed_row_is_of_no_snapshot",
     ),
