@@ -17,6 +17,7 @@ from chatter import Chatter
 from manners import MANNERS
 from number_ledger import Consortium, NumberExecutor, Numbers, NumbersBuilt, write_leaf
 
+from tilth_ledger import forks
 from tilth_ledger.blocks import (
     FINALIZE,
     NOTARIZE,
@@ -34,7 +35,9 @@ from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.messages import (
     Body,
     Certificates,
+    Chain,
     FetchBlock,
+    FetchChain,
     Message,
     Proposal,
     Status,
@@ -104,6 +107,8 @@ class Liar:
                 self.view = max(self.view, vote.view)
             case Body(block):
                 self.keep(block)
+            case Chain(blocks, final) if self._manner:
+                self._keep_chain(blocks, final)
             case Votes(votes):
                 for vote in votes:
                     self._table.admit(vote)
@@ -112,6 +117,14 @@ class Liar:
                 self._certificates(certificates)
             case Status():
                 self.view = max(self.view, message.view)
+
+    def _keep_chain(self, blocks: Sequence[bytes], final: Certificate | None) -> None:
+        """Who wants to lead well enough to be believed must know what is final."""
+        for block in map(Block.decode, blocks):
+            self._certificates(forks.proofs_of(block))
+            self.keep(block)
+        if final is not None:
+            self._certificates((final,))
 
     def _certificates(self, certificates: Sequence[Certificate]) -> None:
         for certificate in certificates:
@@ -138,8 +151,16 @@ class Liar:
                 return [Send((member,), Body(self.blocks[block]))]
             case Status(asks=True):
                 status = replace(message, asks=False, yours=(), height=0, finalized_view=0)
-                return [Send((member,), status)]
+                return [Send((member,), status), *self._ask(member, message)]
+            case Status():
+                return self._ask(member, message)
         return []
+
+    def _ask(self, member: int, told: Status) -> list[Send]:
+        """For final blocks that it lacks."""
+        known = max(height for height, _ in self._heights.values())
+        behind = bool(self._manner) and told.height > known
+        return [Send((member,), FetchChain(known + 1))] if behind else []
 
     def _vote_for_everything(self, message: Message) -> list[Send]:
         seen: set[tuple[int, bytes]] = set()
@@ -222,9 +243,12 @@ class Liar:
         text = f"misstated{self.random.randint(0, 10**9)}"
         built = self._executor.build(state, [write_leaf(text)], time_ms)
         skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
-        certificate = self._table.notarization(parent_view) if parent_view else None
+        certificate = self._certified(parent_view) if parent_view else None
         why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
         return self._block(view, parent, built, why, time_ms)
+
+    def _certified(self, view: int) -> Certificate | None:
+        return self._table.notarization(view) or self._table.finalization(view)
 
     def state_before(self, block: Block) -> Numbers:
         """The state that a block which it made stands on."""
@@ -266,7 +290,7 @@ class Liar:
         while lowest > 0 and self._table.nullification(lowest):
             lowest -= 1
         for hashed, (_, below) in sorted(self._heights.items(), key=lambda item: -item[1][1]):
-            certificate = self._table.notarization(below) if below else None
+            certificate = self._certified(below) if below else None
             certain = not below or (certificate is not None and certificate.block == hashed)
             if lowest <= below < view and certain:
                 proven.append(hashed)
