@@ -8,7 +8,8 @@ Invariants:
 - A record is written once and never changed; sequence numbers rise by one from the first record.
 - A batch of records is synced, and a `Promised` follows it, not synced itself. It says how much the
   ledger store held then: one that holds less has lost data (F8). And it says that all before it was
-  synced: bad bytes with a promise behind them are damage, and `read_journal` raises `Fatal`.
+  synced: bad bytes with a promise behind them are damage, and `read_journal` raises `Fatal`,
+  unless the bad ones were promises too, which no sync had covered yet.
 - Bad bytes at the very end may be a batch that a crash tore, which was never promised, or the last
   one that was synced, damaged, when a power cut took the mark behind it. A crash leaves too few
   bytes, or whole sectors of zeros where something was to come; a changed byte leaves neither. So
@@ -45,6 +46,8 @@ _NUMBERS = struct.Struct(">IQ")
 _PROMISED = struct.Struct(">QQQ")
 PROMISED_BYTES = 1 + _PROMISED.size
 _PROMISE = b"\x04"
+_MARK_BYTES = FRAME_BYTES + PROMISED_BYTES
+_Later = tuple[int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,16 +206,37 @@ def read_journal(data: bytes) -> Journal:
         bodies.append(body)
         at += FRAME_BYTES + len(body)
     later = list(_later_records(data, at, len(bodies)))
-    for start, body in later:
-        if body[:1] == _PROMISE:
-            raise Fatal(
-                "the journal is damaged in its middle",
-                found=f"a bad record at byte {at} and a good one at byte {start}",
-                expected="bad bytes at the end only, as a crash leaves them",
-                remedy="Keep the folder as it is; do not start it from an older copy.",
-            )
-    complete = bool(later) or _was_complete(data, at, len(bodies))
-    return Journal(tuple(bodies), at, complete and not _has_empty_sector(data, at))
+    if (promise := _proof_of_sync(at, len(bodies), later)) is not None:
+        raise Fatal(
+            "the journal is damaged in its middle",
+            found=f"a bad record at byte {at} and a good one at byte {promise}",
+            expected="bad bytes at the end only, as a crash leaves them",
+            remedy="Keep the folder as it is; do not start it from an older copy.",
+        )
+    return Journal(tuple(bodies), at, _is_damaged(data, at, len(bodies), later))
+
+
+def _proof_of_sync(at: int, sequence: int, later: list[_Later]) -> int | None:
+    """Where a promise stands that was written after a sync of what is bad. A promise itself is
+    synced with the next batch: one behind nothing but promises proves nothing."""
+    last, marks_only = at, True
+    for start, number, body in later:
+        marks_only = marks_only and start - last == (number - sequence) * _MARK_BYTES
+        is_mark = body[:1] == _PROMISE
+        if is_mark and not marks_only:
+            return start
+        marks_only = marks_only and is_mark
+        last, sequence = start + FRAME_BYTES + len(body), number + 1
+    return None
+
+
+def _is_damaged(data: bytes, at: int, sequence: int, later: list[_Later]) -> bool:
+    """Whether the bad bytes are more than what a crash leaves of batches that were not synced."""
+    if not any(data[at : at + FRAME_BYTES]) or _has_empty_sector(data, at):
+        return False
+    if all(body[:1] == _PROMISE for _, _, body in later) and later:
+        return False  # promises alone were lost: see `_proof_of_sync`
+    return bool(later) or _was_complete(data, at, sequence)
 
 
 def _record_at(data: bytes, at: int, sequence: int) -> bytes | None:
@@ -231,7 +255,7 @@ def _was_complete(data: bytes, at: int, sequence: int) -> bool:
     """Whether the bad bytes from `at` to the end were a record of full length, and not a mark: that
     holds nothing that is missed when it is cut off."""
     rest = len(data) - at
-    if rest < FRAME_BYTES or rest == FRAME_BYTES + PROMISED_BYTES:
+    if rest < FRAME_BYTES or rest == _MARK_BYTES:
         return False
     length, _, checksum = _HEAD.unpack_from(data, at)
     body = data[at + FRAME_BYTES :]
@@ -251,8 +275,8 @@ def _has_empty_sector(data: bytes, at: int) -> bool:
     return False
 
 
-def _later_records(data: bytes, at: int, sequence: int) -> Iterator[tuple[int, bytes]]:
-    """Good records behind the first bad one, found by their numbers, and where they stand."""
+def _later_records(data: bytes, at: int, sequence: int) -> Iterator[_Later]:
+    """Good records behind the first bad one: where they stand, number and body."""
     last = sequence + (len(data) - at) // FRAME_BYTES
     for front in range(sequence >> 16, (last >> 16) + 1):
         needle = front.to_bytes(6)  # all but the last bytes of a number
@@ -262,7 +286,7 @@ def _later_records(data: bytes, at: int, sequence: int) -> Iterator[tuple[int, b
             if start >= at and sequence <= number <= last:
                 body = _record_at(data, start, number)
                 if body is not None:
-                    yield start, body
+                    yield start, number, body
             found = data.find(needle, found + 1)
 
 

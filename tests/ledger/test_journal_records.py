@@ -136,6 +136,26 @@ def test_a_batch_of_which_a_crash_left_any_of_its_sectors_is_torn(sector: int) -
         assert not read_journal(bytes(left)).damaged
 
 
+def test_promises_of_which_a_power_cut_left_the_later_ones_are_no_damage() -> None:
+    synced = frame(VOTES[:2], 0)
+    for lost in ([0], [1], [0, 1], [0, 2]):
+        data = bytearray(synced + frame((MARK, MARK, MARK), 2))
+        for number in lost:
+            start = len(synced) + number * len(frame((MARK,), 0))
+            data[start : start + len(frame((MARK,), 0))] = bytes(len(frame((MARK,), 0)))
+        found = read_journal(bytes(data))
+        assert (found.bodies[:2], found.damaged) == (VOTES[:2], False)
+
+
+def test_a_promise_that_is_lost_before_a_batch_that_is_there_is_no_damage_before_the_next() -> None:
+    synced, mark = frame(VOTES[:2], 0), len(frame((MARK,), 0))
+    data = synced + bytes(mark) + frame(VOTES[2:], 3)
+    found = read_journal(data)
+    assert (found.bodies, found.damaged) == (VOTES[:2], False)
+    with pytest.raises(Fatal):
+        read_journal(data + frame((MARK,), 3 + len(VOTES[2:])))
+
+
 def test_a_record_out_of_order_is_not_accepted() -> None:
     data = frame(BODIES[:1], 0) + frame(BODIES[2:3], 2)
     found = read_journal(data)
