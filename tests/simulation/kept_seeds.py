@@ -14,5 +14,6 @@ KEPT_SEEDS = (
     1163,  # the simulated liar itself could not stand a damaged block
     116,  # a liar's barrier that half of the members heard of kept them talking for ever
     196,  # the same
+    2290,  # the simulated liar's garbage could not even be encoded
     1349,  # a twin of a traitor may be ahead of every honest member
 )
