@@ -11,7 +11,7 @@ from tilth_ledger.blocks import Block
 from tilth_ledger.cosigning import CosignKeys
 from tilth_ledger.dry_run import check_operations
 from tilth_ledger.epochs import Epoch, signers_of
-from tilth_ledger.errors import Fatal, TilthError
+from tilth_ledger.errors import Fatal, InvalidInput, TilthError
 from tilth_ledger.execution import Executor, State
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.merkle import Frontier
@@ -20,6 +20,7 @@ from tilth_node import founding, introductions
 from tilth_node.clock import Clock
 from tilth_node.config import Config
 from tilth_node.cosigning import Cosigning
+from tilth_node.errors import StorageFailed
 from tilth_node.feed import Feed
 from tilth_node.folder import Folder
 from tilth_node.http import listener as http
@@ -45,6 +46,7 @@ from tilth_node.storage.cosignatures import CosignatureStore
 from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.storage.snapshot_file import adopt
+from tilth_node.storage.soundness import damaged
 from tilth_node.witness_address import WitnessAddress
 from tilth_node.witnesses import Witnesses
 from tilth_node.worker import part as worker_part
@@ -141,7 +143,12 @@ def _opened(folder: Folder, genesis: Genesis) -> tuple[bool, JournalFile, Ledger
 def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
     adopt(folder.joining, folder.snapshot, folder.database)
     store = LedgerStore(folder.database)
-    tip = store.tip()
+    try:
+        tip = store.tip()
+    except StorageFailed:
+        raise
+    except (InvalidInput, Fatal) as error:
+        raise damaged(folder.database, error) from error
     if tip is not None and tip.header.net != genesis.net_bytes:
         raise Fatal(
             "the folder's ledger is of another consortium than its genesis",

@@ -137,6 +137,8 @@ def _ledger(folder: Folder, found: Scrubbed, pace: Pace) -> None:
                 found.add(Damage(str(file), problem, remedy_of(file)))
     except TilthError as error:
         found.add(Damage(str(file), str(error), remedy_of(file)))
+    except (KeyError, TypeError, ValueError) as error:  # rows of another form than were written
+        found.add(Damage(str(file), f"{type(error).__name__}: {error}", remedy_of(file)))
 
 
 class _Paced:

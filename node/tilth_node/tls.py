@@ -169,7 +169,9 @@ def check_authority(key_path: Path, key: bytes, path: Path, certificate: bytes) 
         authority = x509.load_pem_x509_certificate(certificate)
         shown = authority.public_key()
         authority.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (
+        *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion),
+    ) as error:
         raise InvalidInput(
             f"{path} is no certificate of an authority, or damaged", found=error, remedy=remedy
         ) from error

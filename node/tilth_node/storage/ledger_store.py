@@ -105,7 +105,10 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA, VERSION, UPGRADES)
         self._reader = self._database.reader
-        self.rows = StoredRows(self._reader)
+        try:
+            self.rows = StoredRows(self._reader)
+        except (TypeError, ValueError) as error:  # values of other kinds than were written
+            raise soundness.damaged(path, error) from error
 
     @property
     def path(self) -> Path:

@@ -24,7 +24,10 @@ from tilth_ledger.merkle import Frontier, leaf_hash
 from tilth_ledger.rows import Row, parse_row
 from tilth_node.errors import StorageFailed
 
-DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR))
+# An error of a query itself too: all are written here, so the file's tables are not what they were.
+DAMAGE = frozenset(
+    (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR)
+)
 
 _REMEDIES = {
     "ledger.db": (
