@@ -105,6 +105,7 @@ class Joining:
         """This node's file is damaged, as these words say: stand still until another node gave all
         rows, however high it is."""
         self.damaged = self.joins = True
+        self._least = -1  # one as high as this will do
         self.hold(f"{words} This node takes no entries and does not vote; it asks for a snapshot")
         self._work.set()
 
