@@ -293,6 +293,10 @@ class Checker:
             if name not in self.ids:
                 raise Violation(f"acknowledged leaf {name} is gone")
 
+    def may_lie(self, name: Name) -> bool:
+        """Whether evidence is against a traitor, or one whose disk forgets."""
+        return self._number(*name[::2]) not in self.honest - self.fragile
+
     def _number(self, epoch: int, member: int) -> int:
         """The number of the organization that a member of an epoch is; -1 for what never was."""
         if epoch >= len(self.epochs) or member >= len(self.epochs[epoch].members):

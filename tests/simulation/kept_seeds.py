@@ -14,6 +14,7 @@ KEPT_SEEDS = (
     1163,  # the simulated liar itself could not stand a damaged block
     116,  # a liar's barrier that half of the members heard of kept them talking for ever
     196,  # the same
+    3079,  # a member whose disk forgot a vote may be accused of two: it is detected, not proven
     2290,  # the simulated liar's garbage could not even be encoded
     1349,  # a twin of a traitor may be ahead of every honest member
 )

@@ -135,9 +135,8 @@ def test_each_fault_happens_in_the_seeds(what: str) -> None:
 
 @pytest.mark.parametrize("manner", MANNERS)
 def test_a_liar_that_leads_in_one_manner_stops_nobody(manner: str) -> None:
-    met: Counter[str] = Counter()
-    for seed in range(2):
-        met += World(seed, replace(LIAR, manner=manner, talks=True)).run().met
+    seed = 1 if manner == "equivocates" else 0  # one in which it comes to lead
+    met = World(seed, replace(LIAR, manner=manner, talks=True)).run().met
     assert met[f"leader: {manner.replace('_', ' ')}"] > 0
 
 

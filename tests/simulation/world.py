@@ -246,7 +246,7 @@ class World:
             self.checker.memory(node.member, held, view, len(node.journal))
 
     def _check_alarm(self, node: Node, alarm: Any) -> None:
-        if alarm.kind == "evidence" and alarm.evidence.member not in self.checker.honest:
+        if alarm.kind == "evidence" and self.checker.may_lie(alarm.evidence.name):
             if node.member in self.checker.honest:
                 self.checker.accused.add(alarm.evidence.name)
             return
