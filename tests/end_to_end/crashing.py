@@ -42,20 +42,25 @@ def step(action: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
-class Connection(sqlite3.Connection):
-    """Counts commits."""
+def counting(kind: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    """The same kind of connection, with its commits counted."""
 
-    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        if sql == "COMMIT":
-            try:
-                return step(super().execute)(sql)  # type: ignore[no-any-return]
-            except OSError as error:
-                raise sqlite3.OperationalError("disk I/O error") from error
-        return super().execute(sql, *values)
+    class Connection(kind):  # type: ignore[misc, valid-type]
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                try:
+                    return step(super().execute)(sql)  # type: ignore[no-any-return]
+                except OSError as error:
+                    raise sqlite3.OperationalError("disk I/O error") from error
+            return super().execute(sql, *values)
+
+    return Connection
 
 
-def connect(*values: Any, **named: Any) -> sqlite3.Connection:
-    return original_connect(*values, factory=Connection, **named)
+def connect(
+    *values: Any, factory: type[sqlite3.Connection] = sqlite3.Connection, **named: Any
+) -> sqlite3.Connection:
+    return original_connect(*values, factory=counting(factory), **named)
 
 
 original_connect = sqlite3.connect
