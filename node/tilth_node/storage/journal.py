@@ -95,10 +95,15 @@ class JournalFile:
         self._next = len(bodies)
 
     def close(self) -> None:
-        """Let go of the file, the mark at its end synced; after an error nothing is tried again."""
-        if not self._broken:
-            os.fdatasync(self._descriptor)
-        os.close(self._descriptor)
+        """Let go of the file, the mark at its end synced; after an error nothing is tried again.
+        Raises StorageFailed."""
+        try:
+            if not self._broken:
+                os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            os.close(self._descriptor)
 
     def _open(self) -> int:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
