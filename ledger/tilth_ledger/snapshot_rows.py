@@ -8,6 +8,7 @@ a proven block, their set hash must be the digest that the block states.
 Invariants:
 - A part is refused when its rows are not above what was taken, or its changes not below; so no row
   comes twice, and whoever breaks off has given what counts.
+- A place is of no moment beyond what its giver proved: a false one would leave nobody to go on.
 - A taker remembers no row: the old value of one that changed is asked of what it wrote.
 
 Left to others: proving the block (snapshots), reading and writing rows, whom to ask (the node).
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.lthash import LtHash
@@ -122,6 +123,11 @@ class Taken:
             taken.row_bytes + _bytes(new) - _bytes(old),
             taken.sum.replace(old, new),
         )
+
+    def within(self, size: int) -> Taken:
+        """The same, said to be of no later moment than the one that was proven, of `size` leaves:
+        what changed after it is given once more."""
+        return replace(self, place=Place(min(self.place.size, size), self.place.key))
 
     def _check(self, part: Part, place: Place) -> None:
         if part.size < place.size:

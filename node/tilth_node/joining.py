@@ -8,12 +8,14 @@
   all are here they give the digest of a certified header or are thrown away. A peer that lied is
   counted, and never asked again; where several gave rows that do not add up, nobody can be named,
   and each is asked for all of them. When nobody is left, blocks are fetched one by one as before.
+- One who gives too little in a time is left for another, who goes on: whoever left the node waiting
+  least often is asked first. What a peer says of its moment is believed as far as it proved it.
 - Memory: a part. Disk: the rows, in a draft.
 - Serving: a few at once, part by part as the ledger grows, by a node that holds the whole ledger;
   no read outlasts a part.
 
 Form of an ask (`snapshot`): a `Place`. Of the answer: frames; the offer of the newest block, then
-parts from that place on, the first one of the same moment.
+parts from that place on, the first one of the same moment. After some of them the taker asks again.
 
 Leaves to others: proofs (tilth_ledger.snapshots, snapshot_rows), files (storage.snapshot_file),
 votes: a node that lost its memory is silent until the others showed theirs (tilth_ledger.restart).
@@ -21,8 +23,10 @@ votes: a node that lost its memory is silent until the others showed theirs (til
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Protocol
 
 from tilth_ledger.epochs import epoch_key, newest
@@ -39,9 +43,10 @@ from tilth_node.storage.snapshot_file import SnapshotFile, bounds_of, discard
 
 METHOD = "snapshot"
 TRIES = 3  # of one peer that breaks off without having given anything
-ROUNDS = 100  # of one peer, each for what changed during the one before
 OFFER_SECONDS = 10.0
+PACE_BYTES, PACE_SECONDS = 16 << 20, 60.0  # of rows that must come in each time, or the end
 PART_ROWS = 256
+ANSWER_PARTS = 256  # with rows, beside what changed; so each few seconds prove a newer block
 SERVED = 2  # at once
 SLACK_ROWS, SLACK_BYTES = (
     65_536,
@@ -65,6 +70,28 @@ class Peers(Protocol):
     def serve(self, method: str, handler: Handler) -> None: ...
 
 
+@dataclass(slots=True)
+class Visit:
+    """All asks of one peer, until the snapshot is whole or the peer is left."""
+
+    organization: str
+    pace: asyncio.Timeout
+    row_bytes: int  # what was here when the time began that runs now
+    stated: int = 0  # the latest moment that the peer spoke of
+
+    def check(self, offer: Offer) -> None:
+        """Raise InvalidInput when a moment that was stated does not exist yet."""
+        size = offer.tip.block.header.size
+        if self.stated > size:
+            raise InvalidInput("parts of a moment to come", found=self.stated, expected=size)
+
+    def came(self, taken: Taken) -> None:
+        """So much is here: only more than ever gives more time, not what changes again."""
+        if taken.row_bytes - self.row_bytes >= PACE_BYTES:
+            self.row_bytes = taken.row_bytes
+            self.pace.reschedule(asyncio.get_running_loop().time() + PACE_SECONDS)
+
+
 class Joining:
     """Both sides of snapshots, of one node."""
 
@@ -76,6 +103,7 @@ class Joining:
         self._log = logger("joining")
         self._told: dict[str, int] = {}  # the height that each peer says it has
         self._tries: dict[str, int] = {}
+        self._left = Counter[str]()  # how often each broke off or was too slow
         self._work = asyncio.Event()
         self._served: dict[str, object] = {}  # who is being given a snapshot: by which answer
         self._draft: SnapshotFile | None = None
@@ -169,17 +197,18 @@ class Joining:
         except TilthError as error:
             tries = 0 if draft.taken.rows > before.rows else self._tries.get(organization, 0)
             self._tries[organization] = tries + 1
+            self._left[organization] += 1
             self._log.warning("snapshot broke off", peer=organization, error=str(error))
         else:
             return True
         return False
 
     def _next(self) -> str | None:
-        """Whom to ask: the highest of those that stand."""
+        """Whom to ask: of those that stand, the highest that were left least often."""
         standing = [name for name in self._peers.links if self._may_ask(name)]
         needed = self._height + (not self.damaged)
         ahead = [name for name in standing if self._told.get(name, 0) >= needed]
-        return max(ahead, key=lambda name: (self._told[name], name), default=None)
+        return max(ahead, key=lambda n: (-self._left[n], self._told[n], n), default=None)
 
     def _may_ask(self, organization: str) -> bool:
         return self._tries.get(organization, 0) < TRIES
@@ -193,12 +222,7 @@ class Joining:
         """Go on with the snapshot at one peer, up to the file that waits for the next start."""
         if self._alone and draft.givers - {organization}:
             draft.clear()
-        for _ in range(ROUNDS):
-            offer = await self._round(organization, draft)
-            if offer is not None:
-                break
-        else:
-            raise Unavailable("the snapshot comes to no end", found=f"{ROUNDS} rounds")
+        offer = await self._visit(organization, draft)
         header = offer.tip.block.header
         try:
             draft.taken.check(header.state)
@@ -216,23 +240,45 @@ class Joining:
             "snapshot", peers=sorted(draft.givers), height=header.height, rows=draft.taken.rows
         )
 
-    async def _round(self, organization: str, draft: SnapshotFile) -> Offer | None:
-        """Take parts up to the last one; the offer if it is of the moment of that part."""
+    async def _visit(self, organization: str, draft: SnapshotFile) -> Offer:
+        """Ask one peer again and again, each time for what is missing yet, until nothing is."""
+        try:
+            async with asyncio.timeout(PACE_SECONDS) as pace:
+                visit = Visit(organization, pace, draft.taken.row_bytes)
+                while (offer := await self._round(visit, draft)) is None:
+                    pass
+                return offer
+        except TimeoutError:
+            raise Unavailable(
+                "the snapshot comes too slowly",
+                found=f"{draft.taken.row_bytes} bytes in all",
+                expected=f"{PACE_BYTES} more in {PACE_SECONDS:g} s, or the end",
+            ) from None
+
+    async def _round(self, visit: Visit, draft: SnapshotFile) -> Offer | None:
+        """Take the parts of one answer; the offer if it is of the moment of the last part."""
+        organization, number = visit.organization, 0
         answer = self._peers.request(organization, METHOD, draft.taken.place.encode())
         async with aclosing(answer):
             parts = frames(answer, [MAX_OFFER_BYTES, MAX_PART_BYTES])
             offer = await self._offered(parts)
-            number = 0
+            visit.check(offer)
+            size = offer.tip.block.header.size
             async for data in parts:
                 number += 1
                 part = Part.decode(data)
-                taken = draft.taken.after(part, draft.value_of)
+                visit.stated = max(visit.stated, part.size)
+                if number == 1:
+                    visit.check(offer)
+                taken = draft.taken.after(part, draft.value_of).within(size)
                 _check_bounds(offer, taken)
                 draft.write(part, taken, organization)
+                visit.came(taken)
                 if part.ended:
-                    same = number == 1 and part.size == offer.tip.block.header.size
-                    return offer if same else None
-        raise Unavailable("the snapshot broke off", found=f"after {number} parts")
+                    return offer if number == 1 and part.size == size else None
+        if not number:
+            raise Unavailable("the snapshot broke off", found="after the offer")
+        return None
 
     async def _offered(self, parts: AsyncIterator[bytes]) -> Offer:
         """What a peer offers, checked. The replica stands still on that peer's word alone: so it
@@ -309,7 +355,7 @@ class Joining:
     def _parts(self, place: Place) -> Iterator[Part]:
         """Rows from a place on, each part of the moment when it is asked for."""
         store, anew = self._store, False
-        while True:
+        for _ in range(ANSWER_PARTS):
             now, keys = store.size, self._changed(place)
             if keys is None:
                 place, anew, keys = Place(), True, []

@@ -247,6 +247,11 @@ def an_older_moment(part):
 
 
 @first_part
+def a_moment_to_come(part):
+    return replace(part, size=part.size + 1)
+
+
+@first_part
 def an_end_too_early(part):
     return replace(part, rows=part.rows[:20], ended=True)
 
@@ -304,6 +309,7 @@ def another_tree_below(number, frame):
         a_row_twice,
         rows_in_disorder,
         a_change_of_what_was_not_given,
+        a_moment_to_come,
         an_end_too_early,
         endless_rows,
         an_unknown_row,

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 PART_ROWS = 24
 STRETCH = 4  # blocks
 AGAIN_MS = 300
-MOST_IN_VAIN = 8
 BREAKS_OFF, IS_DAMAGED = 0.03, 0.06  # a part, while faults reign
 
 
@@ -45,7 +44,6 @@ class Joiner:
 
     def _clear(self) -> None:
         self._taken, self._rows, self._givers = Taken(), dict[str, bytes](), set[int]()
-        self._vain = 0  # asks of nodes that are not as far
 
     def ask(self) -> None:
         """Ask anyone who has more to go on; again later if there is nobody."""
@@ -57,11 +55,6 @@ class Joiner:
         if self._alone and self._givers - {giver.number}:
             self._clear()
         if self._taken.place.size > giver.archive.state.size:
-            # Nobody may be as far as a damaged part said: then what came is worth nothing.
-            self._vain += 1
-            if self._vain >= MOST_IN_VAIN:
-                self._world.met["snapshot: given up"] += 1
-                self._clear()
             self._world.at(AGAIN_MS, self.ask)
             return
         self._world.met["snapshot: goes on elsewhere"] += bool(self._givers - {giver.number})
@@ -88,7 +81,7 @@ class Joiner:
                 offer = self._perhaps_damaged(offer)
                 Offer.decode(offer).check(self._world.consortium.genesis)
             part = Part.decode(self._perhaps_damaged(next(parts).encode()))
-            self._keep(giver, part)
+            self._keep(giver, part, Offer.decode(offer).tip.block.header.size)
             if part.ended:
                 self._end(Offer.decode(offer), part, giver.number, first=number == 0)
                 return
@@ -99,8 +92,8 @@ class Joiner:
         delay = self._random.randint(1, 100)
         self._world.at(delay, self._take, giver, incarnation, offer, parts, number + 1)
 
-    def _keep(self, giver: Node, part: Part) -> None:
-        taken = self._taken.after(part, self._rows.get)
+    def _keep(self, giver: Node, part: Part, proven: int) -> None:
+        taken = self._taken.after(part, self._rows.get).within(proven)
         if part.anew:
             self._world.met["snapshot: anew"] += 1
             self._clear()
@@ -140,9 +133,11 @@ class Joiner:
             return
         above = max(h for h, block in enumerate(archive.blocks, 1) if block is None) + 1
         givers = [n for n in self._world.nodes if self._gives(n)]
-        if givers:
+        giver = self._random.choice(givers).archive if givers else None
+        # One that is behind itself, after a crash, answers that it lacks them.
+        if isinstance(giver, RuledArchive) and len(giver.blocks) >= above - 1:
             try:
-                self._put(archive, self._stretch(self._random.choice(givers).archive, above), above)
+                self._put(archive, self._stretch(giver, above), above)
             except InvalidInput:
                 self._world.met["snapshot: past refused"] += 1
         self._world.at(self._random.randint(1, AGAIN_MS), self.fetch_past)

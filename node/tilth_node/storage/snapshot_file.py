@@ -34,8 +34,9 @@ from tilth_node.storage.stored_rows import StoredRows
 CACHE_KIB = 32_768  # of a file that is being filled
 LOGS = ("-wal", "-shm")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+# A draft of before the place was proven has another table, and begins anew.
 JOINING = """
-CREATE TABLE joining (
+CREATE TABLE taken (
   one INTEGER PRIMARY KEY CHECK (one = 1), net BLOB NOT NULL, boot TEXT NOT NULL,
   size INTEGER NOT NULL, key TEXT NOT NULL,
   rows INTEGER NOT NULL, row_bytes INTEGER NOT NULL, sum BLOB NOT NULL, givers TEXT NOT NULL
@@ -72,7 +73,7 @@ class SnapshotFile:
         try:
             _prepare(self._connection)
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            query = "SELECT size, key, rows, row_bytes, sum, givers FROM joining"
+            query = "SELECT size, key, rows, row_bytes, sum, givers FROM taken"
             query += " WHERE net = ? AND boot = ?"
             found = self._connection.execute(query, (self._net, _boot())).fetchone()
             query = "SELECT coalesce(max(id), 0) FROM rows"
@@ -125,7 +126,7 @@ class SnapshotFile:
                 self._change(key, value)
             self._insert(part.rows)
             self._connection.execute(
-                "INSERT OR REPLACE INTO joining VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO taken VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(self._net, _boot(), taken.place.size, taken.place.key),
                     *(taken.rows, taken.row_bytes),
@@ -184,7 +185,7 @@ class SnapshotFile:
     def _put(self, offer: Offer) -> None:
         tip, connection = offer.tip, self._connection
         header = tip.block.header
-        connection.execute("DROP TABLE joining")
+        connection.execute("DROP TABLE taken")
         connection.execute("INSERT INTO accumulator VALUES (1, ?)", (self.taken.sum.state,))
         connection.execute("UPDATE merging SET done = ?, last = ?", (self._newest, self._newest))
         _put_frontier(connection, tip)
