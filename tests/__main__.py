@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from threading import Thread
 
 PYTEST = (sys.executable, "-m", "pytest", "--dist=loadfile", "--no-loadscope-reorder")
-WORKERS = min((os.cpu_count() or 1) + 1, 8)
+WORKERS = min((os.cpu_count() or 1) + 2, 8)
 ENGINES = 2
 
 

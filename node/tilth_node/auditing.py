@@ -160,7 +160,14 @@ def _promised(folder: Folder, report: Report) -> int:
     if not place.is_file():
         return 0
     try:
-        records = [decode_record(body) for body in read_journal(place.read_bytes()).bodies]
+        journal = read_journal(place.read_bytes())
+        records = [decode_record(body) for body in journal.bodies]
+        if journal.damaged:
+            raise InvalidInput(
+                "the journal is damaged at its end",
+                found=f"bad bytes from {journal.good_bytes} on",
+                expected="whole records, or one that a crash tore",
+            )
     except (Fatal, InvalidInput) as error:
         report.add(finding("storage", str(place), error, "a journal that reads"))
         return 0

@@ -132,7 +132,7 @@ def _join(arguments: argparse.Namespace) -> int:
         {"folder": str(arguments.folder), "net": genesis.net, "before": str(kept)},
         f"{arguments.folder} belongs to {genesis.name} now.",
         f"The old ledger lies in {kept}, whole. To verify all of it: tilth audit {kept}",
-        f"Its boards: tilth node board {kept} OBJECTIVE. Its proofs: tilth verify ROW.json"
+        f"Its boards: tilth node board {kept} OBJECTIVE; its proofs: tilth verify ROW.json"
         f" --genesis {arguments.genesis} --before {kept / 'genesis.json'}",
         f"Start the node: tilth node run {arguments.folder}",
     )

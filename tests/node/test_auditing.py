@@ -16,7 +16,7 @@ from audited_chain import Chain
 from tilth.cli import main
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.findings import Report
-from tilth_ledger.journal_records import Promised, frame
+from tilth_ledger.journal_records import Blank, Promised, frame
 from tilth_node import auditing
 from tilth_node.storage.ledger_store import LedgerStore
 
@@ -210,8 +210,11 @@ def test_a_ledger_shorter_than_its_journal_promises_is_found(folder: Path, chain
     whole = frame(records, 0)
     (folder / "journal" / "votes").write_bytes(whole[:-1])  # a torn tail is no damage
     assert auditing.audit(folder).clean
-    (folder / "journal" / "votes").write_bytes(b"?" + whole[1:])
-    assert kinds(auditing.audit(folder)) == {"storage"}
+    blank = Blank(False).encode()
+    middle, end = frame([blank, records[0]], 0), frame([records[0], blank], 0)
+    for damaged in (b"?" + middle[1:], end[:-1] + b"?"):
+        (folder / "journal" / "votes").write_bytes(damaged)
+        assert kinds(auditing.audit(folder)) == {"storage"}
 
 
 @pytest.mark.parametrize("absent", ["genesis.json", "ledger.db"])

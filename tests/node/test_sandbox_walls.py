@@ -119,7 +119,8 @@ class Numbers(Opener):
     def get_X(self, folders): return [float((f / "x.txt").read_text()) for f in folders]
 """
 LOOKS_FOR_LABELS = """
-found = [os.path.join(d, n) for d, _, names in os.walk('/') for n in names if n.startswith('y.')]
+places = [w for w in os.walk('/') if not w[0].startswith('/usr/')]  # programs, not data
+found = [os.path.join(d, n) for d, _, names in places for n in names if n.startswith('y.')]
 found += [d for d in ('/task/data', '/task/pred', '/task/metric') if os.path.exists(d)]
 print('found', found)
 return [0.0] * features.count

@@ -205,7 +205,8 @@ class Search:
             copy = copied(local)
             effects = copy.replica.step(copy.now, WALL_MS, events)
             if effects.finalized:
-                torn = replace(local, journal=written(local.journal, effects))
+                # What is promised, and what it makes needless, is written after the store.
+                torn = replace(local, journal=(*local.journal, *effects.persist))
                 yield self._crash(with_member(world, member, torn), member)
 
     def _may_crash(self, world: Scene) -> bool:

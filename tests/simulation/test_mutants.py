@@ -1,8 +1,8 @@
 """Rules of voting left out are noticed by the simulator, within a few seeds.
 
-The rules that it rarely meets (skip proof) or cannot (no nullify after finalize: the view has
-always moved on by then) are caught by the scenarios of tests/ledger/test_replica_rules.py, as are
-all five.
+The rules that it rarely meets (parent certificate, skip proof) or cannot (no nullify after
+finalize: the view has always moved on by then) are caught by the scenarios of
+tests/ledger/test_replica_rules.py, as are all five, and by the search of test_voters.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ def noticing(known: int, faults: Faults, rules: type[VoterRules] | None) -> int 
 @pytest.mark.parametrize(
     ("rule", "faults", "known"),
     [
-        pytest.param("parent certificate", LIAR, 48, id="parent certificate, a liar"),
         pytest.param("one notarize per view", TWINS, 30, id="one notarize per view, twins"),
         pytest.param("no finalize after nullify", LIAR, 0, id="no finalize after nullify, a liar"),
         pytest.param("no finalize after nullify", TWINS, 0, id="no finalize after nullify, twins"),
