@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from cosigning_net import Net
 from three_sites import three_sites
 
 from tilth_ledger.steps import CONTRACT, Kind, Output, Step, StepLimits
@@ -79,6 +80,17 @@ class Lab:
         handle = await self.sandbox.stage(spec)
         await self.sandbox.start(handle)
         return await self.sandbox.collect(handle)
+
+
+@pytest.fixture
+async def net(tmp_path):
+    """Nodes that cosign, over links of memory; started."""
+    made = Net(tmp_path)
+    for node in made.nodes.values():
+        node.start()
+    yield made
+    for node in made.nodes.values():
+        await node.stop()
 
 
 @pytest.fixture

@@ -32,16 +32,6 @@ from tilth_node.proving import Prover
 from tilth_node.storage.cosignatures import KEPT_QUIET_HEADS, CosignatureStore
 
 
-@pytest.fixture
-async def net(tmp_path):
-    made = Net(tmp_path)
-    for node in made.nodes.values():
-        node.start()
-    yield made
-    for node in made.nodes.values():
-        await node.stop()
-
-
 @asynccontextmanager
 async def alone(folder):
     """One member without connections, whose part is not running yet."""

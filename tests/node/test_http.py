@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from cosigning_net import GENESIS, ORIGIN, History, Net
+from cosigning_net import GENESIS, ORIGIN, History
 
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.merkle import leaf_hash, root_of, verify_inclusion
@@ -64,16 +64,6 @@ class Served:
             return b""
         finally:
             writer.close()
-
-
-@pytest.fixture
-async def net(tmp_path):
-    made = Net(tmp_path)
-    for node in made.nodes.values():
-        node.start()
-    yield made
-    for node in made.nodes.values():
-        await node.stop()
 
 
 @pytest.fixture

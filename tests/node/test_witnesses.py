@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from cosigning_net import GENESIS, KEYS, MEMBERS, ORIGIN, RESULT, History, Net
+from cosigning_net import GENESIS, KEYS, MEMBERS, ORIGIN, RESULT, History
 from witness_server import Witness, log_keys, tls_of
 
 from tilth import verifier
@@ -20,16 +20,6 @@ from tilth_node.witness_address import WitnessAddress
 from tilth_node.witnesses import Witnesses
 
 LONG = 20
-
-
-@pytest.fixture
-async def net(tmp_path):
-    made = Net(tmp_path)
-    for node in made.nodes.values():
-        node.start()
-    yield made
-    for node in made.nodes.values():
-        await node.stop()
 
 
 @pytest.fixture
