@@ -32,7 +32,7 @@ from tilth_ledger.lthash import LtHash, SetHash
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
 from tilth_node.hashing_aside import Aside
-from tilth_node.reading_ahead import Ahead
+from tilth_node.reading_ahead import ReadingAhead
 from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
@@ -116,7 +116,7 @@ def _hashing(folder: Folder, processes: ExitStack) -> Callable[[LtHash], SetHash
 def _blocks(folder: Folder, copy: LedgerCopy) -> Generator[StoredBlock, None, None]:
     """All blocks that are there now; what a second process read of them first."""
     if _is_large(folder):
-        with Ahead(folder.database, folder.genesis) as ahead:
+        with ReadingAhead(folder.database, folder.genesis) as ahead:
             yield from ahead.blocks()
             copy.go_on_from(ahead.place)
     yield from copy.more_blocks()

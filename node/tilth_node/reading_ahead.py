@@ -1,7 +1,7 @@
 """A second process for an audit: it reads blocks and checks the form and the signatures of their
 entries, ahead of the process that executes them.
 
-    with Ahead(database, genesis) as ahead:
+    with ReadingAhead(database, genesis) as ahead:
         for stored in ahead.blocks(): ...      # in order, marked: what was found good
         copy.go_on_from(ahead.place)           # what is left, a running node's newest blocks too
 
@@ -38,7 +38,7 @@ _FACTS: Final = struct.Struct(">qq???IIII")
 _NODE: Final = struct.Struct(">qq32s")
 
 
-class Ahead(Beside):
+class ReadingAhead(Beside):
     """The process, as the one that executes sees it."""
 
     def __init__(self, database: Path, genesis: Path) -> None:

@@ -1,4 +1,5 @@
-"""A laboratory for the sandbox: write an algorithm, run it as a step, look at what became of it."""
+"""What tests of a node share: a laboratory for the sandbox (write an algorithm, run it as a step,
+look at what became of it), three sites, and nodes that cosign."""
 
 import tempfile
 from pathlib import Path

@@ -16,7 +16,7 @@ from tilth_ledger.audit import StoredBlock
 from tilth_ledger.errors import InvalidInput, Unavailable
 from tilth_ledger.findings import Report
 from tilth_node import auditing
-from tilth_node.reading_ahead import Ahead, read_block, write_block
+from tilth_node.reading_ahead import ReadingAhead, read_block, write_block
 from tilth_node.storage.ledger_copy import LedgerCopy
 from tilth_node.storage.ledger_store import LedgerStore
 
@@ -98,7 +98,7 @@ def test_what_no_ledger_holds_is_not_sent(node: tuple[int, int, bytes]) -> None:
 
 
 def test_every_block_comes_marked_and_the_place_is_the_end(folder: Path, chain: Chain) -> None:
-    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+    with ReadingAhead(folder / "ledger.db", folder / "genesis.json") as ahead:
         found = list(ahead.blocks())
     assert [each.leaves for each in found] == [block.leaves for block, _ in chain.blocks]
     assert all(each.formed and each.signed for each in found)
@@ -144,7 +144,7 @@ def test_blocks_that_a_node_wrote_meanwhile_are_read_on(folder: Path, chain: Cha
     change(folder, f"DELETE FROM blocks WHERE height = {len(chain.blocks)}")
     with LedgerCopy(folder / "ledger.db") as copy:
         whole = [each.height for each in copy.more_blocks()]
-    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+    with ReadingAhead(folder / "ledger.db", folder / "genesis.json") as ahead:
         assert [each.height for each in ahead.blocks()] == whole
     with LedgerCopy(folder / "ledger.db") as copy:
         copy.go_on_from((ahead.place[0] - 1, ahead.place[1] - 1))
@@ -152,7 +152,7 @@ def test_blocks_that_a_node_wrote_meanwhile_are_read_on(folder: Path, chain: Cha
 
 
 def test_a_second_process_that_is_killed_is_an_error_and_no_end(folder: Path) -> None:
-    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+    with ReadingAhead(folder / "ledger.db", folder / "genesis.json") as ahead:
         os.kill(ahead.pid, signal.SIGKILL)
         with pytest.raises(Unavailable, match="ended early"):
             list(ahead.blocks())
@@ -167,7 +167,7 @@ def test_an_audit_whose_second_process_dies_is_no_pass(
 
 
 def test_an_audit_that_is_left_early_leaves_no_process(folder: Path) -> None:
-    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+    with ReadingAhead(folder / "ledger.db", folder / "genesis.json") as ahead:
         next(ahead.blocks())
     with pytest.raises(ProcessLookupError):
         os.kill(ahead.pid, 0)
@@ -178,5 +178,5 @@ def test_nothing_is_taken_from_the_folder_that_the_command_runs_in(
 ) -> None:
     (folder / "struct.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(folder)
-    with Ahead(folder / "ledger.db", folder / "genesis.json") as ahead:
+    with ReadingAhead(folder / "ledger.db", folder / "genesis.json") as ahead:
         assert len(list(ahead.blocks())) == len(chain.blocks)
