@@ -76,7 +76,7 @@ def build(config: Config) -> Node:
     past = _past(genesis, replication, joining, cosigning, store, peers)
     _tell_operator(folder, roll, replication, peers)
     prover = Prover(genesis, store, cosigning)
-    tokens = Tokens(genesis.net, config.organization, store.rows, clock)
+    tokens = Tokens(genesis.net, config.organization, store.rows, clock, feed)
 
     def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
         answers = Answers(

@@ -118,6 +118,29 @@ async def test_a_key_that_is_not_on_the_ledger_is_refused(node: Node) -> None:
     assert "nobody on this ledger" in facts["message"]
 
 
+async def test_at_a_newcomer_that_is_not_admitted_yet_nobody_is_called_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "ADMISSION_SECONDS", 0.2)
+    for name in ("hospital-a", "hospital-d"):
+        founding.init(tmp_path / name, founding.Site(name, name), Clock())
+    file = tmp_path / "genesis.json"
+    founder = tmp_path / "hospital-a" / "member.json"
+    file.write_bytes(founding.new_network("one", [founder], [], q=None, k=None).bytes)
+    founding.join(tmp_path / "hospital-d", file, newcomer=True)
+    newcomer = build(config.load(tmp_path / "hospital-d"))
+    await newcomer.start()
+    asked = Asked(newcomer.genesis.net, "hospital-d", STATUS, b"")
+    text = write_token(admin(newcomer), asked, Clock().wall_ms() + 60_000)
+    credentials = grpc.ssl_channel_credentials(keystore.authorities(newcomer.folder.keys))
+    options = [("grpc.ssl_target_name_override", "hospital-d.tilth")]
+    async with grpc.aio.secure_channel(newcomer.client_address, credentials, options) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="does not know its organization yet") as no:
+            await channel.unary_unary(STATUS)(b"", metadata=[(METADATA, text)])
+    await newcomer.stop()
+    assert no.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_revoked_key_is_refused(node: Node) -> None:
     key = SigningKey.from_seed(b"\x05" * 32)
     nonces = iter(["01" * 16, "02" * 16])

@@ -4,6 +4,8 @@
   1.3.
 - A call reaches a service only with the token of an active identity for exactly this method and
   body. A stream of requests must begin soon; a stream of answers ends when the identity does.
+- A newcomer's node knows nobody until its ledger holds its own admission: callers wait a while
+  for that, rather than being told that they are strangers.
 - Services raise errors of the one tree; here they become a gRPC status, with their facts beside it.
   An error of this machine (a disk, a number that no row has) is told without its words, which may
   name paths of the host.
@@ -35,6 +37,7 @@ from tilth_ledger.rows import Rows
 from tilth_ledger.token import METADATA, Asked, Token
 from tilth_node.clock import Clock
 from tilth_node.errors import Unauthenticated
+from tilth_node.feed import Feed
 from tilth_node.logs import logger
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -43,6 +46,7 @@ ERROR_METADATA = "tilth-error-bin"
 BANNER_METADATA = "tilth-banner-bin"
 TLS = b"TLSv1.3"
 FIRST_MESSAGE_SECONDS = 10.0
+ADMISSION_SECONDS = 10.0
 
 # The first class that fits gives the status; the rest of the tree is the caller's fault.
 STATUS: tuple[tuple[type[TilthError], grpc.StatusCode], ...] = (
@@ -110,11 +114,28 @@ async def fail(context: Context, method: str, error: Exception) -> NoReturn:
 class Tokens:
     """Checks the token of a call against the identities on the ledger."""
 
-    def __init__(self, net: str, organization: str, rows: Rows, clock: Clock) -> None:
+    def __init__(self, net: str, organization: str, rows: Rows, clock: Clock, ledger: Feed) -> None:
         self._net = net
         self._organization = organization
         self._rows = rows
         self._clock = clock
+        self._ledger = ledger
+
+    async def admitted(self) -> None:
+        """Wait until the ledger held here knows this organization; raises Unavailable."""
+        try:
+            async with asyncio.timeout(ADMISSION_SECONDS):
+                while self._rows.get(f"organization/{self._organization}") is None:
+                    await self._ledger.grown.wait()
+        except TimeoutError as error:
+            raise Unavailable(
+                "the ledger that this node holds does not know its organization yet",
+                found=f"{self._ledger.size} entries, none that admits {self._organization}",
+                expected="its admission",
+                remedy="If the members have admitted it, the node is still fetching their ledger:"
+                " ask again later. Else one of them proposes it: tilth member propose --admit"
+                " member.json",
+            ) from error
 
     def verify(self, context: Context, method: str, body: bytes) -> Caller:
         """The caller; raises Unauthenticated with what was wrong."""
@@ -218,8 +239,9 @@ class _Guarded:
                 make, behaviour = grpc.stream_stream_rpc_method_handler, self.stream_stream
         return make(behaviour, None, handler.response_serializer)
 
-    def admit(self, context: Context, body: bytes) -> None:
+    async def admit(self, context: Context, body: bytes) -> None:
         require_tls(context)
+        await self.tokens.admitted()
         _caller.set(self.tokens.verify(context, self.method, body))
 
     async def warn(self, context: Context) -> None:
@@ -242,7 +264,7 @@ class _Guarded:
         self, raws: AsyncIterator[bytes], context: Context
     ) -> AsyncGenerator[Any, None]:
         first = await self.first(raws)
-        self.admit(context, first)
+        await self.admit(context, first)
         yield self.parse(first)
         async for raw in raws:
             yield self.parse(raw)
@@ -262,7 +284,7 @@ class _Guarded:
 
     async def unary_unary(self, raw: bytes, context: Context) -> Any:
         try:
-            self.admit(context, raw)
+            await self.admit(context, raw)
             await self.warn(context)
             return await self.handler.unary_unary(self.parse(raw), context)
         except FAULTS as error:
@@ -270,7 +292,7 @@ class _Guarded:
 
     async def unary_stream(self, raw: bytes, context: Context) -> Any:
         try:
-            self.admit(context, raw)
+            await self.admit(context, raw)
             await self.warn(context)
             async for answer in self.handler.unary_stream(self.parse(raw), context):
                 self.tokens.still(caller())
