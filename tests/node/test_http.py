@@ -303,6 +303,17 @@ async def test_connections_are_bounded_in_all_and_for_one_address(serve):
         writer.close()
 
 
+async def test_connections_beyond_the_bounds_are_ended_though_they_ask_nothing(serve):
+    site = await serve(connections_of_one_address=2)
+    held = [await asyncio.open_connection(site.host, site.port) for _ in range(2)]
+    answers = await asyncio.gather(*(site.raw(b"", end=False) for _ in range(40)))
+
+    assert {answer.split()[1] for answer in answers} == {b"503"}
+    assert site.listener.connections == 2
+    for _, writer in held:
+        writer.close()
+
+
 async def test_requests_beyond_the_budget_are_told_to_wait(serve):
     site = await serve(burst_ms=1.0, budget_ms_per_second=0.001, least_cost_ms=2.0)
     assert (await site.get("/checkpoint"))[0] == 200

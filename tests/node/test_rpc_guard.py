@@ -333,3 +333,24 @@ async def test_without_tls_nothing_is_answered(node: Node) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(STATUS)(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_connections_of_clients_are_bounded_before_they_say_a_word() -> None:
+    bound = ("grpc.max_allowed_incoming_connections", 3)
+    options = [bound if name == bound[0] else (name, value) for name, value in CLIENT_OPTIONS]
+    assert bound in options
+    insecure = grpc.insecure_server_credentials()
+    server, address = listen("127.0.0.1:0", insecure, [], options)
+    await server.start()
+    host, _, port = address.rpartition(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+    reads = [asyncio.create_task(reader.readuntil(b"never")) for reader, _ in opened]
+    ended, waiting = await asyncio.wait(reads, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+
+    assert ended == {reads[-1]}
+    for read in waiting:
+        read.cancel()
+    await asyncio.gather(*reads, return_exceptions=True)
+    for _, writer in opened:
+        writer.close()
+    await server.stop(None)

@@ -142,6 +142,9 @@ class _Connection:
 
     async def serve(self, *, full: bool) -> None:
         """Serve until either side ends the connection."""
+        if full:  # before a word of it: one that asks nothing holds no place either
+            await self._last(refusal(503, "too many connections", retry_after="5"))
+            return
         for left in reversed(range(self._listener.limits.requests_of_one_connection)):
             try:
                 async with asyncio.timeout(self._listener.limits.head_seconds):
@@ -149,9 +152,6 @@ class _Connection:
             except h11.RemoteProtocolError as error:
                 status = error.error_status_hint if error.error_status_hint != 501 else 400
                 await self._last(refusal(status, f"this is no request: {error}"))
-                return
-            if full:
-                await self._last(refusal(503, "too many connections", retry_after="5"))
                 return
             if has_body and request.method in METHODS:
                 await self._last(refusal(400, "a request has no body here"))

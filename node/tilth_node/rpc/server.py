@@ -9,6 +9,7 @@
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import grpc
@@ -22,6 +23,8 @@ from tilth_node.rpc import wire
 
 MAX_REQUEST_BYTES = 4 << 20  # of a client
 MAX_STREAMS = 256  # at once on one connection of a client
+MAX_CONNECTIONS = 512  # of clients; one more is closed at once
+HANDSHAKE_MS = 10_000  # for a client to say who it is in TLS, before the connection is closed
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 
@@ -38,6 +41,8 @@ CLIENT_OPTIONS = [
     *KEEPALIVE,
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
 ]
 
 
@@ -74,13 +79,29 @@ class Certificates:
 
     def for_clients(self) -> grpc.ServerCredentials:
         """Credentials of a port where only the server shows a certificate."""
+        shown = self.current()
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(shown), self.renewal(shown), False
+        )
 
-        def configuration() -> Any:
-            identity = self.current()
-            pairs = [(identity.key, identity.certificate)]
-            return grpc.ssl_server_certificate_configuration(pairs, None)
+    def renewal(self, shown: tls.Identity) -> Callable[[], Any]:
+        """What gRPC asks at each handshake, in any of its threads: the configuration to show from
+        now on, or None.
 
-        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, False)
+        None as long as nothing changed: any other answer takes away what handshakes beside this
+        one still use, and gRPC 1.85 dies of it where some dozens of connections come at once.
+        """
+        turn = Lock()
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal shown
+            with turn:
+                if (now := self.current()) is shown:
+                    return None
+                shown = now
+                return _configuration(now)
+
+        return renewed
 
     def for_peers(self) -> ssl.SSLContext:
         """TLS of a connection that another node opens now."""
@@ -99,6 +120,11 @@ class Certificates:
         own = tls.issue(keys.authority_key, keys.authority, self._organization, now)
         # Who knows an older authority only finds its way from there.
         return replace(own, certificate=own.certificate + keys.crossed)
+
+
+def _configuration(identity: tls.Identity) -> grpc.ServerCertificateConfiguration:
+    pairs = [(identity.key, identity.certificate)]
+    return grpc.ssl_server_certificate_configuration(pairs, None)
 
 
 def listen(
