@@ -17,6 +17,7 @@ Invariants:
 - The state depends on the set of rows alone, not on the order or history of changes.
 - Removing a row that was added gives back the state from before.
 - A row is hashed with the length of its key, so no two rows have the same preimage.
+- numpy adds the lanes, as unsigned integers: the only arrays in the core, and no float.
 
 Left to others: never adding one key twice (state).
 """
@@ -26,20 +27,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Protocol
 
+import numpy as np
 from nacl.bindings import randombytes_buf_deterministic as keystream
+from numpy.typing import NDArray
 
 from tilth_ledger.errors import InvalidInput
 
 LANES = 1024
 STATE_BYTES = 2 * LANES
 
-# Two lanes share 32 bits, so that every second lane can be added with room for its carries.
-_EVEN = int.from_bytes(b"\xff\xff\x00\x00" * (LANES // 2), "little")
-_ODD = _EVEN << 16
-_BORROW = int.from_bytes(b"\x00\x00\x01\x00" * (LANES // 2), "little")
-_ROWS_PER_CARRY = 1 << 15  # of 16 bits each: their sum stays within 32
+ROWS_AT_ONCE = 64  # expanded: 128 KB, so that they are summed where they were written
+
+_Lanes = NDArray[np.uint16]
+_STORED = np.dtype("<u2")
 
 
 class SetHash(Protocol):
@@ -60,7 +63,8 @@ class SetHash(Protocol):
 class LtHash:
     """An immutable sum of rows; `LtHash()` is the sum of none."""
 
-    _lanes: int = 0
+    state: bytes = bytes(STATE_BYTES)
+    """The lanes, little-endian: what a node stores to go on from."""
 
     def add(self, key: str, value: bytes) -> LtHash:
         """The sum with one more row."""
@@ -72,54 +76,42 @@ class LtHash:
 
     def replace(self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]) -> LtHash:
         """The sum without the rows of `old`, which are in it, and with those of `new`."""
-        return LtHash(_minus(_sum(new, self._lanes), _sum(old)))
+        return LtHash._of(_lanes(self.state) + _sum(new) - _sum(old))
 
     def plus(self, other: LtHash) -> LtHash:
         """The sum of the rows of both: what `other` took away is missing in it."""
-        return LtHash(_plus(self._lanes, other._lanes))
+        return LtHash._of(_lanes(self.state) + _lanes(other.state))
 
     def digest(self) -> bytes:
         """32 bytes that stand in a block's header."""
         return sha256(b"tilth/state/1\0" + self.state).digest()
-
-    @property
-    def state(self) -> bytes:
-        """The lanes as 2,048 bytes, little-endian: what a node stores to go on from."""
-        return self._lanes.to_bytes(STATE_BYTES, "little")
 
     @staticmethod
     def from_state(state: bytes) -> LtHash:
         """The sum whose `state` these bytes are."""
         if len(state) != STATE_BYTES:
             raise InvalidInput("not an LtHash state", found=len(state), expected=STATE_BYTES)
-        return LtHash(int.from_bytes(state, "little"))
+        return LtHash(state)
+
+    @staticmethod
+    def _of(lanes: _Lanes) -> LtHash:
+        return LtHash(lanes.astype(_STORED, copy=False).tobytes())
 
 
-def _expand(key: str, value: bytes) -> int:
+def _lanes(stored: bytes) -> _Lanes:
+    return np.frombuffer(stored, _STORED).astype(np.uint16, copy=False)
+
+
+def _expand(key: str, value: bytes) -> bytes:
     name = key.encode()
     row = b"tilth/row/1\0%b%b%b" % (len(name).to_bytes(4), name, value)
-    return int.from_bytes(keystream(STATE_BYTES, sha256(row).digest()), "little")
+    return keystream(STATE_BYTES, sha256(row).digest())
 
 
-def _sum(rows: Iterable[tuple[str, bytes]], total: int = 0) -> int:
-    """The lanes of `total` and of all these rows. Carries are cut off at the end, not row by row:
-    what of the whole sum is not in its even lanes is in the odd ones."""
-    even = total & _EVEN
-    for count, (key, value) in enumerate(rows, 1):
-        row = _expand(key, value)
-        total += row
-        even += row & _EVEN
-        if not count % _ROWS_PER_CARRY:
-            total = even & _EVEN | total - even & _ODD
-            even = total & _EVEN
-    return even & _EVEN | total - even & _ODD
-
-
-def _plus(a: int, b: int) -> int:
-    return (a & _EVEN) + (b & _EVEN) & _EVEN | (a & _ODD) + (b & _ODD) & _ODD
-
-
-def _minus(a: int, b: int) -> int:
-    even = (a & _EVEN | _BORROW) - (b & _EVEN) & _EVEN
-    odd = ((a & _ODD) >> 16 | _BORROW) - ((b & _ODD) >> 16) & _EVEN
-    return even | odd << 16
+def _sum(rows: Iterable[tuple[str, bytes]]) -> _Lanes:
+    """The lanes of all these rows: unsigned arrays add modulo 2^16, on every machine."""
+    total = np.zeros(LANES, np.uint16)
+    left = iter(rows)
+    while some := [_expand(key, value) for key, value in islice(left, ROWS_AT_ONCE)]:
+        total += _lanes(b"".join(some)).reshape(-1, LANES).sum(axis=0, dtype=np.uint16)
+    return total

@@ -45,9 +45,9 @@ def test_it_is_the_lane_wise_sum():
     assert sum_of(rows).state == lane_by_lane(rows)
 
 
-def test_carries_of_more_rows_than_a_sum_has_room_for_are_lost_nowhere(monkeypatch):
+def test_rows_that_are_summed_in_turns_are_all_counted(monkeypatch):
     rows = [(f"row/{i}", b"value %d" % i) for i in range(50)]
-    monkeypatch.setattr(lthash, "_ROWS_PER_CARRY", 4)
+    monkeypatch.setattr(lthash, "ROWS_AT_ONCE", 4)
 
     assert LtHash().replace((), rows).state == lane_by_lane(rows)
     assert LtHash().replace((), rows).replace(rows[:30], ()).state == lane_by_lane(rows[30:])
