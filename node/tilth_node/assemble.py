@@ -112,7 +112,7 @@ def build(config: Config) -> Node:
         witnesses=_witnesses(config, cosigning, store, replication),
         joining=joining,
         past=past,
-        scrub=_scrub(folder, store, past, joining, replication, at_once=spoilt),
+        scrub=_scrub(folder, store, past, joining, replication, clock, at_once=spoilt),
         ports=ports,
     )
     node.parts.extend(make(node) for make in PARTS)
@@ -181,11 +181,12 @@ def _scrub(
     past: PastBlocks,
     joining: Joining,
     replication: Replication,
+    clock: Clock,
     *,
     at_once: bool,
 ) -> Scrub:
     """Who looks through the folder, and what it tells."""
-    scrub = Scrub(folder.path, past.repair)
+    scrub = Scrub(folder.path, past.repair, clock)
     scrub.on_alarm = replication.raise_alarm
     scrub.on_damage = joining.begin_anew
     store.on_damage(scrub.fail)

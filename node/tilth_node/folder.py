@@ -83,6 +83,11 @@ class Folder:
         """Alarms, and what was refused from peers, while it runs."""
         return self.run / "notices.json"
 
+    @property
+    def scrub(self) -> Path:
+        """When the disk was last looked through, and what was found."""
+        return self.run / "scrub.json"
+
     def close_to_others(self) -> None:
         """Keep other users of the machine out, whatever the umask was when it was made."""
         with suppress(PermissionError):  # a volume that another user owns: its owner decides

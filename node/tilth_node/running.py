@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tilth_node import config, founding, logs
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder, write_file
 from tilth_node.node import Node
+from tilth_node.scrub_state import load
 from tilth_node.storage import journal
 from tilth_node.storage.ledger_store import peek, peek_missing, peek_rows
 
@@ -88,9 +90,24 @@ def status(path: Path) -> Facts:
         facts["ended"] = "without a word, as by a crash or a kill; its log and the system's say why"
     if facts["running"] and folder.notices.exists():
         facts |= loads(folder.notices.read_bytes(), max_bytes=1 << 20)
+    facts["disk"] = _disk(folder)
     if facts["running"] and folder.waiting.exists():
         facts["waiting"] = loads(folder.waiting.read_bytes(), max_bytes=1 << 20)
     return facts
+
+
+def _disk(folder: Folder) -> str:
+    """When it was last compared with what was written, and how it was."""
+    state = load(folder.scrub)
+    if not state.rows_ms:
+        return f"not looked through yet: tilth node scrub {folder.path}"
+    read = f"all read by {_moment(state.all_ms)}, " if state.all_ms else ""
+    left = f", {state.left} of them still there" if state.left else ""
+    return f"{read}rows by {_moment(state.rows_ms)}: {state.found} damages{left}"
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _epoch(database: Path) -> Facts:

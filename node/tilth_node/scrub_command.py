@@ -27,6 +27,10 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument(
         "--share", type=_percent, default=100, metavar="PERCENT", help="of one core (default 100)"
     )
+    parser.add_argument("--rows", action="store_true", help="look at the ledger's rows alone")
+    parser.add_argument(
+        "--progress", action="store_true", help="print a line for each percent, before the rest"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_scrub)
 
@@ -43,7 +47,8 @@ def _scrub(arguments: argparse.Namespace) -> int:
 
     if arguments.share < 100:
         os.nice(19)
-    found = scrubbing.scrub(arguments.folder, _pace(arguments.share))
+    look = scrubbing.scrub_rows if arguments.rows else scrubbing.scrub
+    found = look(arguments.folder, _pace(arguments.share, progress=arguments.progress))
     counts = f"{found.blocks:,} blocks, {found.leaves:,} leaves, {found.rows:,} rows"
     lines = [f"read    {counts}, {found.records:,} records of the journal"]
     for each in found.damages:
@@ -53,11 +58,17 @@ def _scrub(arguments: argparse.Namespace) -> int:
     return 0 if found.clean else 1
 
 
-def _pace(percent: int) -> Callable[[float], None]:
+def _pace(share: int, *, progress: bool) -> Callable[[float, int], None]:
     """Stands still so long after each piece of work that it takes this share of a core."""
     idle = threading.Event()  # that nobody sets: its timeout is the pace
+    told = 0
 
-    def rest(worked: float) -> None:
-        idle.wait(worked * (100 - percent) / percent)
+    def rest(worked: float, percent: int) -> None:
+        nonlocal told
+        if progress and percent > told:
+            told = percent
+            sys.stdout.write(f"{percent} %\n")
+            sys.stdout.flush()
+        idle.wait(worked * (100 - share) / share)
 
     return rest

@@ -4,7 +4,9 @@
   header; hashes link the blocks, certificates are verified, SQLite looks at its own pages.
 - What is found names the file and, where others can give it back, the block.
 - Nothing is executed and nothing is written: a node may run on the folder meanwhile. Memory: a page
-  of blocks or rows. After each page `pace` is called with the seconds that it took.
+  of blocks or rows. After each page `pace` is called with the seconds that it took, and with how
+  much of the whole is done, in percent.
+- Rows come first: what votes are judged by stands in them, and they take the least time.
 
 Leaves to others: authors and rules (`tilth audit`), when to look and what to do (scrub_part), the
 command (scrub_command).
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ MOST_DAMAGES = 1_000  # that are listed
 BLOCK_REMEDY = "A running node gets the block back from the others; start it, or look at the disk."
 SMALL_BYTES = 2 << 20  # what is looked through at every start, in some tenths of a second
 
-Pace = Callable[[float], None]
+Pace = Callable[[float, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +78,32 @@ class Scrubbed:
         return asdict(self)
 
 
-def scrub(path: Path, pace: Pace = lambda seconds: None) -> Scrubbed:
+def ignore(_seconds: float, _percent: int) -> None:
+    """The pace of who has no other work."""
+
+
+def scrub(path: Path, pace: Pace = ignore) -> Scrubbed:
     """Look through a node's folder. Raises InvalidInput when it is none."""
+    folder, found = _begun(path)
+    _journal(folder, found)
+    if folder.database.is_file():
+        _ledger(folder.database, found, pace, partial(_all, folder))
+    return found
+
+
+def scrub_rows(path: Path, pace: Pace = ignore) -> Scrubbed:
+    """Look through the ledger's rows alone. Raises InvalidInput when it is no node's folder."""
+    folder, found = _begun(path)
+    if folder.database.is_file():
+        _ledger(folder.database, found, pace, _rows)
+    return found
+
+
+def _begun(path: Path) -> tuple[Folder, Scrubbed]:
     folder = Folder(path)
     if not folder.genesis.is_file():
         raise InvalidInput(f"{path} is not the folder of a node", found="no genesis.json")
-    found = Scrubbed()
-    _journal(folder, found)
-    if folder.database.is_file():
-        _ledger(folder, found, pace)
-    return found
+    return folder, Scrubbed()
 
 
 def check_small(folder: Folder, *, alone: bool) -> bool:
@@ -96,7 +115,7 @@ def check_small(folder: Folder, *, alone: bool) -> bool:
     if sum(each.stat().st_size for each in (file, log) if each.exists()) > SMALL_BYTES:
         return False
     found = Scrubbed()
-    _ledger(folder, found, lambda seconds: None)
+    _ledger(file, found, ignore, partial(_all, folder))
     for each in found.damages:
         if alone or not each.height:
             raise damaged(file, each.what)
@@ -120,39 +139,46 @@ def _journal(folder: Folder, found: Scrubbed) -> None:
         found.add(Damage(str(file), words, journal.remedy_of(file)))
 
 
-def _ledger(folder: Folder, found: Scrubbed, pace: Pace) -> None:
-    file = folder.database
+def _ledger(file: Path, found: Scrubbed, pace: Pace, look: "_Look") -> None:
     try:
-        with closing(_Paced(pace)) as paced, LedgerCopy(file) as copy:
-            genesis = Genesis.parse(folder.genesis.read_bytes())
+        with LedgerCopy(file) as copy, closing(_Paced(pace, found, copy.counts())) as paced:
             copy.check_schema()
-            blocks = _Blocks(str(file), genesis, copy, found)
-            for number, stored in enumerate(copy.more_blocks()):
-                blocks.look_at(stored)
-                if number % PAGE_BLOCKS == 0:
-                    paced.turn()
-            with copy.still():
-                _rows(file, copy, found, paced)
-            for problem in copy.problems():
-                found.add(Damage(str(file), problem, remedy_of(file)))
+            look(copy, found, paced)
     except TilthError as error:
         found.add(Damage(str(file), str(error), remedy_of(file)))
     except (KeyError, TypeError, ValueError) as error:  # rows of another form than were written
         found.add(Damage(str(file), f"{type(error).__name__}: {error}", remedy_of(file)))
 
 
-class _Paced:
-    """Tells how long each piece of work took."""
+def _all(folder: Folder, copy: LedgerCopy, found: Scrubbed, paced: "_Paced") -> None:
+    _rows(copy, found, paced)
+    genesis = Genesis.parse(folder.genesis.read_bytes())
+    blocks = _Blocks(str(copy.path), genesis, copy, found)
+    for number, stored in enumerate(copy.more_blocks()):
+        blocks.look_at(stored)
+        if number % PAGE_BLOCKS == 0:
+            paced.turn()
+    for problem in copy.problems():
+        found.add(Damage(str(copy.path), problem, remedy_of(copy.path)))
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace, self._begun = pace, time.monotonic()
+
+class _Paced:
+    """Tells how long each piece of work took, and how far all of it is."""
+
+    def __init__(self, pace: Pace, found: Scrubbed, counts: tuple[int, int]) -> None:
+        self._pace, self._found, self._total = pace, found, max(1, sum(counts))
+        self._begun = time.monotonic()
 
     def turn(self) -> None:
-        self._pace(time.monotonic() - self._begun)
+        done = 100 * (self._found.rows + self._found.leaves) // self._total
+        self._pace(time.monotonic() - self._begun, min(done, 99))
         self._begun = time.monotonic()
 
     def close(self) -> None:
         self.turn()
+
+
+_Look = Callable[[LedgerCopy, Scrubbed, _Paced], None]
 
 
 class _Blocks:
@@ -208,20 +234,21 @@ class _Blocks:
         return self._known[number]
 
 
-def _rows(file: Path, copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
+def _rows(copy: LedgerCopy, found: Scrubbed, paced: _Paced) -> None:
     """Rows against the digest of the newest header: all of one moment."""
     total = LtHash()
-    for page in _pages(copy.rows()):
-        total = total.replace((), page)
-        found.rows += len(page)
-        paced.turn()
-    stated = copy.newest()
+    with copy.still():
+        for page in _pages(copy.rows()):
+            total = total.replace((), page)
+            found.rows += len(page)
+            paced.turn()
+        stated = copy.newest()
     if stated is None:
         return
     header, accumulator = stated
     if accumulator != total.state or total.digest() != header.state:
         words = f"its {found.rows} rows do not give the digest of block {header.height}"
-        found.add(Damage(str(file), words, remedy_of(file)))
+        found.add(Damage(str(copy.path), words, remedy_of(copy.path)))
 
 
 def _pages(rows: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:

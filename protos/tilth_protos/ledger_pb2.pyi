@@ -87,6 +87,7 @@ class StatusResponse(_message.Message):
     HALTED_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     JOINED_ROWS_FIELD_NUMBER: _builtins.int
+    SCRUB_FIELD_NUMBER: _builtins.int
     net: _builtins.str
     """hex SHA-256 of the genesis file"""
     name: _builtins.str
@@ -134,6 +135,8 @@ class StatusResponse(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaultCount]:
         """what was refused from peers since the node started"""
 
+    @_builtins.property
+    def scrub(self) -> Global___ScrubStatus: ...
     def __init__(
         self,
         *,
@@ -161,14 +164,57 @@ class StatusResponse(_message.Message):
         halted: _builtins.str = ...,
         missing: _builtins.int = ...,
         joined_rows: _builtins.int = ...,
+        scrub: Global___ScrubStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scrub", b"scrub"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "evidence", b"evidence", "evidence_count", b"evidence_count", "faults", b"faults", "halted", b"halted", "height", b"height", "instance", b"instance", "joined_rows", b"joined_rows", "missing", b"missing", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "certification", b"certification", "digest", b"digest", "epoch", b"epoch", "evidence", b"evidence", "evidence_count", b"evidence_count", "faults", b"faults", "halted", b"halted", "height", b"height", "instance", b"instance", "joined_rows", b"joined_rows", "missing", b"missing", "name", b"name", "net", b"net", "organization", b"organization", "peers", b"peers", "pending", b"pending", "quorum", b"quorum", "root", b"root", "scrub", b"scrub", "size", b"size", "time_ms", b"time_ms", "version", b"version", "view", b"view", "voting", b"voting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class ScrubStatus(_message.Message):
+    """How the node's disk was when it was last looked through. Times are the node's own, 0: never."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_MS_FIELD_NUMBER: _builtins.int
+    ROWS_MS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    all_ms: _builtins.int
+    """when everything was looked at, up to its end"""
+    rows_ms: _builtins.int
+    """when the ledger's rows were, alone or with everything"""
+    found: _builtins.int
+    """damages then"""
+    left: _builtins.int
+    """of these, what nobody gave back: `alarm` says what to run"""
+    runs: _builtins.bool
+    """one is under way"""
+    percent: _builtins.int
+    """of it"""
+    def __init__(
+        self,
+        *,
+        all_ms: _builtins.int = ...,
+        rows_ms: _builtins.int = ...,
+        found: _builtins.int = ...,
+        left: _builtins.int = ...,
+        runs: _builtins.bool = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_ms", b"all_ms", "found", b"found", "left", b"left", "percent", b"percent", "rows_ms", b"rows_ms", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubStatus: _TypeAlias = ScrubStatus  # noqa: Y015
 
 @_typing.final
 class EvidenceStatus(_message.Message):

@@ -62,6 +62,7 @@ STATUS_FIELDS = (
     *("epoch", "view", "height", "size", "time_ms", "quorum", "certification", "pending"),
     *("evidence_count", "halted", "missing", "joined_rows"),
 )
+SCRUB_FIELDS = ("all_ms", "rows_ms", "found", "left", "runs", "percent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class Transport:
         pair = ("organization", "epoch", "view", "pair", "index")
         fault = ("organization", "reason", "count")
         facts["faults"] = [{name: getattr(each, name) for name in fault} for each in answer.faults]
+        facts["scrub"] = {name: getattr(answer.scrub, name) for name in SCRUB_FIELDS}
         facts["evidence"] = [
             {name: getattr(each, name) for name in pair} for each in answer.evidence
         ]

@@ -17,9 +17,11 @@ from tilth_ledger.blocks import NOTARIZE, Vote
 from tilth_ledger.errors import Unavailable
 from tilth_ledger.journal_records import OwnVote, Promised, frame
 from tilth_ledger.snapshot_rows import Place
+from tilth_node.clock import Clock
 from tilth_node.errors import StorageFailed
 from tilth_node.scrub_part import Scrub
-from tilth_node.scrubbing import scrub
+from tilth_node.scrub_state import ALL, ROWS, ScrubState, load, save
+from tilth_node.scrubbing import scrub, scrub_rows
 from tilth_node.storage.journal import NAME, JournalFile
 from tilth_node.storage.row_tables import ALL_ROWS
 
@@ -151,7 +153,7 @@ def test_a_damaged_block_comes_back_from_another_node(chain, tmp_path):
     changed(broken, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
     changed(broken, "UPDATE nodes SET hash = zeroblob(32) WHERE level = 0 AND position = 3")
     alarms = []
-    part = Scrub(broken.folder.path, broken.past.repair)
+    part = Scrub(broken.folder.path, broken.past.repair, Clock())
     part.share = "100"
     part.on_alarm = lambda kind, words: alarms.append(words)
     assert asyncio.run(part.once())
@@ -169,7 +171,7 @@ def test_what_nobody_can_give_back_is_told_to_the_operator(chain, tmp_path):
     changed(broken, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
     changed(broken, "UPDATE rows SET value = x'7b7d' WHERE id = 5")
     alarms = []
-    part = Scrub(broken.folder.path, broken.past.repair)
+    part = Scrub(broken.folder.path, broken.past.repair, Clock())
     part.share = "100"
     part.on_alarm = lambda kind, words: alarms.append(words)
     assert not asyncio.run(part.once())
@@ -187,7 +189,7 @@ def test_damaged_rows_are_replaced_by_a_snapshot_from_another_node(chain, tmp_pa
     broken, whole = founded(chain, tmp_path / "a", FAR), founded(chain, tmp_path / "b", FAR)
     broken.links = {"b": whole}
     changed(broken, ROWS_CHANGED)
-    part = Scrub(broken.folder.path, broken.past.repair)
+    part = Scrub(broken.folder.path, broken.past.repair, Clock())
     part.share = "100"
     part.on_damage = broken.joining.begin_anew
     assert not asyncio.run(part.once())
@@ -207,14 +209,14 @@ def test_damaged_rows_are_replaced_by_a_snapshot_from_another_node(chain, tmp_pa
 def test_what_a_second_look_does_not_find_stops_nobody(chain, tmp_path):
     site = founded(chain, tmp_path / "a", FAR)
     told, looks = [], []
-    part = Scrub(site.folder.path, site.past.repair)
+    part = Scrub(site.folder.path, site.past.repair, Clock())
     part.on_damage = told.append
     look = part._look
     damage = {"file": str(site.folder.database), "what": "x", "remedy": "y", "height": 0}
 
-    async def once_wrong():
+    async def once_wrong(what):
         looks.append(1)
-        return [damage] if len(looks) == 1 else await look()
+        return [damage] if len(looks) == 1 else await look(what)
 
     part._look, part.share = once_wrong, "100"
     assert not asyncio.run(part.once())
@@ -222,9 +224,76 @@ def test_what_a_second_look_does_not_find_stops_nobody(chain, tmp_path):
     site.store.close()
 
 
+class Noon(Clock):
+    def wall_ms(self):
+        return 43_200_000
+
+
+def test_a_look_at_the_rows_alone_finds_a_changed_row_and_no_changed_block(site):
+    seen = []
+    assert scrub_rows(site.folder.path, lambda worked, percent: seen.append(percent)).clean
+    assert seen == sorted(seen)
+    changed(site, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
+    assert scrub_rows(site.folder.path).clean
+    changed(site, ROWS_CHANGED)
+    [damage] = scrub_rows(site.folder.path).damages
+    assert damage.file == str(site.folder.database)
+
+
+def test_what_a_look_found_and_when_outlives_the_process(site):
+    part = Scrub(site.folder.path, site.past.repair, Noon())
+    part.share = "100"
+    assert part.state == ScrubState()
+    assert asyncio.run(part.once(ROWS))
+    assert part.state == ScrubState(0, 43_200_000, 0, 0)
+    changed(site, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
+    assert not asyncio.run(part.once(ALL))  # there is nobody who gives it back
+    assert asyncio.run(part.once(ROWS))  # which says nothing of leaves
+    again = Scrub(site.folder.path, site.past.repair, Noon())
+    assert again.state == ScrubState(43_200_000, 43_200_000, 1, 1)
+    assert again.percent is None
+
+
+def test_a_look_that_does_not_come_to_its_end_found_nothing_and_says_nothing(site):
+    part = Scrub(site.folder.path, site.past.repair, Noon())
+    part.share = "none"
+    alarms = []
+    part.on_alarm = lambda kind, words: alarms.append(words)
+    assert not asyncio.run(part.once())
+    assert (part.state, alarms) == (ScrubState(), [])
+
+
+def test_how_far_a_look_is_can_be_seen_while_it_runs(site):
+    seen = []
+
+    class Watched(Scrub):
+        def __setattr__(self, name, value):
+            if name == "percent":
+                seen.append(value)
+            super().__setattr__(name, value)
+
+    watched = Watched(site.folder.path, site.past.repair, Noon())
+    watched.share = "100"
+    assert asyncio.run(watched.once())
+    assert seen[:2] == [None, 0]
+    assert seen[2:-1] == sorted(seen[2:-1])
+    assert seen[-2] > 50
+    assert seen[-1] is None
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"all_ms":-1}', b"\xff", b"9" * 9000])
+def test_a_file_of_looks_that_makes_no_sense_is_as_none(tmp_path, data):
+    file = tmp_path / "run" / "scrub.json"
+    assert load(file) == ScrubState()
+    save(file, ScrubState(5, 6, 1, 0))
+    assert load(file) == ScrubState(5, 6, 1, 0)
+    file.write_bytes(data)
+    assert load(file) == ScrubState()
+
+
 def test_a_read_that_finds_damage_ends_the_node_whoever_asked(chain, tmp_path):
     site = founded(chain, tmp_path / "a", FAR)
-    part = Scrub(site.folder.path, site.past.repair)
+    part = Scrub(site.folder.path, site.past.repair, Clock())
     site.store.on_damage(part.fail)
     changed(site, "UPDATE leaves SET leaf = x'00' WHERE position = 3")
     with pytest.raises(StorageFailed, match="another leaf 3") as caught:

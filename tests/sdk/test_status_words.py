@@ -3,7 +3,7 @@
 import pytest
 
 from tilth.cli.ledger import _summary
-from tilth.cli.status import _accused, _vote, problems
+from tilth.cli.status import _accused, _disk, _vote, problems
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,24 @@ def test_what_no_honest_node_sends_is_shown_and_what_all_send_is_not():
     late = {"organization": "c", "reason": "Votes: of another epoch", "count": 3}
     [line] = problems(status(peer("b"), peer("c"), faults=[known, forged, late]))
     assert line.startswith("REFUSED from b: 2 messages, such as 'Votes: signature")
+
+
+NEVER = {"all_ms": 0, "rows_ms": 0, "found": 0, "left": 0, "runs": False, "percent": 0}
+NOON = 43_200_000
+
+
+def test_how_the_disk_was_when_it_was_last_read():
+    assert _disk(NEVER) == "not looked through yet"
+    assert _disk(NEVER | {"runs": True, "percent": 7}) == (
+        "not looked through yet; being looked through, 7 %"
+    )
+    assert _disk(NEVER | {"rows_ms": NOON}) == "rows by 1970-01-01 12:00 UTC: no damage"
+    assert _disk(NEVER | {"all_ms": NOON, "rows_ms": 2 * NOON}) == (
+        "all of it read by 1970-01-01 12:00 UTC, rows by 1970-01-02 00:00 UTC: no damage"
+    )
+
+
+def test_damage_that_was_found_is_told_with_what_of_it_is_left():
+    found = NEVER | {"all_ms": NOON, "rows_ms": NOON, "found": 3}
+    assert _disk(found).endswith(": 3 damages found")
+    assert _disk(found | {"left": 1}).endswith(": 3 damages found, 1 of them still there")

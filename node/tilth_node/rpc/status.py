@@ -1,5 +1,6 @@
 """What a node tells about itself (StatusResponse)."""
 
+from dataclasses import asdict
 from typing import Any
 
 from tilth_ledger.epochs import Epoch
@@ -32,6 +33,7 @@ def status(node: Node, replica: Replica) -> pb.StatusResponse:
         peers=[_peer(node, replica.epoch, name) for name in node.peers.others],
         missing=(node.store.history or (0, 0))[1],
         joined_rows=node.joining.rows,
+        scrub=_scrub(node),
     )
     if tip is not None:
         header = tip.header
@@ -51,6 +53,12 @@ def notices_of(replication: Replication) -> dict[str, Any]:
         "halted": replication.halted,
         "refused": replication.faults,
     }
+
+
+def _scrub(node: Node) -> pb.ScrubStatus:
+    percent = node.scrub.percent
+    facts = asdict(node.scrub.state)
+    return pb.ScrubStatus(**facts, runs=percent is not None, percent=percent or 0)
 
 
 def _tell_evidence(node: Node, answer: pb.StatusResponse) -> None:

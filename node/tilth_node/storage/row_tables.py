@@ -4,8 +4,6 @@ A value is written once, at the end of `rows`, under a number. Keys are random, 
 costs a page for each new key once it is large. The index `keys` is therefore written late, for
 many keys at once and in their order: until then a key stands in `recent`, beside its number, and in
 memory (`fresh_keys`).
-many keys at once and in their order: until then a key stands in `recent`, beside its number, and in
-memory (`fresh`, a table of the connection that reads).
 
 - A key of the state is either merged (in `keys`) or fresh, never both. `merging` says which:
   fresh is what `recent` lists above `last`, and above `done` what comes after `place`.

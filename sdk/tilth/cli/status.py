@@ -1,6 +1,7 @@
 """`tilth status`: the node and its ledger through a profile; what is wrong, and what to do."""
 
 import argparse
+import datetime
 from typing import Any
 
 from tilth.cli.options import common, network, show, table
@@ -35,7 +36,25 @@ def _facts(status: Facts) -> list[str]:
         f"members: {here} of {all_of_them} are here, {status['quorum']} must vote,"
         f" {status['certification']} certify",
         f"node: {_vote(status)}, version {status['version']}",
+        f"disk: {_disk(status['scrub'])}",
     ]
+
+
+def _disk(scrub: Facts) -> str:
+    """When every byte of the node's disk was last compared with what was written."""
+    found = f"{scrub['found']} damages found" if scrub["found"] else "no damage"
+    found += f", {scrub['left']} of them still there" if scrub["left"] else ""
+    if scrub["rows_ms"]:
+        read = f"all of it read by {_moment(scrub['all_ms'])}" if scrub["all_ms"] else ""
+        rows = f"rows by {_moment(scrub['rows_ms'])}"
+        said = f"{', '.join(filter(None, (read, rows)))}: {found}"
+    else:
+        said = "not looked through yet"
+    return said + (f"; being looked through, {scrub['percent']} %" if scrub["runs"] else "")
+
+
+def _moment(ms: int) -> str:
+    return datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def problems(status: Facts) -> list[str]:
