@@ -64,3 +64,18 @@ def test_handshakes_are_told_of_a_certificate_once_when_it_changes(tmp_path: Pat
 
     assert renewal() is not None
     assert [renewal() for _ in range(3)] == [None, None, None]
+
+
+def test_connections_share_what_tls_needs_until_a_certificate_or_an_authority_changes(
+    tmp_path: Path,
+) -> None:
+    clock = Settable()
+    shown = certificates(tmp_path, clock)
+    first = shown.for_peers()
+    assert shown.for_peers() is first
+    assert first.num_tickets == 0  # so every connection shows a certificate
+    shown.use(keystore.load(tmp_path), {})
+    without = shown.for_peers()
+    assert (len(first.get_ca_certs()), len(without.get_ca_certs())) == (1, 0)
+    clock.off = 13 * HOUR
+    assert shown.for_peers() is not without

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -464,6 +465,33 @@ async def test_strangers_who_only_connect_keep_nobody_out(
         assert answer.hello.organization == "a"
         for _, writer in silent:
             writer.close()
+
+
+async def test_strangers_who_made_room_before_their_turn_begin_no_handshake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: each waited ten seconds for the first byte of a connection that was over."""
+    monkeypatch.setattr(wire, "MAX_GREETING", 3)
+    shared, begun, some = world.certificates("a").for_peers(), [], asyncio.Event()
+
+    def context() -> ssl.SSLContext:
+        begun.append(shared)
+        if len(begun) == 3:
+            some.set()
+        return shared
+
+    port = PeerPort("127.0.0.1:0", context, world.peers("a").accept)
+    host, _, number = port.address.rpartition(":")
+    at_once = [socket.create_connection((host, int(number))) for _ in range(40)]
+    await port.start()
+    async with asyncio.timeout(SECONDS):
+        await some.wait()
+    await asyncio.sleep(0)
+
+    assert len(begun) == 3
+    for each in at_once:
+        each.close()
+    await port.stop(0)
 
 
 async def test_who_says_nothing_is_told_so_and_dropped(

@@ -57,10 +57,12 @@ class Certificates:
         self._organization = organization
         self._clock = clock
         self._identity = self._issue()
+        self._accepting: tuple[tls.Identity, ssl.SSLContext] | None = None
 
     def use(self, keys: Keys, authorities: Mapping[str, bytes]) -> None:
         """From now on show a certificate under these keys' authority, and accept these others'."""
         self.authorities = authorities
+        self._accepting = None
         if keys.authority != self._keys.authority:
             self._keys = keys
             self._identity = self._issue()
@@ -104,8 +106,14 @@ class Certificates:
         return renewed
 
     def for_peers(self) -> ssl.SSLContext:
-        """TLS of a connection that another node opens now."""
-        return self._context(ssl.PROTOCOL_TLS_SERVER, self.authorities.values())
+        """TLS of connections that other nodes open: made once for all, as making it takes longer
+        than refusing a stranger."""
+        identity = self.current()
+        if self._accepting is None or self._accepting[0] is not identity:
+            made = self._context(ssl.PROTOCOL_TLS_SERVER, self.authorities.values())
+            made.num_tickets = 0  # a session taken up again would show no certificate
+            self._accepting = identity, made
+        return self._accepting[1]
 
     def for_dialling(self, organization: str) -> ssl.SSLContext:
         """TLS to dial one organization: no authority but its own is believed."""

@@ -262,6 +262,8 @@ class PeerPort:
         task.add_done_callback(self._tasks.discard)
 
     async def _handshake(self, transport: asyncio.Transport) -> None:
+        if transport.is_closing():
+            return  # it made room before its turn came: a handshake without a connection would wait
         stream = Stream()
         try:
             over = await asyncio.get_running_loop().start_tls(
