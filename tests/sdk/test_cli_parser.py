@@ -51,6 +51,21 @@ def test_the_version_goes_to_standard_output(capsys):
     assert capsys.readouterr().out == "tilth 0.1.0\n"
 
 
+def test_a_command_of_the_node_makes_none_of_the_sdk_s():
+    made = {path[0] for path, _ in leaves(build_parser("node"))}
+
+    assert made & NOUNS.keys() == set()
+    assert {"node", "network"} <= made
+
+
+def test_a_word_that_is_no_command_is_told_all_of_them(capsys):
+    with pytest.raises(SystemExit):
+        main(["nonsense"])
+    told = capsys.readouterr().err
+    assert "'plan'" in told
+    assert "'node'" in told
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["plan"], ["plan", "nonsense"], ["row", "export"]])
 def test_wrong_usage_exits_with_2(words, capsys):
     with pytest.raises(SystemExit) as left:

@@ -1,7 +1,8 @@
 """The `tilth` command: nouns, then verbs.
 
-- Start-up is cheap: only the noun in use is imported, and commands that other packages add (entry
-  point group `tilth.commands`) are looked up only when no noun of the SDK was meant.
+- Start-up is cheap: only the noun in use is imported; commands that other packages add (entry
+  point group `tilth.commands`) are looked up only when no noun of the SDK was meant, and then the
+  SDK's are not made.
 - A command is a function `run(arguments) -> int | None`, set with `parser.set_defaults(run=...)`.
   It raises TilthError when it cannot do its work; here is the one place that prints it.
 - Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
@@ -51,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"tilth {__version__}")
         return 0
-    parser = build_parser(words[0] if words and words[0] in NOUNS else None)
+    parser = build_parser(words[0] if words and not words[0].startswith("-") else None)
     arguments = parser.parse_args(words)
     return _run(arguments, parser)
 
 
 def build_parser(noun: str | None = None) -> argparse.ArgumentParser:
-    """The whole parser, or only the part of one noun of the SDK."""
+    """The whole parser, or only the part that knows a noun; the whole one if none does."""
     parser = argparse.ArgumentParser(
         prog="tilth",
         description="Federated learning with a ledger anyone can verify. New here? `tilth demo "
@@ -68,15 +69,15 @@ def build_parser(noun: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tilth {__version__}")
     nouns = parser.add_subparsers(metavar="COMMAND", title="commands", dest="noun")
-    for name in NOUNS if noun is None else [noun]:
+    for name in NOUNS if noun is None else NOUNS.keys() & {noun}:
         module = import_module(f"tilth.cli.{name}")
         about = NOUNS[name]
         module.register(
             nouns.add_parser(name, help=about, description=about, formatter_class=_wide)
         )
-    if noun is None:
+    if noun not in NOUNS:
         _add_extensions(nouns)
-    return parser
+    return parser if noun is None or noun in nouns.choices else build_parser()
 
 
 def _wide(prog: str) -> argparse.HelpFormatter:
