@@ -52,19 +52,29 @@ LIFE_MS = 10 * 60_000
 LEAVES = 200  # asked for at once
 
 
-def connect(profile: str | None = None, read: str = "at-least") -> "Network":
+def connect(
+    profile: str | None = None, read: str = "at-least", *, beside: "Network | None" = None
+) -> "Network":
     """The consortium as seen from the node of a profile (see `tilth profile list`).
 
     `read` says how fresh what it reads is: "local" (what is final at that node), "at-least" (that,
     and all that this client has written), "linearizable" (all that was final anywhere before).
+
+    `beside` is a connection of yours to another node of the consortium: what is written through
+    either is read through both, although one node may hear of it a moment after the other.
     """
-    return Network(profiles.load(profile), read)
+    return Network(profiles.load(profile), read, beside)
 
 
 class Network:
     """A consortium, through one node and with one key."""
 
-    def __init__(self, profile: profiles.Profile, read: str = "at-least") -> None:
+    def __init__(
+        self,
+        profile: profiles.Profile,
+        read: str = "at-least",
+        beside: "Network | None" = None,
+    ) -> None:
         self.profile = profile
         self.organization = profile.organization
         self._key = profile.signing_key()
@@ -77,7 +87,7 @@ class Network:
         )
         self._submitter = Submitter(self.transport)
         self._recorder = Recorder(self._submitter, self._sign)
-        self.rows = NodeRows(self.transport, read)
+        self.rows = NodeRows(self.transport, read, None if beside is None else beside.rows.told)
         self.algos = Algos(self)
         self.approvals = Approvals(self)
         self.datasets = Datasets(self)
@@ -136,7 +146,9 @@ class Network:
 
         Raises Refused with the rule, InvalidInput, Unreachable, or Unknown.
         """
-        return self.record_soon(*operations).result()
+        receipt = self.record_soon(*operations).result()
+        self.rows.at_least(receipt.size)  # the future wakes this thread before it calls back
+        return receipt
 
     def record_soon(self, *operations: dict[str, Any]) -> "Future[Receipt]":
         """As `record`, without waiting: for registering many things. When much is under way, an

@@ -10,6 +10,7 @@ runs on it runs unchanged on a consortium behind `tilth.connect`.
 Invariants:
 - It ends with the `with` block, with `close()`, or with this process, whatever ends that.
 - Nothing is written outside of its folder: no profile of yours is touched.
+- What a person of one organization has written, a person of another reads.
 
 Left to others: the engine that starts nodes, which tilth_node registers (entry point group
 `tilth.engines`); the SDK never imports the node.
@@ -88,7 +89,7 @@ class Local(Network):
                 remedy="Name the organizations when it starts: tilth.local([...])",
             )
         if organization not in self._others:
-            self._others[organization] = Network(self._people[organization])
+            self._others[organization] = Network(self._people[organization], beside=self)
         return self._others[organization]
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ nodes run (tilth_ledger), on rows that the node serves.
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tilth.errors import InvalidInput
@@ -17,7 +18,7 @@ PAGE = 500
 
 # How fresh a read is:
 # local         what is final at the node, however far it has come
-# at-least      no older than what this client has written, or than a size that it was told
+# at-least      no older than what this client has written, has watched, or was told the size of
 # linearizable  no older than anything that was final anywhere before the read began
 READS = ("local", "at-least", "linearizable")
 
@@ -34,10 +35,18 @@ class Source(Protocol):
     ) -> tuple[list[tuple[str, dict[str, Any]]], bool]: ...
 
 
-class NodeRows:
-    """`tilth_ledger.rows.Rows` over the wire, as fresh as `read` says (one of `READS`)."""
+@dataclass(slots=True)
+class Told:
+    """The largest size of the ledger, in entries, that those who share this were told."""
 
-    def __init__(self, source: Source, read: str = "at-least") -> None:
+    size: int = 0
+
+
+class NodeRows:
+    """`tilth_ledger.rows.Rows` over the wire, as fresh as `read` says (one of `READS`); no older
+    than what others were `told` who share that."""
+
+    def __init__(self, source: Source, read: str = "at-least", told: Told | None = None) -> None:
         if read not in READS:
             raise InvalidInput(
                 "there is no such read",
@@ -47,15 +56,15 @@ class NodeRows:
             )
         self._source = source
         self.read = read
-        self._size = 0
+        self.told = told or Told()
 
     def at_least(self, size: int) -> None:
         """From now on reads wait until so many entries are final (but for local ones)."""
-        self._size = max(self._size, size)
+        self.told.size = max(self.told.size, size)
 
     @property
     def _least(self) -> int:
-        return 0 if self.read == "local" else self._size
+        return 0 if self.read == "local" else self.told.size
 
     @property
     def _fresh(self) -> bool:

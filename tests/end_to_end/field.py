@@ -56,7 +56,9 @@ class Field:
             )
         )
         self.nodes.start()
-        self.nets = [self._arrive(i) for i in range(members + followers)]
+        self.nets: list[Network] = []
+        for i in range(members + followers):
+            self.nets.append(self._arrive(i))
         opener = self._code("opener", OPENER)
         for i, net in enumerate(self.nets):
             self._write_data(i)
@@ -171,6 +173,7 @@ class Field:
     def until(self, key: str, wanted: Callable[[Mapping[str, Any]], bool], at: int = 0) -> None:
         """Wait until a row is as wanted, at one node."""
         for changes in self.nets[at].transport.watch([key]):
+            self.net.rows.at_least(changes.size if changes.live else 0)
             for name, row in changes.rows:
                 if name == key and row is not None and wanted(row):
                     return
@@ -193,7 +196,7 @@ class Field:
     def connect(self, i: int) -> None:
         """A new connection of the person at a site, to where its node listens now."""
         self.nets[i].close()
-        self.nets[i] = Network(self._profile(i, self.nets[i].profile.key))
+        self.nets[i] = self._connected(self._profile(i, self.nets[i].profile.key))
         self.net = self.nets[0]
 
     # -- how it is made
@@ -206,7 +209,11 @@ class Field:
         profile = self._profile(i, file)
         made = {"op": "identity.add", "public": profile.signing_key().public.hex, "roles": roles}
         self.nodes.submit(i, [made])
-        return Network(profile)
+        return self._connected(profile)
+
+    def _connected(self, profile: profiles.Profile) -> Network:
+        """A connection that reads what any person of the field has written or watched."""
+        return Network(profile, beside=self.nets[0] if self.nets else None)
 
     def results(self) -> Counter[str]:
         """How often the ledger says `done` about each task."""

@@ -26,14 +26,18 @@ from typing import Any
 
 import wires as bad
 
+from tilth.errors import Unknown
 from tilth.transport import Receipt, Transport
+from tilth.verifier import verify
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.leaf import write_entry
 from tilth_node import auditing, founding, keystore
 from tilth_node.clock import Clock
 
-READY_SECONDS = 30
+READY_SECONDS = 120  # no test is about this time: what never comes fails then
+PATIENCE = 10  # calls of up to 20 seconds: a loaded machine may need more than one
+Facts = dict[str, Any]
 LAUNCHER = (sys.executable, "-m", "tilth.cli")
 # The kernel kills the node when the thread that started it ends, however that comes: nothing of a
 # test run that was killed goes on.
@@ -252,20 +256,48 @@ class Network:
 
 def has_reached(client: Transport, size: int) -> dict[str, Any]:
     """The node's status once it holds that many entries: it answers when it does."""
-    client.get_row("organization/hospital-a", at_least=size)
-    return client.status()
+    for _ in range(PATIENCE):
+        try:
+            client.get_row("organization/hospital-a", at_least=size)
+        except Unknown:  # not within the time of one call
+            continue
+        return client.status()
+    raise AssertionError(f"the node does not come to {size} entries: {client.status()}")
+
+
+def everywhere(network: Network, nodes: Sequence[int]) -> list[dict[str, Any]]:
+    """Wait until what one of these nodes holds by now is on all, as each hears in its own time
+    what is final; their statuses."""
+    clients = [network.transport(i) for i in nodes]
+    size = max(client.status()["size"] for client in clients)
+    return [has_reached(client, size) for client in clients]
 
 
 def same_ledger(network: Network, nodes: Sequence[int]) -> dict[str, Any]:
     """All these nodes hold the same leaves, root and rows, and each proves them to an audit; the
     status of the last."""
     clients = [network.transport(i) for i in nodes]
-    size = max(client.status()["size"] for client in clients)
-    statuses = [has_reached(client, size) for client in clients]
+    statuses = everywhere(network, nodes)
+    while len({each["size"] for each in statuses}) > 1:  # something became final meanwhile
+        statuses = everywhere(network, nodes)
     assert len({(s["size"], s["root"], s["digest"]) for s in statuses}) == 1
     assert len({tuple(client.leaves(0, 1000)) for client in clients}) == 1
     audit(network, *nodes)
     return statuses[-1]
+
+
+def cosigned(network: Network, i: int, index: int, wanted: Facts, since: int = 0) -> Facts:
+    """What a stranger reads in a node's proof of an entry when the facts `wanted` are among it: a
+    node gives what it has when the signatures of others do not come within seconds."""
+    client = network.transport(i)
+    has_reached(client, index + 1)
+    for _ in range(PATIENCE):
+        report = verify(client.prove(index, since=since), network.genesis.bytes)
+        assert report.ok, report.refusal
+        if wanted.items() <= report.facts.items():
+            break
+    assert {name: report.facts[name] for name in wanted} == wanted
+    return dict(report.facts)
 
 
 def audit(network: Network, *which: int) -> None:

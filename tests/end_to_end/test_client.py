@@ -63,10 +63,11 @@ def sites(place):
         patch.setenv("TILTH_HOME", str(place / "home"))
         network = stack.enter_context(Network(place / "nodes", 2, data_roots=[place]))
         network.start()
-        yield [stack.enter_context(arrive(network, site)) for site in network.sites]
+        mine = stack.enter_context(arrive(network, network.sites[0]))
+        yield [mine, stack.enter_context(arrive(network, network.sites[1], beside=mine))]
 
 
-def arrive(network, site):
+def arrive(network, site, beside=None):
     """A person's profile of the hospital's name, let in by its admin."""
     reach = {
         "address": site.ready["client_address"],
@@ -78,7 +79,7 @@ def arrive(network, site):
     with tilth.connect(f"{site.organization}-admin") as admin:
         roles = ["owner", "organizer", "scientist"]
         admin.identities.add(mine.signing_key().public.hex, roles=roles)
-    return tilth.connect(site.organization)
+    return tilth.connect(site.organization, beside=beside)
 
 
 def samples(folder, count):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from injected import Fault, Injected, needs_strace
-from network import Network, has_reached, new_identity, same_ledger
+from network import READY_SECONDS, Network, has_reached, new_identity, same_ledger
 
 pytestmark = pytest.mark.slow
 JOURNAL, LEDGER, COSIGNATURES = "journal/votes", "ledger.db-wal", "cosignatures.db-wal"
@@ -61,7 +61,7 @@ def breaks(network: Network, harm: Callable[[], None] = lambda: None) -> str:
     harm()
     entries = [network.entry(0, [new_identity()[1]]) for _ in range(3)]
     sent = [client.submit_soon([entry]) for entry in entries]
-    assert site.process.wait(30) == 1
+    assert site.process.wait(READY_SECONDS) == 1
     network.ended(0)
     said = site.log[before:]
     acknowledged = {first: receipt}
@@ -115,7 +115,7 @@ def test_after_its_disk_failed_a_node_that_is_alone_does_not_vote(network: Netwo
     waiting = client.submit_soon([network.entry(0, [new_identity()[1]])])
     assert not client.status()["voting"]
     network.start(1)
-    assert waiting.result(60)
+    assert waiting.result()
     votes_again(network)
     network.start(2)
     same_ledger(network, [0, 1, 2])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from network import Network, new_identity
+from network import READY_SECONDS, Network, new_identity
 
 from tilth.proofs import proof_file
 from tilth.transport import Receipt
@@ -187,7 +187,7 @@ def crash(network: Network, at: int, when: str, entry: bytes) -> tuple[bool, Rec
         try:
             receipt = network.transport(0).submit(entry)
         except TilthError:
-            process.wait(10)
+            process.wait(READY_SECONDS)
         died = process.poll() is not None
         network.kill(0)
         return died, receipt
@@ -250,7 +250,7 @@ def test_a_disk_that_fails_stops_the_process_in_words(networks: Networks, member
     entry = network.entry(0, [new_identity()[1]])
     with pytest.raises(TilthError):
         network.transport(0).submit(entry)
-    assert process.wait(30) == 1
+    assert process.wait(READY_SECONDS) == 1
     assert "look at the disk" in site.log
     network.kill(0)
     broken.unlink()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from network import Network, free_port, has_reached, new_identity, same_ledger
+from network import READY_SECONDS, Network, free_port, has_reached, new_identity, same_ledger
 
 from tilth.transport import Receipt
 from tilth.verifier import verify
@@ -77,7 +77,7 @@ def test_two_of_three_killed_nothing_is_final_until_one_is_back(networks: Networ
         assert client.status()["size"] == 1
         assert not waiting.done()
         network.start(1)
-        assert waiting.result(30).index == 1
+        assert waiting.result().index == 1
     same_ledger(network, [0, 1])
 
 
@@ -198,7 +198,7 @@ class Flow:
         try:
             has_reached(self.network.transport(self.victim), max(size, len(self.acknowledged)))
         except TilthError:
-            process.wait(30)
+            process.wait(READY_SECONDS)
         survived = process.poll() is None
         self.network.kill(self.victim)
         return survived

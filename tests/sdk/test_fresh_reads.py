@@ -43,3 +43,15 @@ def test_the_first_page_of_a_scan_waits_for_the_barrier_and_the_others_follow_it
 def test_another_word_is_refused():
     with pytest.raises(InvalidInput, match="linearizable"):
         NodeRows(Node(), "sometimes")
+
+
+def test_who_reads_beside_another_reads_no_older_than_what_that_one_was_told():
+    node = Node()
+    mine = NodeRows(node)
+    beside = NodeRows(node, told=mine.told)
+    mine.at_least(12)
+    beside.get("plan/a")
+    beside.at_least(15)
+    mine.get("plan/a")
+    NodeRows(node).get("plan/a")
+    assert node.asked == [(12, False), (15, False), (0, False)]

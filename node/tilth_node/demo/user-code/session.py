@@ -35,7 +35,10 @@ def main(folder, quiet):
     out = screen.stdout(quiet=quiet, chapter=1)
     shares = prepare(folder)
     orders = json.loads(sys.stdin.readline())
-    nets = {name: arrive(name, folder, orders["addresses"][name]) for name in HOSPITALS}
+    nets = {}
+    for name in HOSPITALS:  # one process plays all three: what one has written, the others read
+        beside = nets.get(HOSPITALS[0])
+        nets[name] = arrive(name, folder, orders["addresses"][name], beside)
     with out.chapter("Data stay where they are"):
         sites = register_data(nets, folder, shares, out)
     with out.chapter("One objective, accepted by every owner of its test sets"):
@@ -77,7 +80,7 @@ def prepare(folder):
     return shares
 
 
-def arrive(name, folder, address):
+def arrive(name, folder, address, beside):
     """A person with a key of their own; the organization's admin lets that key in."""
     place = {"address": address, "organization": name, "genesis": folder / "genesis.json"}
     mine = profiles.add(name, **place)
@@ -86,7 +89,7 @@ def arrive(name, folder, address):
         admin.identities.add(
             mine.signing_key().public.hex, roles=["owner", "organizer", "scientist"]
         )
-    return tilth.connect(name)
+    return tilth.connect(name, beside=beside)
 
 
 def register_data(nets, folder, shares, out):
