@@ -324,7 +324,8 @@ def test_a_denied_task_fails_and_does_not_wait(sites, guarded):
     run = mine.submit(plan)
 
     watched = mine.transport.watch([f"task/{each.key}" for each in run.tasks()])
-    next(c for c in watched if any(r and r.get("wait") == "approval" for _, r in c.rows))
+    asked = next(c for c in watched if any(r and r.get("wait") == "approval" for _, r in c.rows))
+    other.rows.at_least(asked.size)
     other.approvals.deny(plan=run.key)
 
     assert "denied" in str(run.watch(quiet=True).outcome())
