@@ -25,7 +25,7 @@ from tilth_node.storage.ledger_store import LedgerStore
 
 PEM = "-----BEGIN CERTIFICATE-----\n" + "A" * 64 + "\n-----END CERTIFICATE-----\n"
 NAMES = ("north", "south", "west")
-LONG = 20  # seconds: a test that waits so long fails
+LONG = 100  # seconds: a test that waits so long fails
 
 
 @dataclass(frozen=True)

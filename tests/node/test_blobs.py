@@ -208,8 +208,9 @@ async def test_a_right_that_was_taken_back_binds_the_next_ask(
 
 
 async def test_a_holder_that_is_a_block_behind_answers_when_it_has_caught_up(
-    user: Node, maker: Node
+    user: Node, maker: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blobs, "CATCH_UP_SECONDS", 100.0)
     user.ledger.size = 8
     fetching = asyncio.create_task(user.blobs.ensure(wanted("maker")))
     await asyncio.wait([fetching], timeout=0.05)

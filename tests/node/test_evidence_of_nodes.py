@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from three_sites import SECONDS, Sites, asked, record
+from three_sites import SECONDS, Sites, asked, record, said
 
 from tilth import verifier
 from tilth_ledger.blocks import NOTARIZE, Vote
@@ -45,7 +45,7 @@ async def test_a_pair_that_one_node_is_told_of_stands_on_every_ledger(sites: Sit
     assert told["evidence_count"] == 1
     bundle = await asked(a, lambda client: client.prove(row["index"]))
     assert verifier.verify(bundle, a.genesis.bytes).proven
-    assert "hospital-c signed two votes" in sites.running[B].replication.alarm
+    await said(sites.running[B], "hospital-c signed two votes")
     for name in (A, B, C):
         await sites.stop(name)
         assert auditing.audit(sites.path(name)).clean

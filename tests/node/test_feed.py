@@ -48,7 +48,7 @@ def feed(store: LedgerStore) -> Feed:
 
 
 async def take(news: AsyncIterator[Changes], count: int) -> list[Changes]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(100):
         return [await anext(news) for _ in range(count)]
 
 
@@ -131,7 +131,7 @@ def convergent(rows: dict[str, bytes | None], parts: list[Changes]) -> dict[str,
 
 async def until_live(news: AsyncIterator[Changes]) -> list[Changes]:
     parts: list[Changes] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(100):
         while not parts or not parts[-1].live:
             parts.append(await anext(news))
     return parts

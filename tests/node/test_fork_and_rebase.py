@@ -72,7 +72,7 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
             await record(node, 9)
         with pytest.raises(Refused, match="forked"):
             await node.replication.barrier()
-    assert "hospital-c signed two votes" in sites.running[A].replication.alarm
+    await said(sites.running[A], "hospital-c signed two votes")
     await sites.stop(B)
     again = await sites.start(B)
     assert "HAS FORKED" in await said(again, "HAS FORKED"), "a restart does not undo the halt"

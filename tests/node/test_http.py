@@ -58,7 +58,7 @@ class Served:
         if end:
             writer.write_eof()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 return await reader.read()
         except ConnectionError:
             return b""
@@ -277,7 +277,10 @@ async def test_a_client_that_says_nothing_or_never_ends_is_let_go(serve):
 
     assert await site.raw(b"", end=False) == b""
     assert await site.raw(HEAD, end=False) == b""
-    assert await site.raw(HEAD + b"\r\n", end=False) != b""  # one answer, then idle
+    answer = b""
+    while not answer:  # a machine that stands still meanwhile lets this one go too
+        answer = await site.raw(HEAD + b"\r\n", end=False)  # one answer, then idle
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_requests_of_one_connection_are_answered_in_order_and_bounded(serve):
@@ -327,7 +330,7 @@ async def test_a_client_that_does_not_read_is_let_go(serve):
     request = b"GET /tile/entries/000 HTTP/1.1\r\nhost: x\r\n\r\n"
     _, writer = await asyncio.open_connection(site.host, site.port, limit=1 << 10)
     writer.write(request * 400)  # 40 MB of answers
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         await site.listener.ended.wait()
     writer.close()
 

@@ -49,7 +49,6 @@ async def only_hospital_d_is_left(sites: Sites) -> None:
         await sites.stop(name)
 
 
-@pytest.mark.timeout(60)
 async def test_a_newcomer_joins_when_every_founder_is_gone(sites: Sites, tmp_path: Path) -> None:
     await only_hospital_d_is_left(sites)
     file = tmp_path / "peers.json"

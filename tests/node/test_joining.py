@@ -103,7 +103,7 @@ def joined(site, *tellers, height=FAR):
             site.joining.told(name, height, 0)
         ready = asyncio.create_task(site.joining.ready.wait())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 while not ready.done() and site.joining.joins:  # noqa: ASYNC110
                     await asyncio.sleep(0)
             return site.joining.ready.is_set()
@@ -126,7 +126,7 @@ def restarted(site, chain):
 def fetch_the_past(site):
     async def run():
         task = asyncio.create_task(site.past.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while site.store.history is not None and not site.faults:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         task.cancel()
@@ -672,7 +672,7 @@ def test_a_draft_that_cannot_be_written_stops_the_node(sites):
 def joined_or_raises(site):
     async def run():
         site.joining.told("b", FAR, 0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             await site.joining.run()
 
     asyncio.run(run())

@@ -24,7 +24,7 @@ from tilth_node.rpc.wire import BULK, CONTROL, MAX_FRAME_BYTES, PeerPort
 from tilth_protos import peers_pb2 as pb
 
 NET = "ab" * 32
-SECONDS = 10
+SECONDS = 100  # what never comes fails then
 
 
 @dataclass
@@ -509,16 +509,29 @@ async def test_an_idle_connection_stands_because_both_sides_say_so(
 ) -> None:
     monkeypatch.setattr(wire, "QUIET_SECONDS", 0.05)
     monkeypatch.setattr(wire, "SILENCE_SECONDS", 0.5)
-    async with listening(world, world.peers("a")) as a:
-        stream = await dial_by_hand(world, credentials(world, "b", "b"))
-        stream.write(GREETING)
-        assert await stream.read() is not None
-        stream.take(lambda frame: None)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(stream.ended)
-        assert "b" in a.links
-        stream.close()
+    stood = False
+    while not stood:
+        async with listening(world, world.peers("a")) as a:
+            stream = await dial_by_hand(world, credentials(world, "b", "b"))
+            stream.write(GREETING)
+            assert await stream.read() is not None
+            stream.take(lambda frame: None)
+            longest = await longest_turn(20)
+            stood = not stream.ended.done() and "b" in a.links
+            stream.close()
+        # Only this process itself may have kept both sides silent for so long.
+        assert stood or longest > 0.2
+
+
+async def longest_turn(turns: int) -> float:
+    """So many waits of a twentieth of a second; the longest of them, as this machine had it."""
+    clock = asyncio.get_running_loop().time
+    longest = 0.0
+    for _ in range(turns):
+        begun = clock()
+        await asyncio.sleep(0.05)
+        longest = max(longest, clock() - begun)
+    return longest
 
 
 async def test_versions_without_one_in_common_are_refused(world: World) -> None:

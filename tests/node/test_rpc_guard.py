@@ -69,7 +69,7 @@ async def call(
 ) -> bytes:
     """One call with raw bytes, by default with a right token."""
     carried = [token(node, method, body, **changes)] if tokens is None else tokens
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         answer = channel.unary_unary(method)(body, metadata=[(METADATA, each) for each in carried])
         return await answer  # type: ignore[no-any-return]
 
@@ -186,7 +186,7 @@ async def test_a_method_that_does_not_exist_is_refused(node: Node) -> None:
 
 async def test_a_stream_of_news_needs_a_token_too(node: Node) -> None:
     body = pb.WatchRowsRequest(prefixes=["organization/"]).SerializeToString()
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         watch = channel.unary_stream(WATCH)
         with pytest.raises(grpc.aio.AioRpcError, match="no token"):
             await watch(body).read()
@@ -199,7 +199,7 @@ async def test_a_stream_of_news_needs_a_token_too(node: Node) -> None:
 
 
 async def test_a_stream_of_requests_is_refused_at_its_first_message(node: Node) -> None:
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         put = channel.stream_unary(PUT)(metadata=[(METADATA, token(node, PUT, b"other"))])
         await put.write(b"first")
         with pytest.raises(grpc.aio.AioRpcError, match="signature does not verify"):
@@ -210,7 +210,7 @@ async def test_a_stream_of_requests_that_does_not_begin_is_ended(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interceptors, "FIRST_MESSAGE_SECONDS", 0.05)
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         silent = channel.stream_unary(PUT)()
         with pytest.raises(grpc.aio.AioRpcError, match="does not begin"):
             await silent
@@ -233,7 +233,7 @@ async def test_a_watch_ends_when_its_key_is_revoked(node: Node) -> None:
     ]
     await node.submit(leaves[0])
     body = pb.WatchRowsRequest(prefixes=["identity/"]).SerializeToString()
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         metadata = [(METADATA, token(node, WATCH, body, key=key))]
         watch = channel.unary_stream(WATCH)(body, metadata=metadata)
         while not pb.RowChanges.FromString(await watch.read()).live:
@@ -245,7 +245,7 @@ async def test_a_watch_ends_when_its_key_is_revoked(node: Node) -> None:
 
 async def test_a_watch_of_too_many_prefixes_is_refused(node: Node) -> None:
     body = pb.WatchRowsRequest(prefixes=[""] * 65).SerializeToString()
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         call = channel.unary_stream(WATCH)(body, metadata=[(METADATA, token(node, WATCH, body))])
         with pytest.raises(grpc.aio.AioRpcError, match="too many prefixes"):
             await call.read()
@@ -260,7 +260,7 @@ async def test_a_fault_of_the_machine_is_told_without_its_words(node: Node) -> N
 
 
 async def test_a_watch_of_nothing_is_refused(node: Node) -> None:
-    async with dialled(node) as channel, asyncio.timeout(10):
+    async with dialled(node) as channel, asyncio.timeout(100):
         call = channel.unary_stream(WATCH)(b"", metadata=[(METADATA, token(node, WATCH, b""))])
         with pytest.raises(grpc.aio.AioRpcError, match="names no prefix"):
             await call.read()
@@ -307,7 +307,7 @@ async def test_only_tls_1_3_is_served(node: Node, version: ssl.TLSVersion) -> No
     server = await asyncio.start_server(proxy, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
     metadata = [(METADATA, token(node, STATUS, b""))]
-    async with grpc.aio.insecure_channel(f"{host}:{port}") as channel, asyncio.timeout(10):
+    async with grpc.aio.insecure_channel(f"{host}:{port}") as channel, asyncio.timeout(100):
         answer = channel.unary_unary(STATUS)(b"", metadata=metadata)
         if version is ssl.TLSVersion.TLSv1_3:
             assert await answer

@@ -9,7 +9,7 @@ from tilth_ledger.steps import Reason, StepLimits
 MIB = 1 << 20
 MODEL = "return {'w': np.zeros(3)}"
 SMALL = StepLimits(
-    wall_ms=30_000,
+    wall_ms=200_000,
     memory_bytes=512 * MIB,
     scratch_bytes=64 * MIB,
     output_bytes=2 * MIB,
@@ -72,7 +72,7 @@ async def test_processor_time_has_a_limit_of_its_own(lab):
     result = await lab.run("while True: pass", limits=replace(SMALL, cpu_ms=1_000))
 
     assert result.reason is Reason.TIME
-    assert result.usage.wall_ms < 20_000
+    assert result.usage.wall_ms < 150_000  # of 200
 
 
 @pytest.mark.parametrize(
