@@ -77,8 +77,9 @@ async def test_what_was_refused_stands_beside_the_node(sites: Sites) -> None:
     node.folder.ready.write_text(json.dumps(facts))  # as the process of a node would
     node.replication._received("hospital-b", [b"\xf1what is this"])
     async with asyncio.timeout(SECONDS):  # notices are written once a second at most
-        while "refused" not in (facts := running.status(sites.path("hospital-a"))):
+        while "refused" not in running.status(sites.path("hospital-a")):  # noqa: ASYNC110
             await asyncio.sleep(0)
+    facts = running.status(sites.path("hospital-a"))
     assert facts["refused"]["hospital-b"] == {"bytes: unknown kind of message": 1}
     before = node.replication.replica.held
     for garbage in (b"", b"\x03\xff\xff", b"\x02cut short"):
