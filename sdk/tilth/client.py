@@ -87,7 +87,8 @@ class Network:
         )
         self._submitter = Submitter(self.transport)
         self._recorder = Recorder(self._submitter, self._sign)
-        self.rows = NodeRows(self.transport, read, None if beside is None else beside.rows.told)
+        told = None if beside is None else beside.rows.told
+        self.rows: NodeRows = NodeRows(self.transport, read, told)
         self.algos = Algos(self)
         self.approvals = Approvals(self)
         self.datasets = Datasets(self)
