@@ -51,6 +51,7 @@ def _scrub(arguments: argparse.Namespace) -> int:
     found = look(arguments.folder, _pace(arguments.share, progress=arguments.progress))
     counts = f"{found.blocks:,} blocks, {found.leaves:,} leaves, {found.rows:,} rows"
     lines = [f"read    {counts}, {found.records:,} records of the journal"]
+    lines += [f"        {found.blobs:,} blobs"]
     for each in found.damages:
         lines += [f"damaged {each.file}: {each.what}", f"        {each.remedy}"]
     lines += ["clean"] if found.clean else []

@@ -4,6 +4,7 @@ lowest priority.
 - The event loop only waits for that process; a timer says when the next one is due.
 - A damaged block is fetched from other nodes and verified before it is written; what can't be got
   back this way is told to the operator, with the file and what to run.
+- A damaged blob is set aside, so that whoever wants it fetches it again.
 - Where rows or what finds them are damaged, twice seen, the node stands still, without votes and
   without entries, and takes a snapshot from another node instead of its file.
 - What was looked at last, when, and what was found survives a restart, in `run/scrub.json`.
@@ -44,6 +45,8 @@ class Scrub:
         self.on_alarm: Callable[[str, str], None] = lambda kind, words: None
         # The ledger's file is damaged beyond single blocks: what is read of it is not believed.
         self.on_damage: Callable[[str], None] = lambda words: None
+        # A blob has other bytes than its name says: called in a thread.
+        self.on_blob: Callable[[str], object] = lambda digest: None
         self.first_seconds, self.share = FIRST_SECONDS, SHARE
         self.state: ScrubState = load(self._file)
         self.percent: int | None = None  # of the look that is under way
@@ -77,6 +80,8 @@ class Scrub:
             return False
         left: list[dict[str, Any]] = []
         for each in found:
+            if each["blob"]:
+                await asyncio.to_thread(self.on_blob, each["blob"])
             if not (each["height"] and await self._repaired(each["height"])):
                 left.append(each)
         words = [f"{each['file']}: {each['what']}. {each['remedy']}" for each in left]

@@ -1,4 +1,5 @@
-"""Every byte that a node depends on, read again from its disk: leaves, tree, blocks, rows, journal.
+"""Every byte that a node depends on, read again from its disk: leaves, tree, blocks, rows, journal,
+the worker's database and blobs.
 
 - From the leaves' bytes to the nodes, roots and headers; from the rows to the digest of the newest
   header; hashes link the blocks, certificates are verified, SQLite looks at its own pages.
@@ -33,14 +34,24 @@ from tilth_ledger.merkle import Frontier
 from tilth_ledger.snapshots import Voters, check_final, grown
 from tilth_node.folder import Folder
 from tilth_node.storage import journal
+from tilth_node.storage.desk import problems_of
 from tilth_node.storage.ledger_copy import LedgerCopy
 from tilth_node.storage.soundness import damaged, remedy_of
+from tilth_node.storage.vault import Shelf
 
 PAGE_BLOCKS = 16
 PAGE_ROWS = 512
 MAX_ROW_BYTES = 1 << 20
 MOST_DAMAGES = 1_000  # that are listed
 BLOCK_REMEDY = "A running node gets the block back from the others; start it, or look at the disk."
+BLOB_REMEDY = (
+    "A running node sets it aside and fetches it again from another one when a task wants it; look"
+    " at the disk."
+)
+ASIDE_REMEDY = (
+    "It is fetched again from another node when a task wants it. If no other has it, put a copy at"
+    " vault/ under the first two digits of its name; remove this file when nobody needs it."
+)
 SMALL_BYTES = 2 << 20  # what is looked through at every start, in some tenths of a second
 
 Pace = Callable[[float, int], None]
@@ -54,6 +65,7 @@ class Damage:
     what: str
     remedy: str
     height: int = 0
+    blob: str = ""  # its digest, where it is a file of the vault
 
 
 @dataclass(slots=True)
@@ -64,6 +76,7 @@ class Scrubbed:
     leaves: int = 0
     rows: int = 0
     records: int = 0
+    blobs: int = 0
     damages: list[Damage] = field(default_factory=list)
 
     @property
@@ -88,6 +101,7 @@ def scrub(path: Path, pace: Pace = ignore) -> Scrubbed:
     _journal(folder, found)
     if folder.database.is_file():
         _ledger(folder.database, found, pace, partial(_all, folder))
+    _worker(folder, found, pace)
     return found
 
 
@@ -137,6 +151,35 @@ def _journal(folder: Folder, found: Scrubbed) -> None:
     if rest and not folder.ready.exists():
         words = f"{rest} bytes at its end are no record: torn by a crash, or damaged"
         found.add(Damage(str(file), words, journal.remedy_of(file)))
+
+
+def _worker(folder: Folder, found: Scrubbed, pace: Pace) -> None:
+    """What the worker keeps: its database, and blobs, whose names are the digests of their bytes.
+    Both go on changing beside a node that runs."""
+    file = folder.path / "worker.db"
+    for problem in problems_of(file) if file.is_file() else ():
+        found.add(Damage(str(file), problem, remedy_of(file)))
+    shelf, begun = Shelf(folder.path / "vault"), time.monotonic()
+
+    def rest() -> None:
+        nonlocal begun
+        pace(time.monotonic() - begun, 99)
+        begun = time.monotonic()
+
+    for digest in shelf.digests():
+        try:
+            really = shelf.found(digest, rest)
+        except FileNotFoundError:  # nobody needs it any more
+            continue
+        except OSError as error:
+            really = str(error)
+        found.blobs += 1
+        if really != digest:
+            words = f"the digest of its bytes is {really}"
+            found.add(Damage(str(shelf.path(digest)), words, BLOB_REMEDY, blob=digest))
+    for aside in shelf.damaged():
+        if not shelf.has(aside.name):
+            found.add(Damage(str(aside), "it was set aside as damaged", ASIDE_REMEDY))
 
 
 def _ledger(file: Path, found: Scrubbed, pace: Pace, look: "_Look") -> None:

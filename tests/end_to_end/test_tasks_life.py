@@ -121,6 +121,19 @@ def test_a_small_blob_goes_to_every_node_with_the_right(field: Field) -> None:
     assert becomes(lambda: blob(field, 2, algo.archive).exists())
 
 
+def test_a_blob_whose_bytes_changed_on_disk_is_fetched_again_before_a_task(field: Field) -> None:
+    algo = field.algo(hospital_code.Mean)
+    stored = blob(field, 1, algo.archive)
+    assert becomes(stored.exists)
+    data = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(data[:40] + bytes((data[40] ^ 1,)) + data[41:])
+    run = field.wait(field.submit(field.one_training(hospital_code.Mean, site=1)))
+    assert run.outcome().ok, run.logs()
+    assert stored.read_bytes() == data
+    assert (stored.parent.parent / "damaged" / stored.name).exists()
+
+
 @pytest.mark.rule("P4")
 def test_a_right_that_is_taken_back_binds_in_a_running_plan(field: Field) -> None:
     mine = field.nets[2].datasets.mine("rows")

@@ -154,6 +154,7 @@ def wrong_outcome(path: Path, before: Answers, name: str) -> str:
         ("cosignatures.db", 8, 16),
         ("journal/votes", 8, 1),
         ("genesis.json", 8, 4),
+        ("node.toml", 8, 1),
         ("keys/member.seed", 4, 1),
         ("keys/node.seed", 4, 1),
         ("keys/authority.key", 4, 1),

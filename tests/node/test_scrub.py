@@ -22,8 +22,11 @@ from tilth_node.errors import StorageFailed
 from tilth_node.scrub_part import Scrub
 from tilth_node.scrub_state import ALL, ROWS, ScrubState, load, save
 from tilth_node.scrubbing import scrub, scrub_rows
+from tilth_node.storage.desk import open_desk
 from tilth_node.storage.journal import NAME, JournalFile
 from tilth_node.storage.row_tables import ALL_ROWS
+from tilth_node.storage.runs import Run
+from tilth_node.storage.vault import Vault
 
 STRIDE = int(os.environ.get("SCRUB_STRIDE", "499"))  # 1: every byte of the store, some minutes
 
@@ -212,7 +215,13 @@ def test_what_a_second_look_does_not_find_stops_nobody(chain, tmp_path):
     part = Scrub(site.folder.path, site.past.repair, Clock())
     part.on_damage = told.append
     look = part._look
-    damage = {"file": str(site.folder.database), "what": "x", "remedy": "y", "height": 0}
+    damage = {
+        "file": str(site.folder.database),
+        "what": "x",
+        "remedy": "y",
+        "height": 0,
+        "blob": "",
+    }
 
     async def once_wrong(what):
         looks.append(1)
@@ -222,6 +231,31 @@ def test_what_a_second_look_does_not_find_stops_nobody(chain, tmp_path):
     assert not asyncio.run(part.once())
     assert (len(looks), told) == (2, [])
     site.store.close()
+
+
+def test_what_the_worker_keeps_is_looked_at_too(site):
+    vault = Vault(site.folder.path / "vault", floor_bytes=0)
+    blob, other = vault.write(b"a model"), vault.write(b"another")
+    desk = open_desk(site.folder.path / "worker.db")
+    desk.runs.put(Run("a/1", 1, "train", "{}"))
+    found = scrub(site.folder.path)
+    assert (found.damages, found.blobs) == ([], 2)
+    vault.path(blob.digest).chmod(0o644)
+    vault.path(blob.digest).write_bytes(b"b model")
+    with closing(sqlite3.connect(site.folder.path / "worker.db")) as connection, connection:
+        connection.execute("UPDATE runs SET handle = '{ }'")
+    database, model = scrub(site.folder.path).damages
+    assert database.file.endswith("worker.db")
+    assert "restore" in database.remedy
+    assert (model.file, model.blob) == (str(vault.path(blob.digest)), blob.digest)
+    desk.close()
+
+    part = Scrub(site.folder.path, site.past.repair, Clock())
+    part.share, part.on_blob = "100", vault.sound
+    assert not asyncio.run(part.once())
+    assert (vault.has(blob.digest), vault.has(other.digest)) == (False, True)
+    [_, aside] = scrub(site.folder.path).damages
+    assert aside.file.endswith(f"damaged/{blob.digest}")
 
 
 class Noon(Clock):

@@ -42,6 +42,29 @@ def test_a_blob_is_kept_under_its_digest_and_read_only(vault: Vault) -> None:
     assert stat.S_IMODE(vault.path(blob.digest).stat().st_mode) == 0o444
 
 
+def test_a_blob_with_another_byte_is_set_aside_and_can_come_again(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, floor_bytes=0)
+    data = bytes(range(256)) * 9_000
+    for at in (0, 1 << 20, len(data) - 1):
+        digest = vault.write(data).digest
+        assert vault.sound(digest)
+        changed = bytearray(data)
+        changed[at] ^= 1
+        vault.path(digest).chmod(0o644)
+        vault.path(digest).write_bytes(changed)
+        assert not vault.sound(digest)
+        assert not vault.has(digest)
+        assert [path.read_bytes() for path in vault.damaged()] == [changed]
+    assert list(Vault(tmp_path, floor_bytes=0).damaged()) != []  # nobody brought it yet
+    vault.write(data)
+    assert list(Vault(tmp_path, floor_bytes=0).damaged()) == []
+
+
+def test_a_blob_that_is_not_here_is_not_sound(vault: Vault) -> None:
+    assert not vault.sound(name(b"x"))
+    assert list(vault.damaged()) == []
+
+
 def test_what_is_not_here_is_not_pretended(vault: Vault) -> None:
     assert not vault.has(name(b"x"))
     assert vault.size(name(b"x")) is None

@@ -12,7 +12,7 @@ Leaves to others: tables, and what a failed write means (the ledger's store stop
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +31,17 @@ class Database:
     """One SQLite file with its writer and one reader, for use from one thread."""
 
     def __init__(
-        self, path: Path, schema: str, version: int, upgrades: Mapping[int, str] | None = None
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        upgrades: Mapping[int, str] | None = None,
+        functions: Mapping[str, Callable[..., bytes]] | None = None,
     ) -> None:
-        """`upgrades`: what makes a file of an older version one of this version."""
+        """`upgrades`: what makes a file of an older version one of this version; `functions`: what
+        statements that write may call, by name."""
         self.path = path
+        self._functions = functions or {}
         try:
             self._open(schema, version, upgrades or {})
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -46,6 +53,8 @@ class Database:
         path = self.path
         self._log_bytes = LOG_BYTES
         self._writer = sqlite3.connect(path, isolation_level=None)
+        for name, function in self._functions.items():
+            self._writer.create_function(name, -1, function, deterministic=True)
         self._writer.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"

@@ -6,19 +6,46 @@ the ledger's (write-ahead log, synchronous=FULL) and used from the event loop's 
 - `outbox`: what must be said until it is final. `runs`: handles of what runs.
 - `samples`: where data lie, their salts and digests. `secret`: the tag secret. This table cannot
   be rebuilt from anything: back it up with the keys.
+- Each row has a checksum (checksums): a damaged one is never believed, and a result that was signed
+  never taken for one that the ledger refused.
 """
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from tilth_node.storage import outbox, runs, samples
+from tilth_node.storage.checksums import checksum, problems, schema_of
 from tilth_node.storage.database import Database
 from tilth_node.storage.faults import as_unavailable
 from tilth_node.storage.outbox import Outbox, Statement
 from tilth_node.storage.runs import Runs
 from tilth_node.storage.samples import Samples
+from tilth_node.storage.soundness import damaged, is_damage
 
-VERSION = 1
+VERSION = 2
+SCHEMA = outbox.SCHEMA + runs.SCHEMA + samples.SCHEMA
+SMALL_BYTES = 2 << 20  # what is looked through at every start, in some tenths of a second
+
+# Rows of before had no checksum: they get one as they are.
+_COLUMNS = {
+    "outbox": "task, attempt, leaf, done",
+    "runs": "task, attempt, step, handle",
+    "samples": "key, name, label, root, single, in_place, digest, tag, salt, files",
+    "secret": "name, value",
+}
+_WITH_CHECKSUMS = ";".join(
+    (
+        *(f"ALTER TABLE {name} RENAME TO old_{name}" for name in _COLUMNS),
+        SCHEMA,
+        *(
+            f"INSERT INTO {name} SELECT {of}, checksum('{name}', {of}) FROM old_{name}"  # noqa: S608
+            for name, of in _COLUMNS.items()
+        ),
+        *(f"DROP TABLE old_{name}" for name in _COLUMNS),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +72,26 @@ class Desk:
 
 
 def open_desk(path: Path) -> Desk:
-    """Open or create the worker's database."""
-    database = Database(path, outbox.SCHEMA + runs.SCHEMA + samples.SCHEMA, VERSION)
+    """Open or create the worker's database. Raises StorageFailed when a small one is damaged; of a
+    large one each row is looked at when it is read."""
+    small = path.exists() and path.stat().st_size <= SMALL_BYTES
+    database = Database(path, SCHEMA, VERSION, {1: _WITH_CHECKSUMS}, {"checksum": checksum})
+    if small and (found := problems_of(path)):
+        database.close()
+        raise damaged(path, found[0])
     return Desk(database, Outbox(database), Runs(database), Samples(database))
+
+
+def problems_of(path: Path) -> list[str]:
+    """What is wrong with a worker's database; a node may run on it."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        expected = schema_of(fresh)
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+            (version,) = reader.execute("PRAGMA user_version").fetchone()
+            return [] if version < VERSION else problems(reader, expected)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
+        return [f"{type(error).__name__}: {error}"]

@@ -11,7 +11,9 @@ Leaves to others: writing, which is one transaction with the end of the run
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+from tilth_node.storage.checksums import whole
 from tilth_node.storage.database import Database
 from tilth_node.storage.faults import as_unavailable
 
@@ -21,10 +23,15 @@ CREATE TABLE IF NOT EXISTS outbox (
     attempt INTEGER NOT NULL,
     leaf BLOB NOT NULL,
     done INTEGER NOT NULL,
+    checksum BLOB NOT NULL,
     PRIMARY KEY (task, attempt)
 ) WITHOUT ROWID;
 """
-INSERT = "INSERT OR IGNORE INTO outbox (task, attempt, leaf, done) VALUES (?, ?, ?, ?)"
+INSERT = (
+    "INSERT OR IGNORE INTO outbox (task, attempt, leaf, done, checksum)"
+    " VALUES (?1, ?2, ?3, ?4, checksum('outbox', ?1, ?2, ?3, ?4))"
+)
+SELECT = "SELECT task, attempt, leaf, done, checksum FROM outbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +57,18 @@ class Outbox:
 
     def get(self, task: str, attempt: int) -> Statement | None:
         row = self._database.reader.execute(
-            "SELECT leaf, done FROM outbox WHERE task = ? AND attempt = ?", (task, attempt)
+            f"{SELECT} WHERE task = ? AND attempt = ?", (task, attempt)
         ).fetchone()
-        return None if row is None else Statement(task, attempt, bytes(row[0]), bool(row[1]))
+        return None if row is None else self._statement(row)
 
     def replace(self, statement: Statement, leaf: bytes) -> Statement:
         """The same statement under another key. A crash before leaves the old bytes: they are
         signed again at the next start."""
         with as_unavailable(), self._database.transaction() as connection:
             connection.execute(
-                "UPDATE outbox SET leaf = ? WHERE task = ? AND attempt = ?",
+                "UPDATE outbox SET leaf = ?1,"
+                " checksum = checksum('outbox', task, attempt, ?1, done)"
+                " WHERE task = ?2 AND attempt = ?3",
                 (leaf, statement.task, statement.attempt),
             )
         return replace(statement, leaf=leaf)
@@ -72,7 +81,9 @@ class Outbox:
 
     def all(self) -> list[Statement]:
         """Everything that waits, oldest task key first."""
-        rows = self._database.reader.execute(
-            "SELECT task, attempt, leaf, done FROM outbox ORDER BY task, attempt"
-        )
-        return [Statement(task, attempt, bytes(leaf), bool(d)) for task, attempt, leaf, d in rows]
+        rows = self._database.reader.execute(f"{SELECT} ORDER BY task, attempt").fetchall()
+        return [self._statement(row) for row in rows]
+
+    def _statement(self, row: tuple[Any, ...]) -> Statement:
+        task, attempt, leaf, done = whole(self._database, "outbox", row)
+        return Statement(task, attempt, bytes(leaf), bool(done))

@@ -11,6 +11,7 @@ Leaves to others: what a handle means (`tilth_node.runtimes`), adopting or killi
 
 from dataclasses import dataclass
 
+from tilth_node.storage.checksums import whole
 from tilth_node.storage.database import Database
 from tilth_node.storage.faults import as_unavailable
 
@@ -19,7 +20,8 @@ CREATE TABLE IF NOT EXISTS runs (
     task TEXT PRIMARY KEY,
     attempt INTEGER NOT NULL,
     step TEXT NOT NULL,
-    handle TEXT NOT NULL
+    handle TEXT NOT NULL,
+    checksum BLOB NOT NULL
 ) WITHOUT ROWID;
 """
 DELETE = "DELETE FROM runs WHERE task = ?"
@@ -46,7 +48,8 @@ class Runs:
         of nothing: killing it is harmless."""
         with as_unavailable(), self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO runs (task, attempt, step, handle) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO runs (task, attempt, step, handle, checksum)"
+                " VALUES (?1, ?2, ?3, ?4, checksum('runs', ?1, ?2, ?3, ?4))",
                 (run.task, run.attempt, run.step, run.handle),
             )
 
@@ -55,5 +58,6 @@ class Runs:
             connection.execute(DELETE, (task,))
 
     def all(self) -> list[Run]:
-        rows = self._database.reader.execute("SELECT task, attempt, step, handle FROM runs")
-        return [Run(*row) for row in rows]
+        query = "SELECT task, attempt, step, handle, checksum FROM runs"
+        rows = self._database.reader.execute(query).fetchall()
+        return [Run(*whole(self._database, "runs", row)) for row in rows]

@@ -17,10 +17,12 @@ import hmac
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.tree import TreeEntry, tree_digest
 from tilth_node.storage import walk
+from tilth_node.storage.checksums import whole
 from tilth_node.storage.database import Database
 from tilth_node.storage.walk import Listed, Seen
 
@@ -35,10 +37,17 @@ CREATE TABLE IF NOT EXISTS samples (
     digest TEXT NOT NULL,
     tag TEXT NOT NULL UNIQUE,
     salt BLOB NOT NULL,
-    files TEXT NOT NULL
+    files TEXT NOT NULL,
+    checksum BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secret (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL,
+    checksum BLOB NOT NULL
+) WITHOUT ROWID;
 """
+_VALUES = ", ".join(f"?{number}" for number in range(1, 11))
+INSERT = f"INSERT INTO samples VALUES ({_VALUES}, checksum('samples', {_VALUES}))"  # noqa: S608
 SALT_BYTES = 32
 METADATA, HASHED = "metadata", "hashed"
 
@@ -82,30 +91,31 @@ class Samples:
     def secret(self, fresh: bytes) -> bytes:
         """The organization's tag secret; `fresh` becomes it when there is none yet."""
         with self._database.transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO secret VALUES ('tag', ?)", (fresh,))
-            row = connection.execute("SELECT value FROM secret WHERE name = 'tag'").fetchone()
-        return bytes(row[0])
+            connection.execute(
+                "INSERT OR IGNORE INTO secret VALUES ('tag', ?1, checksum('secret', 'tag', ?1))",
+                (fresh,),
+            )
+            row = connection.execute("SELECT * FROM secret WHERE name = 'tag'").fetchone()
+        return bytes(whole(self._database, "secret", row)[1])
 
     def add(self, samples: list[Sample]) -> None:
         """Keep new samples, all or none. A crash before leaves copied files that nothing names."""
         rows = [_to_row(sample) for sample in samples]
         with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
+            connection.executemany(INSERT, rows)
 
     def get(self, key: str) -> Sample | None:
         row = self._database.reader.execute(
             "SELECT * FROM samples WHERE key = ?", (key,)
         ).fetchone()
-        return None if row is None else _from_row(row)
+        return None if row is None else self._sample(row)
 
     def with_tag(self, tag: str) -> Sample | None:
         """The sample with the same bytes, if there is one."""
         row = self._database.reader.execute(
             "SELECT * FROM samples WHERE tag = ?", (tag,)
         ).fetchone()
-        return None if row is None else _from_row(row)
+        return None if row is None else self._sample(row)
 
     def forget(self, key: str) -> None:
         """Drop a sample that the ledger never heard of."""
@@ -115,6 +125,9 @@ class Samples:
     def keys(self) -> list[str]:
         rows = self._database.reader.execute("SELECT key FROM samples ORDER BY key")
         return [key for (key,) in rows]
+
+    def _sample(self, row: tuple[Any, ...]) -> Sample:
+        return _from_row(*whole(self._database, "samples", row))
 
 
 def duplicate_tag(secret: bytes, files: tuple[Seen, ...]) -> str:
@@ -189,8 +202,18 @@ def _to_row(sample: Sample) -> tuple[object, ...]:
     )
 
 
-def _from_row(row: tuple[str, str, str, str, int, int, str, str, bytes, str]) -> Sample:
-    key, name, label, root, single, in_place, digest, tag, salt, files = row
+def _from_row(
+    key: str,
+    name: str,
+    label: str,
+    root: str,
+    single: int,
+    in_place: int,
+    digest: str,
+    tag: str,
+    salt: bytes,
+    files: str,
+) -> Sample:
     seen = tuple(
         Seen(TreeEntry(path, bool(executable), size, content), mtime, inode)
         for path, executable, size, content, mtime, inode in json.loads(files)

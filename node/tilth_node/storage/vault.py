@@ -7,6 +7,8 @@ Invariants
 - A floor of free space is kept, so that tasks never starve the ledger on the same disk; what
   writers under way have still to write counts as used.
 - Bounded: a writer states the size beforehand and cannot exceed it.
+- Bytes that are no longer those of their name are set aside in `damaged/` when somebody looks
+  (`sound`), so that a fetch brings them again; they stay there until it has.
 - What somebody holds is not removed: an output that the ledger does not name yet may have the same
   bytes as one that nobody needs any more.
 
@@ -21,7 +23,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -33,6 +35,7 @@ from tilth_node.folder import sync_folder
 CHUNK_BYTES = 1 << 20
 UNSYNCED_BYTES = 8 << 20  # of a blob on its way in
 FLOOR_BYTES = 512 << 20
+DAMAGED = "damaged"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -83,6 +86,25 @@ class Shelf:
     def load(self, digest: str) -> bytes:
         """All bytes of a small blob; raises FileNotFoundError when not here."""
         return self.path(digest).read_bytes()
+
+    def found(self, digest: str, pace: Callable[[], None] = lambda: None) -> str:
+        """The digest that its bytes really have, read from the disk as far as the system can tell;
+        raises FileNotFoundError when not here. `pace` is called after each piece."""
+        hashed = hashlib.sha256()
+        with self.path(digest).open("rb", buffering=0) as file:
+            while piece := file.read(CHUNK_BYTES):
+                hashed.update(piece)
+                pace()
+        return hashed.hexdigest()
+
+    def digests(self) -> Iterator[str]:
+        """Every blob that is here."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+            yield from (path.name for path in folder.iterdir())
+
+    def damaged(self) -> Iterator[Path]:
+        """Files that were set aside."""
+        yield from (self._folder / DAMAGED).glob("*")
 
 
 class Vault(Shelf):
@@ -188,10 +210,18 @@ class Vault(Shelf):
                 return False
             return True
 
-    def digests(self) -> Iterator[str]:
-        """Every blob that is here."""
-        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
-            yield from (path.name for path in folder.iterdir())
+    def sound(self, digest: str) -> bool:
+        """Whether it is here with the bytes of its name; others are set aside. Reads all of it."""
+        try:
+            if self.found(digest) == digest:
+                return True
+        except FileNotFoundError:
+            return False
+        aside = self._folder / DAMAGED
+        aside.mkdir(exist_ok=True)
+        # A crash here leaves it where it was: it is found again.
+        self.path(digest).replace(aside / digest)
+        return False
 
     def release(self, digest: str) -> None:
         """A writer of this blob is closed (called by the writer)."""
@@ -199,8 +229,8 @@ class Vault(Shelf):
 
     def _sweep(self) -> None:
         """Remove partial files that nobody will resume: of second writers, and of blobs that came
-        another way."""
-        for path in self._partial.iterdir():
+        another way; and what was set aside and came again."""
+        for path in (*self._partial.iterdir(), *self.damaged()):
             if not _DIGEST.fullmatch(path.name) or self.has(path.name):
                 path.unlink()
 

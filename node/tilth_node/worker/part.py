@@ -89,6 +89,7 @@ class WorkerPart:
         self._residue = Residue(
             node.rows, self._vault, self._folders, stage, site.ledger_ms, self._worker.forget
         )
+        node.scrub.on_blob = self._vault.sound
         self._worker.settled = self._residue.settled
         self._worker.show = partial(show_waiting, node.folder)
         self._replicas = Replicas(
