@@ -58,7 +58,7 @@ PARTS: tuple[Callable[[Node], Part], ...] = (worker_part.make,)
 def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
     folder, clock = Folder(config.folder), Clock()
-    genesis = founding.load_genesis(folder)
+    genesis = _genesis(config, folder)
     began, journal, store, spoilt = _opened(folder, genesis)
     roll = _roll(config, folder, genesis, store)
     certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
@@ -117,6 +117,11 @@ def build(config: Config) -> Node:
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _genesis(config: Config, folder: Folder) -> Genesis:
+    founding.check_name(folder, config.organization)
+    return founding.load_genesis(folder)
 
 
 def _roll(config: Config, folder: Folder, genesis: Genesis, store: LedgerStore) -> Roll:

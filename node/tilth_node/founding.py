@@ -108,19 +108,34 @@ def join(
             expected=genesis.net,
             remedy="make a new folder: one node serves one consortium",
         )
-    if mine.organization != settings.organization:
-        raise InvalidInput(
-            f"{path} is torn: its member file names another organization than {config.FILE}",
-            found=mine.organization,
-            expected=settings.organization,
-            remedy="Restore the folder from a copy, or begin in a new one: tilth node init FOLDER",
-        )
+    _check_name(path, mine, settings.organization)
     introduced = None if peers is None else _read(peers)
     if introduced is not None:
         introductions.read(introduced, genesis.net)
         write_file(folder.peers, introduced)
     write_file(folder.genesis, data)
     return genesis
+
+
+def check_name(folder: Folder, organization: str) -> None:
+    """Raise InvalidInput when the folder was made for another organization than its settings say.
+    A member file that makes no sense says nothing: it was for others."""
+    try:
+        mine = parse_member_file(_read(folder.member))
+    except InvalidInput:
+        return
+    _check_name(folder.path, mine, organization)
+
+
+def _check_name(path: Path, mine: Organization, organization: str) -> None:
+    if mine.organization != organization:
+        raise InvalidInput(
+            f"{path} is torn: its member file names another organization than {config.FILE}",
+            found=organization,
+            expected=mine.organization,
+            remedy=f"Correct {config.FILE}; or restore the folder from a copy, or begin in a new"
+            " one: tilth node init FOLDER",
+        )
 
 
 def load_genesis(folder: Folder) -> Genesis:
