@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tilth_ledger.errors import TilthError
 from tilth_ledger.tree import TreeEntry
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.checksums import checksum
@@ -168,7 +169,7 @@ def test_a_flipped_byte_of_the_file_is_named_or_changes_no_answer(path, tmp_path
     desk = open_desk(path)
     before = read(desk)
     desk.close()
-    some = random.Random(1).sample(range(len(data)), 300)
+    some = [18, 60, *random.Random(1).sample(range(len(data)), 200)]  # 18: SQLite writes no more
     wrong: list[str] = []
     for at in range(len(data)) if ALL else some:
         folder = tmp_path / "site"
@@ -184,7 +185,7 @@ def test_a_flipped_byte_of_the_file_is_named_or_changes_no_answer(path, tmp_path
                     wrong.append(f"byte {at}: silently wrong")
             finally:
                 desk.close()
-        except StorageFailed as error:
+        except TilthError as error:
             if "worker.db" not in str(error) or not error.remedy:
                 wrong.append(f"byte {at}: {error}")
         except Exception as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tilth_ledger.errors import InvalidInput
 from tilth_node.errors import StorageFailed
-from tilth_node.storage.soundness import Reading, damaged, is_damage
+from tilth_node.storage.soundness import Reading, damaged, is_damage, remedy_of
 
 # Keys are random, so a page is written many times: the longer the log, the fewer times it is
 # copied into the file (32 MB, read back in a tenth of a second at a start).
@@ -45,6 +45,13 @@ class Database:
         try:
             self._open(schema, version, upgrades or {})
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+                raise StorageFailed(
+                    f"{path} cannot be written",
+                    found=f"{type(error).__name__}: {error}",
+                    expected="a file that this user may write",
+                    remedy=f"Look at its owner and mode. If they are right: {remedy_of(path)}",
+                ) from error
             if not is_damage(error):
                 raise
             raise damaged(path, f"{type(error).__name__}: {error}") from error
