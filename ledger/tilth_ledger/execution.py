@@ -140,7 +140,7 @@ class _Block:
     def state(self) -> State:
         size = self.parent.size
         recent_heads.note(self.rows, size, self.frontier, ends_epoch=self.ends_epoch)
-        lthash = _with_changes(self.parent.lthash, self.parent.rows, self.rows.changes)
+        lthash = _with_changes(self.parent.lthash, self.rows)
         return State(
             self.rows,
             self.frontier,
@@ -177,7 +177,7 @@ class Executor:
         rows = Overlay(MemoryRows())
         for key, row in state.genesis_rows(self.genesis):
             rows.put(key, row)
-        lthash = _with_changes(LtHash(), MemoryRows(), rows.changes)
+        lthash = _with_changes(LtHash(), rows)
         return State(rows, Frontier(0, ()), lthash, 0, 0, self.genesis.rules_version)
 
     def load(self, frontier: Frontier, accumulator: bytes, time_ms: int) -> State:
@@ -433,13 +433,13 @@ def _id_of(leaf: bytes) -> str:
         return sha256(leaf).hexdigest()
 
 
-def _with_changes(lthash: SetHash, parent: Rows, changes: Mapping[str, bytes | None]) -> SetHash:
-    """The set hash after rows of `parent` were replaced by `changes`."""
+def _with_changes(lthash: SetHash, rows: Overlay) -> SetHash:
+    """The set hash after a block's rows replaced those below them."""
     old: list[tuple[str, bytes]] = []
     new: list[tuple[str, bytes]] = []
-    for key, value in changes.items():
-        before = parent.get_bytes(key)
-        if before != value:
-            old += [(key, before)] if before is not None else []
-            new += [(key, value)] if value is not None else []
+    for key, before, value in rows.executed():
+        if before is not None:
+            old.append((key, before))
+        if value is not None:
+            new.append((key, value))
     return lthash.replace(old, new)

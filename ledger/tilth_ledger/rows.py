@@ -107,6 +107,9 @@ class Overlay:
         self._parent = parent
         self._order = _Order(())
         self._before: dict[str, bytes | None] = {}  # the mark: what was changed since
+        # What the parent answered while the block executes; None afterwards, for others may read
+        # through it for long.
+        self._below: dict[str, bytes | None] | None = {}
         self.changes: dict[str, bytes | None] = {}
 
     def get(self, key: str) -> Row | None:
@@ -115,7 +118,23 @@ class Overlay:
 
     def get_bytes(self, key: str) -> bytes | None:
         value = self.changes.get(key, _ABSENT)
-        return self._parent.get_bytes(key) if value is _ABSENT else value
+        return self._under(key) if value is _ABSENT else value
+
+    def _under(self, key: str) -> bytes | None:
+        if self._below is None:
+            return self._parent.get_bytes(key)
+        value = self._below.get(key, _ABSENT)
+        if value is _ABSENT:
+            value = self._below[key] = self._parent.get_bytes(key)
+        return value
+
+    def executed(self) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+        """The block is done: each key that is not as it was, its value below and here."""
+        for key, value in self.changes.items():
+            before = self._under(key)
+            if before != value:
+                yield key, before, value
+        self._below = None
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None

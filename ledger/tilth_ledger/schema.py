@@ -66,19 +66,27 @@ def is_object(value: Any) -> bool:
     return type(value) is dict or isinstance(value, Mapping)
 
 
+# Whether a text is surely right, where a type can say so without a path; and its whole check.
+_Checks = tuple[Callable[[str], object] | None, Callable[[Any, Path], None]]
+
+
+def _checks(kind: Type) -> _Checks:
+    return getattr(kind, "fits", None), kind.check
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Text of one exact form."""
 
     pattern: re.Pattern[str]
     meaning: str
-    _fits: Callable[[str], object] = field(init=False, compare=False, repr=False)
+    fits: Callable[[str], object] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_fits", self.pattern.fullmatch)
+        object.__setattr__(self, "fits", self.pattern.fullmatch)
 
     def check(self, value: Any, path: Path) -> None:
-        if not isinstance(value, str) or not self._fits(value):
+        if not isinstance(value, str) or not self.fits(value):
             refuse(path, value, self.meaning)
 
     def describe(self) -> str:
@@ -128,6 +136,10 @@ class Boolean:
 @dataclass(frozen=True, slots=True)
 class Choice:
     values: tuple[str, ...]
+    fits: Callable[[str], object] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fits", frozenset(self.values).__contains__)
 
     def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, str) or value not in self.values:
@@ -171,6 +183,10 @@ class ListOf:
     low: int
     high: int
     distinct: bool = True
+    _checks: _Checks = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_checks", _checks(self.item))
 
     def check(self, value: Any, path: Path) -> None:
         if not isinstance(value, (list, tuple)) or not self.low <= len(value) <= self.high:
@@ -182,9 +198,10 @@ class ListOf:
                 expected=self.describe(),
                 remedy=f"Correct {where}; split a long list over several parts.",
             )
-        check = self.item.check
+        fits, check = self._checks
         for index, item in enumerate(value):
-            check(item, (path, index))
+            if fits is None or type(item) is not str or not fits(item):
+                check(item, (path, index))
         if not self.distinct or len(value) < 2 or not isinstance(value[0], str):
             return
         if len({*value}) != len(value):
@@ -241,26 +258,29 @@ class Record:
     fields: Mapping[str, Type]
     optional: frozenset[str] = frozenset()
     required: frozenset[str] = field(init=False)
-    _checks: dict[str, Callable[[Any, Path], None]] = field(init=False, compare=False, repr=False)
+    _checks: dict[str, _Checks] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "required", frozenset(self.fields) - self.optional)
-        object.__setattr__(self, "_checks", {name: t.check for name, t in self.fields.items()})
+        checks = {name: _checks(each) for name, each in self.fields.items()}
+        object.__setattr__(self, "_checks", checks)
 
     def check(self, value: Any, path: Path) -> None:
         if type(value) is not dict and not is_object(value):
             refuse(path, value, self.describe())
         known = self._checks.get
         for name, item in value.items():
-            check = known(name)
-            if check is None:
+            checks = known(name)
+            if checks is None:
                 raise InvalidInput(
                     f"{words(path)} has a field that does not exist",
                     found=shown(name),
                     expected=f"only {', '.join(sorted(self.fields))}",
                     remedy="Remove the field or correct its name.",
                 )
-            check(item, (path, name))
+            fits, check = checks
+            if fits is None or type(item) is not str or not fits(item):
+                check(item, (path, name))
         # As many known names as there are: none is missing.
         if len(value) != len(self._checks) and not self.required <= value.keys():
             missing = sorted(self.required - value.keys())

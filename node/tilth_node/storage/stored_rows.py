@@ -15,6 +15,7 @@ from tilth_node.storage.soundness import parsed
 SCAN_ROWS = 256
 KNOWN_BYTES = 8 << 20  # of rows that are remembered
 KNOWN_COST = 200  # bytes of one more key, number and value, beside their content
+_UNKNOWN = (0, b"")  # no row's number and value
 
 FIND = "SELECT id, value FROM keys JOIN rows USING (id) WHERE key = ?"
 SCAN = (
@@ -44,12 +45,13 @@ class StoredRows:
 
     def get_bytes(self, key: str) -> bytes | None:
         """As `get`, with the value as it is stored."""
-        found = self._find(key)
+        found = self._known.get(key, _UNKNOWN)
+        if found is _UNKNOWN:
+            found = self._find(key)
         return None if found is None else found[1]
 
     def _find(self, key: str) -> tuple[int, bytes] | None:
-        if key in self._known:
-            return self._known[key]
+        """What is not remembered."""
         number = self._tables.fresh.ids.get(key)
         if number is None and not self._tables.may_hold(key):
             self._remember(key, None)
@@ -67,8 +69,12 @@ class StoredRows:
 
     def plan(self, rows: Mapping[str, bytes | None]) -> Written:
         """How these changes are to be written."""
-        found = {key: self._find(key) for key in rows}
-        ids = {key: None if each is None else each[0] for key, each in found.items()}
+        ids: dict[str, int | None] = {}
+        for key in rows:
+            found = self._known.get(key, _UNKNOWN)
+            if found is _UNKNOWN:
+                found = self._find(key)
+            ids[key] = None if found is None else found[0]
         return self._tables.plan(rows, ids)
 
     def write(self, connection: sqlite3.Connection, size: int | None, written: Written) -> None:
@@ -78,12 +84,16 @@ class StoredRows:
     def committed(self, written: Written) -> None:
         """These changes can be read."""
         self._tables.committed(written)
-        for number, key, value in (*written.added, *written.changed):
-            if key in self._known:
-                self._remember(key, (number, value))
+        known, more = self._known, 0
+        for rows in (written.added, written.changed):
+            for number, key, value in rows:
+                if key in known:
+                    known[key] = number, value
+                    more += len(value)
         for _, key in written.removed:
-            if key in self._known:
-                self._remember(key, None)
+            if key in known:
+                known[key] = None
+        self._known_bytes += more
 
     def _remember(self, key: str, found: tuple[int, bytes] | None) -> None:
         self._known_bytes += len(key) + (0 if found is None else len(found[1])) + KNOWN_COST
