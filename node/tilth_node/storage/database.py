@@ -67,6 +67,8 @@ class Database:
             f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};"
         )
         self._prepare(schema, version, upgrades)
+        # A file, by its mode or by a changed byte, may be only readable.
+        self._writer.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version:d}; ROLLBACK")
         self._page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
         # SQLite locks its other two files: closing one of them here would let go of its locks.
         self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
