@@ -10,11 +10,15 @@ Invariants:
   ledger store held then: one that holds less has lost data (F8). And it says that all before it was
   synced: bad bytes with a promise behind them are damage, and `read_journal` raises `Fatal`,
   unless the bad ones were promises too, which no sync had covered yet.
+- Behind the last record there may be zeros: the file is written before it is needed, so that a sync
+  changes its bytes and not its size. They are no record, and nothing was lost with them.
 - Bad bytes at the very end may be a batch that a crash tore, which was never promised, or the last
   one that was synced, damaged, when a power cut took the mark behind it. A crash leaves too few
   bytes, or whole sectors of zeros where something was to come; a changed byte leaves neither. So
   the end is told apart: *torn* is cut off, and what is *damaged* may have been votes that were
   sent. A member that finds this votes when every other one has shown what it holds of it.
+- So what counts is whether the first bad record itself lacks a sector: where it ends, its own
+  length says, or the good record behind it. A length that was changed is found out by its checksum.
 
 Why that is enough: for a damaged end to pass as torn, power must fail in the moment between a sync
 and the write of the mark to the disk (the kernel does it within seconds), and the very sectors of
@@ -42,6 +46,7 @@ _HEAD = struct.Struct(">IQ16s")
 FRAME_BYTES = _HEAD.size  # around a body
 SECTOR_BYTES = 512  # what a disk writes whole or not at all
 FEWEST_ZEROS = 8  # no record begins with as many, and one changed byte does not make them
+MOST_ZEROS = 32  # more than any record ends with: the promise of an empty ledger ends with 24
 _NUMBERS = struct.Struct(">IQ")
 _PROMISED = struct.Struct(">QQQ")
 PROMISED_BYTES = 1 + _PROMISED.size
@@ -184,12 +189,13 @@ def frame(bodies: Iterable[bytes], sequence: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A journal as found: its records' bodies, the bytes that are good, and whether those behind
-    them look like records that were complete once."""
+    """A journal as found: its records' bodies, the bytes that are good, whether those behind them
+    look like records that were complete once, and how many there are if they are not all zeros."""
 
     bodies: tuple[bytes, ...]
     good_bytes: int
     damaged: bool = False
+    bad_bytes: int = 0
 
     @property
     def sequence(self) -> int:
@@ -205,7 +211,8 @@ def read_journal(data: bytes) -> Journal:
     while (body := _record_at(data, at, len(bodies))) is not None:
         bodies.append(body)
         at += FRAME_BYTES + len(body)
-    later = list(_later_records(data, at, len(bodies)))
+    used = max(at, len(data.rstrip(b"\0")))
+    later = list(_later_records(data, at, used, len(bodies)))
     if (promise := _proof_of_sync(at, len(bodies), later)) is not None:
         raise Fatal(
             "the journal is damaged in its middle",
@@ -213,7 +220,10 @@ def read_journal(data: bytes) -> Journal:
             expected="bad bytes at the end only, as a crash leaves them",
             remedy="Keep the folder as it is; do not start it from an older copy.",
         )
-    return Journal(tuple(bodies), at, _is_damaged(data, at, len(bodies), later))
+    if used == at:
+        return Journal(tuple(bodies), at)
+    damaged = _is_damaged(data, at, used, len(bodies), later)
+    return Journal(tuple(bodies), at, damaged, len(data) - at)
 
 
 def _proof_of_sync(at: int, sequence: int, later: list[_Later]) -> int | None:
@@ -230,13 +240,15 @@ def _proof_of_sync(at: int, sequence: int, later: list[_Later]) -> int | None:
     return None
 
 
-def _is_damaged(data: bytes, at: int, sequence: int, later: list[_Later]) -> bool:
+def _is_damaged(data: bytes, at: int, used: int, sequence: int, later: list[_Later]) -> bool:
     """Whether the bad bytes are more than what a crash leaves of batches that were not synced."""
-    if not any(data[at : at + FRAME_BYTES]) or _has_empty_sector(data, at):
-        return False
+    if FRAME_BYTES - data[at : at + FRAME_BYTES].count(0) <= 1:
+        return False  # nothing came to be here: no record has so few, nor a changed byte more
     if all(body[:1] == _PROMISE for _, _, body in later) and later:
         return False  # promises alone were lost: see `_proof_of_sync`
-    return bool(later) or _was_complete(data, at, sequence)
+    if later:
+        return not _lacks_a_sector(data, at, later[0][0])
+    return _was_complete(data, at, used, sequence)
 
 
 def _record_at(data: bytes, at: int, sequence: int) -> bytes | None:
@@ -251,43 +263,49 @@ def _record_at(data: bytes, at: int, sequence: int) -> bytes | None:
     return body if _checksum(number, body) == checksum else None
 
 
-def _was_complete(data: bytes, at: int, sequence: int) -> bool:
-    """Whether the bad bytes from `at` to the end were a record of full length, and not a mark: that
-    holds nothing that is missed when it is cut off."""
-    rest = len(data) - at
-    if rest < FRAME_BYTES or rest == _MARK_BYTES:
+def _was_complete(data: bytes, at: int, used: int, sequence: int) -> bool:
+    """Whether the bad bytes behind `at`, of which those from `used` on are zeros, were a record of
+    full length, and not a mark: that holds nothing that is missed when it is cut off."""
+    body = at + FRAME_BYTES
+    if body > len(data):
         return False
     length, _, checksum = _HEAD.unpack_from(data, at)
-    body = data[at + FRAME_BYTES :]
-    if length <= len(body):
+    for end in range(max(used, body), min(used + MOST_ZEROS, len(data)) + 1):
+        if _checksum(sequence, data[body:end]) == checksum:  # its length was changed
+            return end - at != _MARK_BYTES
+    if length == _MARK_BYTES - FRAME_BYTES and used <= at + _MARK_BYTES:
+        return False
+    end = body + length
+    return end <= len(data) and not _lacks_a_sector(data, at, end)
+
+
+def _lacks_a_sector(data: bytes, start: int, end: int) -> bool:
+    """Whether some sector in which bytes from `start` to `end` lie holds nothing but zeros from
+    `start` on, unless that is less than a number; or more zeros end them than end a record."""
+    if end - start > MOST_ZEROS and not any(data[end - MOST_ZEROS : end]):
         return True
-    return bool(_checksum(sequence, body) == checksum)  # its length was changed
-
-
-def _has_empty_sector(data: bytes, at: int) -> bool:
-    """Whether some sector behind `at` holds nothing but zeros, or what of it lies behind `at` does,
-    unless that is less than a number."""
-    while at < len(data):
-        end = min(at + SECTOR_BYTES - at % SECTOR_BYTES, len(data))
-        if end - at >= FEWEST_ZEROS and not any(data[at:end]):
+    while start < end:
+        border = min(start + SECTOR_BYTES - start % SECTOR_BYTES, len(data))
+        if border - start >= FEWEST_ZEROS and not any(data[start:border]):
             return True
-        at = end
+        start = border
     return False
 
 
-def _later_records(data: bytes, at: int, sequence: int) -> Iterator[_Later]:
-    """Good records behind the first bad one: where they stand, number and body."""
-    last = sequence + (len(data) - at) // FRAME_BYTES
+def _later_records(data: bytes, at: int, used: int, sequence: int) -> Iterator[_Later]:
+    """Good records behind the first bad one: where they stand, number and body. Behind `used` all
+    is zeros, which no checksum is."""
+    last = sequence + (used - at) // FRAME_BYTES
     for front in range(sequence >> 16, (last >> 16) + 1):
         needle = front.to_bytes(6)  # all but the last bytes of a number
-        found = data.find(needle, at)
+        found = data.find(needle, at, used)
         while found != -1:
             start, number = found - 4, int.from_bytes(data[found : found + 8])
             if start >= at and sequence <= number <= last:
                 body = _record_at(data, start, number)
                 if body is not None:
                     yield start, number, body
-            found = data.find(needle, found + 1)
+            found = data.find(needle, found + 1, used)
 
 
 def _checksum(number: int, body: bytes) -> bytes:

@@ -140,16 +140,15 @@ def _journal(folder: Folder, found: Scrubbed) -> None:
     file = folder.journal / journal.NAME
     if not file.is_file():
         return
-    data = file.read_bytes()
     try:
-        records = [decode_record(body) for body in read_journal(data).bodies]
+        read = read_journal(file.read_bytes())
+        records = [decode_record(body) for body in read.bodies]
     except (Fatal, InvalidInput) as error:
         found.add(Damage(str(file), str(error), journal.remedy_of(file)))
         return
     found.records = len(records)
-    rest = len(data) - read_journal(data).good_bytes
-    if rest and not folder.ready.exists():
-        words = f"{rest} bytes at its end are no record: torn by a crash, or damaged"
+    if read.bad_bytes and not folder.ready.exists():
+        words = f"{read.bad_bytes} bytes at its end are no record: torn by a crash, or damaged"
         found.add(Damage(str(file), words, journal.remedy_of(file)))
 
 

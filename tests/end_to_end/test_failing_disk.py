@@ -18,7 +18,7 @@ JOURNAL, LEDGER, COSIGNATURES = "journal/votes", "ledger.db-wal", "cosignatures.
 SYNCS = "fsync,fdatasync"
 FAULTS = (
     Fault(JOURNAL, SYNCS, "error=EIO"),
-    Fault(JOURNAL, "write", "error=ENOSPC"),
+    Fault(JOURNAL, "pwrite64", "error=ENOSPC"),
     Fault(LEDGER, SYNCS, "error=EIO"),
     Fault(LEDGER, "pwrite64", "error=ENOSPC", once=False),
     Fault(COSIGNATURES, SYNCS, "error=EIO"),
@@ -28,8 +28,8 @@ FAULTS = (
 MORE = (
     Fault(JOURNAL, SYNCS, "error=EIO", once=False),
     Fault(JOURNAL, SYNCS, "error=ENOSPC"),
-    Fault(JOURNAL, "write", "error=EIO"),
-    Fault(JOURNAL, "write", "error=ENOSPC", once=False),
+    Fault(JOURNAL, "pwrite64", "error=EIO"),
+    Fault(JOURNAL, "pwrite64", "error=ENOSPC", once=False),
     Fault(LEDGER, SYNCS, "error=EIO", once=False),
     Fault(LEDGER, SYNCS, "error=ENOSPC"),
     Fault(LEDGER, "pwrite64", "error=EIO"),

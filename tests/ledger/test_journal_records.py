@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -69,6 +70,33 @@ def test_wherever_a_crash_cuts_the_journal_whole_records_remain() -> None:
         assert BODIES[: len(journal.bodies)] == journal.bodies
 
 
+ZEROS = bytes(5_000)  # written before they are needed
+ENDS = pytest.mark.parametrize("behind", [b"", ZEROS], ids=["no zeros", "zeros"])
+
+
+def test_zeros_behind_the_last_record_are_neither_torn_nor_damaged() -> None:
+    for count in range(len(BODIES) + 1):
+        data = frame(BODIES[:count], 0)
+        found = read_journal(data + ZEROS)
+        assert (found.bodies, found.good_bytes) == (BODIES[:count], len(data))
+        assert (found.damaged, found.bad_bytes) == (False, 0)
+
+
+@pytest.mark.rule("F8")
+def test_a_changed_byte_of_the_zeros_is_no_lost_record() -> None:
+    data = frame(VOTES, 0)
+    for broken in flips(data + bytes(600), len(data), len(data) + 600):
+        found = read_journal(broken)
+        assert (found.bodies, found.damaged, found.bad_bytes > 0) == (VOTES, False, True)
+
+
+def test_a_megabyte_of_zeros_is_read_in_no_time() -> None:
+    data = frame(BODIES, 0)
+    started = time.process_time()
+    assert read_journal(data + bytes(1 << 20)).good_bytes == len(data)
+    assert time.process_time() - started < 0.5
+
+
 @pytest.mark.parametrize("tail", [bytes(64), b"\xff" * 64, bytes(5_000)])
 def test_garbage_after_the_last_record_is_a_torn_tail(tail: bytes) -> None:
     data = frame(BODIES, 0)
@@ -86,29 +114,34 @@ def flips(data: bytes, first: int, last: int) -> Iterator[bytes]:
         yield bytes(broken)
 
 
+@ENDS
 @pytest.mark.rule("F8")
-def test_a_flipped_byte_before_a_mark_is_known_not_to_be_torn() -> None:
+def test_a_flipped_byte_before_a_mark_is_known_not_to_be_torn(behind: bytes) -> None:
     data = frame((*VOTES, MARK), 0)
     for broken in flips(data, 0, len(frame(VOTES, 0))):
         with pytest.raises(Fatal, match="damaged in its middle"):
-            read_journal(broken)
+            read_journal(broken + behind)
 
 
-def test_a_flipped_byte_of_the_last_mark_costs_nothing_but_the_mark() -> None:
+@ENDS
+def test_a_flipped_byte_of_the_last_mark_costs_nothing_but_the_mark(behind: bytes) -> None:
     data = frame((*VOTES, MARK), 0)
     for broken in flips(data, len(frame(VOTES, 0)), len(data)):
-        found = read_journal(broken)
+        found = read_journal(broken + behind)
         assert (found.bodies, found.damaged) == (VOTES, False)
 
 
+@ENDS
 @pytest.mark.rule("F8")
-def test_a_flipped_byte_of_a_batch_whose_mark_the_power_cut_took_is_told_from_a_torn_one() -> None:
+def test_a_flipped_byte_of_a_batch_whose_mark_the_power_cut_took_is_told_from_a_torn_one(
+    behind: bytes,
+) -> None:
     kept = (*VOTES[:2], MARK)
     for batch in (VOTES[2:], VOTES[2:3], VOTES[:1]):
         before = frame(kept, 0)
         data = before + frame(batch, len(kept))
         for broken in flips(data, len(before), len(data)):
-            found = read_journal(broken)
+            found = read_journal(broken + behind)
             assert found.damaged
             assert found.bodies[: len(kept)] == kept
 
@@ -120,8 +153,11 @@ def test_a_batch_of_which_a_crash_left_the_first_bytes_is_torn() -> None:
         assert not read_journal(data[:end]).damaged
 
 
+@ENDS
 @pytest.mark.parametrize("sector", [512, 4096])
-def test_a_batch_of_which_a_crash_left_any_of_its_sectors_is_torn(sector: int) -> None:
+def test_a_batch_of_which_a_crash_left_any_of_its_sectors_is_torn(
+    sector: int, behind: bytes
+) -> None:
     before = frame((*VOTES[:2], MARK), 0)
     held = next(body for body in VOTES if body[0] == 2) + bytes(3 * sector)
     data = before + frame((*VOTES, held, *VOTES), 3)
@@ -133,17 +169,18 @@ def test_a_batch_of_which_a_crash_left_any_of_its_sectors_is_torn(sector: int) -
         for number, (start, end) in enumerate(pieces):
             if lost >> number & 1:
                 left[start:end] = bytes(end - start)
-        assert not read_journal(bytes(left)).damaged
+        assert not read_journal(bytes(left) + behind).damaged
 
 
-def test_promises_of_which_a_power_cut_left_the_later_ones_are_no_damage() -> None:
+@ENDS
+def test_promises_of_which_a_power_cut_left_the_later_ones_are_no_damage(behind: bytes) -> None:
     synced = frame(VOTES[:2], 0)
     for lost in ([0], [1], [0, 1], [0, 2]):
         data = bytearray(synced + frame((MARK, MARK, MARK), 2))
         for number in lost:
             start = len(synced) + number * len(frame((MARK,), 0))
             data[start : start + len(frame((MARK,), 0))] = bytes(len(frame((MARK,), 0)))
-        found = read_journal(bytes(data))
+        found = read_journal(bytes(data) + behind)
         assert (found.bodies[:2], found.damaged) == (VOTES[:2], False)
 
 

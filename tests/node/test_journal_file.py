@@ -11,7 +11,7 @@ from tilth_ledger.journal_records import Promised, frame
 from tilth_node import running
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
-from tilth_node.storage.journal import NAME, JournalFile
+from tilth_node.storage.journal import NAME, STEP_BYTES, JournalFile
 
 RECORDS = [b"\x01first", b"\x02second record", b"\x03" + bytes(40)]
 
@@ -52,6 +52,86 @@ def test_a_tail_torn_at_any_byte_is_cut_off_and_written_over(folder: Path) -> No
         journal.append([b"\x09after"])
         journal.close()
         assert records_in(folder) == [*RECORDS[:kept], b"\x09after"]
+
+
+def killed(folder: Path) -> list[bytes]:
+    """A journal of many batches that nobody closed; its records."""
+    journal = JournalFile(folder)
+    sent = [bytes((number,)) * 5_000 for number in range(1, 61)]
+    for number, body in enumerate(sent):
+        if number == 30:
+            journal.replace(sent[:number])
+        journal.append([body])
+    return sent
+
+
+def test_records_are_written_over_zeros_so_that_most_syncs_change_no_size(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path)
+    sizes = set()
+    for number in range(1, 61):
+        journal.append([bytes((number,)) * 5_000])
+        sizes.add(journal.path.stat().st_size)
+    assert len(sizes) == 2
+    assert not any(size % STEP_BYTES for size in sizes)
+    journal.close()
+    assert journal.path.stat().st_size == len(frame([bytes(5_000)] * 60, 0))
+
+
+@pytest.mark.rule("F8")
+def test_a_journal_that_nobody_closed_holds_all_its_records_and_was_not_torn(
+    tmp_path: Path,
+) -> None:
+    sent = killed(tmp_path)
+    journal = JournalFile(tmp_path)
+    assert list(journal.records) == sent
+    assert (journal.cut_bytes, journal.damaged) == (0, False)
+    journal.append([b"\x09after"])
+    journal.close()
+    assert records_in(tmp_path) == [*sent, b"\x09after"]
+
+
+@pytest.mark.rule("F8")
+def test_a_flipped_byte_before_the_zeros_is_told_as_damage(tmp_path: Path) -> None:
+    sent = killed(tmp_path)
+    whole = (tmp_path / NAME).read_bytes()
+    last = len(frame(sent[:-1], 0))
+    for position in (last, last + 3, last + 11, last + 27, last + 28, last + 5_027):
+        (tmp_path / NAME).write_bytes(
+            whole[:position] + bytes((whole[position] ^ 0x10,)) + whole[position + 1 :]
+        )
+        journal = JournalFile(tmp_path)
+        assert (list(journal.records), journal.damaged) == (sent[:-1], True)
+        journal.close()
+
+
+@pytest.mark.rule("F7")
+def test_a_disk_that_has_no_room_for_the_zeros_stops_the_node_and_costs_no_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if not any(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, at)
+
+    journal = JournalFile(folder)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageFailed, match="No space left"):
+        journal.append([b"\x09unsaid"])
+    journal.close()
+    monkeypatch.undo()
+    assert records_in(folder)[: len(RECORDS)] == RECORDS
+
+
+def test_a_write_that_takes_a_part_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1_000], at))
+    sent = killed(tmp_path)
+    monkeypatch.undo()
+    assert records_in(tmp_path) == sent
 
 
 MARK = Promised(1, 1, 1).encode()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from links import Node
 
 SECTOR = 512
+ZEROS = bytes(1_500)  # written behind every journal, for the next records to be written over
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,12 @@ def copied(archive: MemoryArchive, height: int | None = None) -> MemoryArchive:
 
 def image(node: Node) -> Image:
     return Image(node.journal, node.sequence, copied(node.archive), node.cosigner.newest)
+
+
+def whole_sectors(at: int, cut: int) -> int:
+    """How many of the first `cut` bytes written at a place are there if none of their sectors is
+    there by half."""
+    return max(0, (at + cut) // SECTOR * SECTOR - at)
 
 
 def flipped(data: bytes, random: Random) -> bytes:

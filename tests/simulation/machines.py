@@ -1,4 +1,5 @@
-"""What happens to clocks, processes and disks while faults reign.
+"""What happens to clocks, processes and disks while faults reign. Behind every journal stand the
+zeros that the next records would have been written over.
 
 Its dice are its own: a seed without these faults is the run that it was before they existed.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from disks import LOSSES, RottenArchive, image, wipe
+from disks import LOSSES, ZEROS, RottenArchive, image, whole_sectors, wipe
 from faults import Faults
 
 from tilth_ledger.effects import Alarm, Effects
@@ -82,7 +83,10 @@ class Machines:
         written = frame(effects.persist, node.sequence)
         # A full disk took a part; what a failed sync left is anything, the whole too.
         kept = len(written) if not full and self._random.random() < 0.5 else None
-        node.journal += written[: kept or self._random.randint(0, len(written))]
+        cut = kept or self._random.randint(0, len(written))
+        part = written[: kept or whole_sectors(len(node.journal), cut)]
+        node.journal += part
+        node.unsynced += len(part)
         return True
 
     def store_fails(self, node: Node) -> bool:
@@ -106,7 +110,7 @@ class Machines:
             node.cosigner.schedule.rest()
             self._sign(node)
         try:
-            return read_journal(node.journal)
+            return read_journal(node.journal + ZEROS)
         except Fatal:
             if node.member not in self.fragile:
                 raise

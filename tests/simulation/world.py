@@ -18,7 +18,7 @@ from typing import Any
 from checker import Checker, Violation
 from churn import Churn
 from clients import Clients
-from disks import SECTOR
+from disks import SECTOR, ZEROS, whole_sectors
 from false_follower import FalseFollower
 from faults import Faults, of_seed
 from liar import Liar
@@ -200,7 +200,7 @@ class World:
 
     def _restore(self, node: Node) -> Replica:
         found = self.machines.read_journal(node)
-        node.journal = node.journal[: found.good_bytes]
+        node.journal = (node.journal + ZEROS)[: found.good_bytes]
         node.sequence = found.sequence
         self.checker.found(node.member, found.bodies)
         archive = node.archive
@@ -275,7 +275,9 @@ class World:
             written = frame(effects.persist, node.sequence)
             if point == 1 and self.faults.torn:
                 self.met["disk: torn write"] += 1
-                node.journal += self._torn(written, len(node.journal))
+                part = self._torn(written, len(node.journal))
+                node.journal += part
+                node.unsynced += len(part)
                 return self.crash(node)
             node.journal += written
             node.sequence += len(effects.persist)
@@ -318,12 +320,12 @@ class World:
         return None
 
     def _torn(self, written: bytes, at: int) -> bytes:
-        """What a crash leaves of bytes that begin at a place of the file: the first of them, or any
-        of its sectors, and zeros in the others."""
+        """What a crash leaves of bytes that begin at a place of the file: the first of its sectors,
+        or any of them, and zeros in the others."""
         cut = self.random.randint(0, len(written) - 1)
         kept = self.random.choice((None, None, 0, cut))
         if kept is None:
-            return written[:cut]
+            return written[: whole_sectors(at, cut)]
         left = bytearray(written)
         start = 0
         while start < len(written):

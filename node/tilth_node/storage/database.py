@@ -69,10 +69,9 @@ class Database:
         self._prepare(schema, version, upgrades)
         # A file, by its mode or by a changed byte, may be only readable.
         self._writer.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version:d}; ROLLBACK")
-        self._page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
+        self._frame_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0]) + 24
         # SQLite locks its other two files: closing one of them here would let go of its locks.
         self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-        self._frames = 0
         self.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, factory=Reading
         )
@@ -100,9 +99,10 @@ class Database:
         """Copy a long log into the file and begin it anew. SQLite would do it by itself, and tell
         nobody when that fails (F7). The log keeps its length: writing over it costs two thirds of
         writing a new one, and its sync need not tell the file system of a new size."""
-        size = self._log_size()
-        if size < self._log_bytes:
+        # Two reads tell that it is not yet long; how long it is takes ten.
+        if not self._is_used(-(-self._log_bytes // self._frame_bytes)):
             return
+        size = self._log_size()
         mode = "RESTART" if size < 2 * LOG_BYTES else "TRUNCATE"  # somebody kept it from ending
         busy_ms = self._writer.execute("PRAGMA busy_timeout").fetchone()[0]
         self._writer.execute("PRAGMA busy_timeout = 0")
@@ -114,23 +114,20 @@ class Database:
     def _log_size(self) -> int:
         """Bytes of the log that are in use: of its pages, those with the salt of its header
         (sqlite.org/fileformat2.html#walformat). They stand before all others."""
-        salt = os.pread(self._log, 8, 16)
-        frame_bytes = self._page_bytes + 24
-
-        def used(count: int) -> bool:
-            at = LOG_HEADER_BYTES + (count - 1) * frame_bytes + 8
-            return len(salt) == 8 and os.pread(self._log, 8, at) == salt
-
-        if self._frames and not used(self._frames):
-            self._frames = 0  # it began anew
-        step = 1
-        while used(self._frames + step):
-            self._frames += step
+        frames, step = 0, 1
+        while self._is_used(frames + step):
+            frames += step
             step *= 2
         while step := step // 2:
-            if used(self._frames + step):
-                self._frames += step
-        return self._frames * frame_bytes
+            if self._is_used(frames + step):
+                frames += step
+        return frames * self._frame_bytes
+
+    def _is_used(self, count: int) -> bool:
+        """Whether the log holds so many pages."""
+        salt = os.pread(self._log, 8, 16)
+        at = LOG_HEADER_BYTES + (count - 1) * self._frame_bytes + 8
+        return len(salt) == 8 and os.pread(self._log, 8, at) == salt
 
     def give_up(self) -> None:
         """After a write that failed: nothing is written any more. The reader stays, for the last
