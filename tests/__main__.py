@@ -3,8 +3,9 @@
     python -m tests                    # checks, container tests, all other tests
     python -m tests tests/sdk -k plan  # the checks, and these tests without an engine
 
-Most tests wait, for disks, processes and containers, far more than they compute. So there are more
-workers than cores, and the container tests, which wait most, do not keep the others waiting.
+Most tests wait, for disks, processes and containers, far more than they compute: those with real
+nodes keep a fifth of a core busy. So there are more workers than cores, and the container tests,
+which wait most, do not keep the others waiting.
 
 Invariants
 - What one phase finds hides nothing of another; the exit code is 1 when any found something.
@@ -23,7 +24,7 @@ from contextlib import ExitStack
 from threading import Thread
 
 PYTEST = (sys.executable, "-m", "pytest", "--dist=loadfile", "--no-loadscope-reorder")
-WORKERS = min((os.cpu_count() or 1) + 2, 8)
+WORKERS = min((os.cpu_count() or 1) + 4, 10)
 ENGINES = 2
 
 

@@ -13,17 +13,35 @@ settings.load_profile("tilth")
 
 ROOT = Path(__file__).parents[1]
 REAL_NODES = ROOT / "tests" / "end_to_end"
+SIMULATION = ROOT / "tests" / "simulation"
 
 
 def pytest_collection_modifyitems(items):
-    """The longest start first, so that no worker is left with one at the end: slow tests, then
-    others with real nodes."""
-    items.sort(
-        key=lambda item: (
-            item.get_closest_marker("slow") is None,
-            REAL_NODES not in item.path.parents,
-        )
-    )
+    """What takes longest starts first, so that no worker is left with it at the end; and tests
+    that wait, for nodes and disks, run beside tests that compute, so that both always do."""
+    waiting = [item for item in items if REAL_NODES in item.path.parents]
+    waiting.sort(key=lambda item: (shares_nothing(file_of(item.nodeid)), not is_slow(item)))
+    computing = [item for item in items if REAL_NODES not in item.path.parents]
+    computing.sort(key=lambda item: (SIMULATION not in item.path.parents, not is_slow(item)))
+    items[:] = alternately(waiting, computing)
+
+
+def is_slow(item):
+    return item.get_closest_marker("slow") is not None
+
+
+def alternately(*kinds):
+    """All items, what stays together together, each kind spread evenly over the whole."""
+    placed = []
+    for items in kinds:
+        together = {}
+        for item in items:
+            together.setdefault(scope_of(item.nodeid), []).append(item)
+        placed += [
+            ((place + 0.5) / len(together), group) for place, group in enumerate(together.values())
+        ]
+    placed.sort(key=lambda each: each[0])
+    return [item for _, group in placed for item in group]
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -36,8 +54,17 @@ class Together(LoadScopeScheduling):
     share nothing go each their own way: one file of them may take as long as all others."""
 
     def _split_scope(self, nodeid):
-        file = nodeid.split("::", 1)[0]
-        return nodeid if shares_nothing(file) else file
+        return scope_of(nodeid)
+
+
+def file_of(nodeid):
+    return nodeid.split("::", 1)[0]
+
+
+def scope_of(nodeid):
+    """Tests of the same run on one worker, one after the other."""
+    file = file_of(nodeid)
+    return nodeid if shares_nothing(file) else file
 
 
 @functools.cache
