@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def fetch(net: "Network", digest: str) -> bytes:
     """A blob as a whole. Raises Refused (P6) without the right to read it."""
+    net.rows.reach()
     content = b"".join(net.transport.get_blob(digest))
     if sha256_hex(content) != digest:
         raise InvalidInput(

@@ -78,6 +78,7 @@ def check_plan(net: "Network", plan: Plan) -> PlanCheck:
     """Asks the node for its verdict and gathers the rest."""
     operations = [each for entry in plan.entries(net.organization) for each in entry]
     asked, left = _first(operations)
+    net.rows.reach()
     problems = net.transport.check(asked)
     objectives = [net.objectives.find(key) for key in plan.objectives]
     return PlanCheck(

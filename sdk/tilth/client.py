@@ -135,7 +135,7 @@ class Network:
         """Waits for a block made after this call, and returns the ledger's size: from then on reads
         are no older than anything that was final at any node before."""
         size = self.transport.barrier()
-        self.rows.at_least(size)
+        self.rows.holds(size)
         return size
 
     def new_key(self) -> str:
@@ -148,13 +148,14 @@ class Network:
         Raises Refused with the rule, InvalidInput, Unreachable, or Unknown.
         """
         receipt = self.record_soon(*operations).result()
-        self.rows.at_least(receipt.size)  # the future wakes this thread before it calls back
+        self.rows.holds(receipt.size)  # the future wakes this thread before it calls back
         return receipt
 
     def record_soon(self, *operations: dict[str, Any]) -> "Future[Receipt]":
         """As `record`, without waiting: for registering many things. When much is under way, an
         entry holds the operations of several such calls, in their order; where a rule forbids
         one of them, the others are recorded all the same."""
+        self.rows.reach()  # a node judges what is submitted by what it holds
         answer = self._recorder.record(operations)
         answer.add_done_callback(self._note_size)
         return answer
@@ -162,7 +163,7 @@ class Network:
     def _note_size(self, answer: "Future[Receipt]") -> None:
         """What this client wrote it will read."""
         if answer.exception() is None:
-            self.rows.at_least(answer.result().size)
+            self.rows.holds(answer.result().size)
 
     def _sign(self, operations: Sequence[dict[str, Any]]) -> bytes:
         leaf = write_entry(
@@ -226,6 +227,7 @@ class Network:
 
         `since`: the size of a checkpoint that the reader trusts already (0: none).
         """
+        self.rows.reach()
         bundle = self.transport.prove(row.index, row.evidence, since)
         return write_proofs(Path(file), bundle, (row.index, *row.evidence))[0]
 
@@ -253,6 +255,7 @@ class Network:
         return write_proofs(Path(file), self.transport.prove(index, since=since), (index,))[0]
 
     def _need_entry(self, index: int) -> None:
+        self.rows.reach()
         size = self.status()["size"]
         if not 0 <= index < size:
             raise InvalidInput(

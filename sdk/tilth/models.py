@@ -224,6 +224,7 @@ class Models:
         if offset >= model.size:
             return
         try:
+            self._net.rows.reach()
             yield from self._net.transport.get_blob(model.digest, offset)
         except Unavailable:
             if not self._is_over(model):

@@ -57,10 +57,21 @@ class NodeRows:
         self._source = source
         self.read = read
         self.told = told or Told()
+        self._held = 0  # entries that this node is known to hold
 
     def at_least(self, size: int) -> None:
         """From now on reads wait until so many entries are final (but for local ones)."""
         self.told.size = max(self.told.size, size)
+
+    def holds(self, size: int) -> None:
+        """This node itself told of so many entries."""
+        self.at_least(size)
+        self._held = max(self._held, size)
+
+    def reach(self) -> None:
+        """Wait until the node holds what was told, before it is asked for what is no row."""
+        if self._least > self._held:
+            self.get("epoch/000000")
 
     @property
     def _least(self) -> int:
@@ -71,7 +82,10 @@ class NodeRows:
         return self.read == "linearizable"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        return self._source.get_row(key, self._least, linearizable=self._fresh)
+        least = self._least
+        row = self._source.get_row(key, least, linearizable=self._fresh)
+        self._held = max(self._held, least)
+        return row
 
     def get_bytes(self, key: str) -> bytes | None:
         row = self.get(key)

@@ -211,7 +211,7 @@ class Run:
             view.take(changes.rows)
             if not changes.live:
                 continue  # half a picture says nothing of who is waited for
-            self._net.rows.at_least(changes.size)
+            self._net.rows.holds(changes.size)
             tasks = view.tasks
             ended = sum(not task.open for task in tasks)
             progress.update(ended, len(view.keys), _now(tasks))

@@ -101,7 +101,7 @@ def name():
 @pytest.fixture
 def data(sites, place, name):
     """One dataset per hospital; the second lets nobody in."""
-    return [
+    made = [
         net.datasets.add(
             name,
             opener=place / "opener",
@@ -110,6 +110,8 @@ def data(sites, place, name):
         )
         for net in sites
     ]
+    sites[0].rows.reach()  # commands that look there find both
+    return made
 
 
 @pytest.fixture
@@ -122,6 +124,7 @@ def guarded(sites, place, name):
 
 def test_registering_the_same_twice_changes_nothing(sites, data, place, name):
     net = sites[0]
+    net.rows.reach()
     size = net.status()["size"]
 
     again = net.datasets.add(name, train=place / "hospital-a" / name / "train")
@@ -238,10 +241,12 @@ def test_the_writing_commands_of_an_admin(sites, capsys):
     assert main(["organization", "update", "--no-aggregates", "--name", "Second", *admin]) == 0
     states = {each["key"]: each["status"] for each in sites[1].identities.list()}
     assert states[added] == "revoked"
+    sites[0].rows.at_least(sites[1].status()["size"])
     after = {each["organization"]: each for each in sites[0].organizations.list()}
     assert (after["hospital-b"]["name"], after["hospital-b"]["aggregates"]) == ("Second", False)
     assert main(["organization", "update", *admin]) == 1
     assert main(["organization", "update", "--aggregates", *admin]) == 0
+    sites[0].rows.at_least(sites[1].status()["size"])  # other tests let it aggregate
 
 
 def test_a_plan_submitted_again_goes_on_where_the_first_try_stopped(sites, data):
@@ -311,6 +316,7 @@ def test_a_plan_that_waits_for_an_approval_says_so_and_goes_on_when_it_comes(sit
         assert "it goes on" in watching.stderr.read()
     assert run.outcome().states.get("waiting")
 
+    other.rows.at_least(mine.status()["size"])
     [asked] = {each.plan for each in other.approvals.asked()}
     assert asked == run.key
     assert other.approvals.give(plan=asked) == (guarded.key,)

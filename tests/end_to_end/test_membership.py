@@ -89,6 +89,7 @@ def test_three_members_become_four_one_is_removed_and_one_rotates_under_load(
     def change(by: int, *words: str, also: tuple[int, ...]) -> None:
         """Propose on the command line, and approve with the SDK."""
         name = network.sites[by].organization
+        everywhere(network, (*also, by))  # a proposal keeps q and k as its author sees them
         made = told(capsys, "member", *words, "--profile", name)["proposal"]
         assert made["state"] == "open"
         for each in also:

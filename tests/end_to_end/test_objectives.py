@@ -88,10 +88,12 @@ def data(net, tmp_path, opener, name):
         site = net.at(place)
         dataset = site.datasets.add(name, opener=opener, test=folder)
         made.append(site.datasets.grant(dataset, test="public", mixed="participants"))
+    net.rows.reach()  # commands that look there find both
     return made
 
 
 def accepted(net, goal):
+    net.rows.at_least(net.status()["size"])  # also of what commands wrote
     for organization in ("hospital-a", "hospital-b"):
         site = net.at(organization)
         site.objectives.accept(site.objectives.find(goal.key))

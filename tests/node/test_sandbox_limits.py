@@ -1,5 +1,6 @@
 """Hostile algorithms: what becomes of a step that fails, hangs, eats or talks too much."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,8 @@ async def test_a_step_gives_way_to_the_node_and_cannot_help_it(lab):
     result = await lab.run(f"print(os.getpriority(os.PRIO_PROCESS, 0)); os.nice(-5); {MODEL}")
 
     assert result.exit == 1
-    assert result.log.startswith(b"10\n")
+    given = min(19, os.nice(0) + 10)
+    assert result.log.startswith(b"%d\n" % given)
     assert b"PermissionError" in result.log
 
 

@@ -1,5 +1,6 @@
 """Warm runners: fast because they are used again, safe because nothing of a step remains."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ np.left = True
 seen += ['cwd'] if os.getcwd() != '/task' else []
 os.chdir('/tmp')
 seen += ['umask'] if os.umask(0o077) != 0o022 else []
-seen += ['nice'] if os.nice(0) != 10 else []
+seen += ['nice'] if os.nice(0) != NICE else []
 os.nice(3)
 seen += ['handler'] if signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL else []
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -44,7 +45,7 @@ print('seen', seen)
 
 
 async def test_nothing_of_a_step_reaches_the_next(lab):
-    code = lab.algo(LEAVE + MODEL)
+    code = lab.algo(LEAVE.replace("NICE", str(min(19, os.nice(0) + 10))) + MODEL)
 
     results = [await lab.run(code) for _ in range(3)]
 
@@ -55,7 +56,7 @@ async def test_nothing_of_a_step_reaches_the_next(lab):
 async def test_the_same_search_finds_what_its_own_step_left(lab):
     twice = LEAVE + LEAVE.replace("'cwd'] if os.getcwd() != '/task'", "'cwd'] if True")
 
-    result = await lab.run(f"{twice}{MODEL}")
+    result = await lab.run(f"NICE = 10\n{twice}{MODEL}")
 
     assert b"'/task/mark', 'mark', '/proc/self/cwd/mark', 'LEFT', 'numpy', 'cwd'" in result.log
 

@@ -55,3 +55,19 @@ def test_who_reads_beside_another_reads_no_older_than_what_that_one_was_told():
     mine.get("plan/a")
     NodeRows(node).get("plan/a")
     assert node.asked == [(12, False), (15, False), (0, False)]
+
+
+def test_what_is_no_row_is_asked_for_when_the_node_holds_what_was_told():
+    node, other = Node(), Node()
+    mine = NodeRows(node)
+    beside = NodeRows(other, told=mine.told)
+    mine.holds(12)
+    mine.reach()  # it said so itself
+    beside.reach()
+    beside.reach()
+    assert (node.asked, other.asked) == ([], [(12, False)])
+    mine.at_least(15)
+    mine.reach()
+    assert node.asked == [(15, False)]
+    NodeRows(node, "local", mine.told).reach()
+    assert node.asked == [(15, False)]
