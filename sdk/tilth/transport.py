@@ -346,9 +346,9 @@ class Transport:
             stream.cancel()
 
     def _metadata(self, method: str, body: bytes) -> tuple[tuple[str, str], ...]:
-        asked = Asked(self._net, self._organization, f"/tilth.v1.{method}", body)
+        asked = Asked(self._net, self._organization, f"/tilth.v1.{method}")
         expires = time.time_ns() // 1_000_000 + TOKEN_MS
-        return ((METADATA, write_token(self._key, asked, expires)),)
+        return ((METADATA, write_token(self._key, asked, body, expires)),)
 
     def _run(self, call: Callable[[], Any]) -> Any:
         try:

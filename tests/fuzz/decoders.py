@@ -231,8 +231,8 @@ def _files(net: str) -> list[Decoder]:
         archive.ArchiveFile("a/run", True, b"#!/bin/sh\n"),
     ]
     framed = frames.file_head("a/b", 3) + b"xyz" + frames.message("done", {"exit": 0})
-    asked = Asked(net, "north", "/tilth.v1.Ledger/Submit", b"body")
-    token = write_token(ORGANIZER, asked, 1_700_000_060_000).encode()
+    asked = Asked(net, "north", "/tilth.v1.Ledger/Submit")
+    token = write_token(ORGANIZER, asked, b"body", 1_700_000_060_000).encode()
     return [
         Decoder("token", of_text(Token.parse), (token,)),
         Decoder("archive", archive.read, (archive.write(files),), archive.write),

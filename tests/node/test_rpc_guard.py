@@ -50,10 +50,11 @@ def admin(node: Node) -> SigningKey:
 
 def token(node: Node, method: str, body: bytes, /, **changes: Any) -> str:
     """A token of the node's admin, as it should be but for the changes."""
-    asked = {"net": node.genesis.net, "organization": "hospital-a", "method": method, "body": body}
+    asked = {"net": node.genesis.net, "organization": "hospital-a", "method": method}
+    body = changes.pop("body", body)
     expires = changes.pop("expires_ms", Clock().wall_ms() + 60_000)
     key = changes.pop("key", None) or admin(node)
-    return write_token(key, Asked(**{**asked, **changes}), expires)
+    return write_token(key, Asked(**{**asked, **changes}), body, expires)
 
 
 @asynccontextmanager
@@ -97,13 +98,33 @@ async def test_a_call_with_a_right_token_is_answered(node: Node) -> None:
         {"net": "cd" * 32},
         {"organization": "hospital-b"},
         {"method": SUBMIT},
-        {"body": b"other"},
     ],
 )
 async def test_a_token_for_another_request_is_refused(node: Node, changes: dict[str, Any]) -> None:
     code, facts = await fails(node, STATUS, b"", **changes)
     assert code is UNAUTHENTICATED
     assert "signature does not verify" in facts["message"]
+
+
+async def test_a_token_for_another_body_is_refused(node: Node) -> None:
+    code, facts = await fails(node, STATUS, b"", body=b"other")
+    assert code is UNAUTHENTICATED
+    assert "another request" in facts["message"]
+
+
+async def test_a_stranger_is_refused_before_his_request_is_waited_for(node: Node) -> None:
+    """Regression: 250 requests of 4 MB that did not end held 1 GB for one connection."""
+    body = pb.WatchRowsRequest(prefixes=["organization/"]).SerializeToString()
+    stranger = SigningKey.from_seed(bytes(32))
+    async with dialled(node) as channel, asyncio.timeout(10):
+        for method in (STATUS, SUBMIT, WATCH, PUT):
+            silent = channel.stream_unary(method)()
+            with pytest.raises(grpc.aio.AioRpcError, match="no token"):
+                await silent
+            metadata = [(METADATA, token(node, method, body, key=stranger))]
+            unknown = channel.stream_unary(method)(metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError, match="nobody on this ledger"):
+                await unknown
 
 
 async def test_an_expired_token_is_refused_with_a_remedy(node: Node) -> None:
@@ -130,8 +151,8 @@ async def test_at_a_newcomer_that_is_not_admitted_yet_nobody_is_called_a_strange
     founding.join(tmp_path / "hospital-d", file, newcomer=True)
     newcomer = build(config.load(tmp_path / "hospital-d"))
     await newcomer.start()
-    asked = Asked(newcomer.genesis.net, "hospital-d", STATUS, b"")
-    text = write_token(admin(newcomer), asked, Clock().wall_ms() + 60_000)
+    asked = Asked(newcomer.genesis.net, "hospital-d", STATUS)
+    text = write_token(admin(newcomer), asked, b"", Clock().wall_ms() + 60_000)
     credentials = grpc.ssl_channel_credentials(keystore.authorities(newcomer.folder.keys))
     options = [("grpc.ssl_target_name_override", "hospital-d.tilth")]
     async with grpc.aio.secure_channel(newcomer.client_address, credentials, options) as channel:
@@ -202,7 +223,7 @@ async def test_a_stream_of_requests_is_refused_at_its_first_message(node: Node) 
     async with dialled(node) as channel, asyncio.timeout(100):
         put = channel.stream_unary(PUT)(metadata=[(METADATA, token(node, PUT, b"other"))])
         await put.write(b"first")
-        with pytest.raises(grpc.aio.AioRpcError, match="signature does not verify"):
+        with pytest.raises(grpc.aio.AioRpcError, match="another request"):
             await put
 
 
@@ -210,11 +231,12 @@ async def test_a_stream_of_requests_that_does_not_begin_is_ended(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interceptors, "FIRST_MESSAGE_SECONDS", 0.05)
+    metadata = [(METADATA, token(node, PUT, b""))]
     async with dialled(node) as channel, asyncio.timeout(100):
-        silent = channel.stream_unary(PUT)()
+        silent = channel.stream_unary(PUT)(metadata=metadata)
         with pytest.raises(grpc.aio.AioRpcError, match="does not begin"):
             await silent
-        empty = channel.stream_unary(PUT)()
+        empty = channel.stream_unary(PUT)(metadata=metadata)
         await empty.done_writing()
         with pytest.raises(grpc.aio.AioRpcError, match="does not begin"):
             await empty

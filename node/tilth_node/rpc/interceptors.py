@@ -3,7 +3,9 @@
 - grpcio sets no minimum TLS version, so each call looks at its connection's and refuses any but
   1.3.
 - A call reaches a service only with the token of an active identity for exactly this method and
-  body. A stream of requests must begin soon; a stream of answers ends when the identity does.
+  body. It is verified before a byte of the body is waited for, so that a stranger fills no memory
+  with requests that he does not end.
+- A stream of requests must begin soon; a stream of answers ends when the identity does.
 - A newcomer's node knows nobody until its ledger holds its own admission: callers wait a while
   for that, rather than being told that they are strangers.
 - Services raise errors of the one tree; here they become a gRPC status, with their facts beside it.
@@ -14,7 +16,7 @@ Leaves to others: what the caller may do (permissions), and the peers' port (pee
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -41,6 +43,7 @@ from tilth_node.feed import Feed
 from tilth_node.logs import logger
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]] | None
 
 ERROR_METADATA = "tilth-error-bin"
 BANNER_METADATA = "tilth-banner-bin"
@@ -137,9 +140,10 @@ class Tokens:
                 " member.json",
             ) from error
 
-    def verify(self, context: Context, method: str, body: bytes) -> Caller:
-        """The caller; raises Unauthenticated with what was wrong."""
-        texts = [value for name, value in context.invocation_metadata() or () if name == METADATA]
+    def verify(self, metadata: Metadata, method: str) -> tuple[Caller, Token]:
+        """The caller, and the token that says which body is his; raises Unauthenticated with what
+        was wrong."""
+        texts = [value for name, value in metadata or () if name == METADATA]
         if len(texts) != 1 or not isinstance(texts[0], str):
             raise Unauthenticated(
                 "the request carries no token",
@@ -151,18 +155,13 @@ class Tokens:
         try:
             token = Token.parse(texts[0])
             row = self._active(token.key_id, now)
-            asked = Asked(self._net, self._organization, method, body)
+            asked = Asked(self._net, self._organization, method)
             token.verify(PublicKey.from_hex(row["public"]), asked, now)
         except Unauthenticated:
             raise
         except InvalidInput as error:
-            raise Unauthenticated(
-                f"the request's token is not valid: {error.message}",
-                found=error.found,
-                expected=error.expected,
-                remedy=error.remedy,
-            ) from error
-        return Caller(token.key_id, row["organization"], tuple(row["roles"]))
+            raise _not_valid(error) from error
+        return Caller(token.key_id, row["organization"], tuple(row["roles"])), token
 
     def still(self, who: Caller) -> None:
         """Raise Unauthenticated when the identity is no longer active."""
@@ -193,6 +192,15 @@ class Tokens:
         return row
 
 
+def _not_valid(error: InvalidInput) -> Unauthenticated:
+    return Unauthenticated(
+        f"the request's token is not valid: {error.message}",
+        found=error.found,
+        expected=error.expected,
+        remedy=error.remedy,
+    )
+
+
 Behaviour = Callable[..., Any]
 
 
@@ -211,8 +219,26 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
-        return _Guarded(self._tokens, method, handler, self._banner).wrapped()
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        try:
+            await self._tokens.admitted()
+            who, token = self._tokens.verify(metadata, method)
+        except FAULTS as error:
+            return _refusing(method, error)
+        return _Guarded(self._tokens, who, token, method, handler, self._banner).wrapped()
+
+
+def _refusing(method: str, error: Exception) -> Any:
+    """A handler that ends any call without a look at what it asks."""
+
+    async def refuse(_: AsyncIterator[bytes], context: Context) -> NoReturn:
+        try:
+            require_tls(context)
+        except Unauthenticated as older:
+            await fail(context, method, older)
+        await fail(context, method, error)
+
+    return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +246,8 @@ class _Guarded:
     """One handler with its guard: raw request bytes come in, so that the token can bind them."""
 
     tokens: Tokens
+    who: Caller
+    token: Token
     method: str
     handler: Any
     banner: Callable[[], str]
@@ -239,10 +267,13 @@ class _Guarded:
                 make, behaviour = grpc.stream_stream_rpc_method_handler, self.stream_stream
         return make(behaviour, None, handler.response_serializer)
 
-    async def admit(self, context: Context, body: bytes) -> None:
+    def admit(self, context: Context, body: bytes) -> None:
         require_tls(context)
-        await self.tokens.admitted()
-        _caller.set(self.tokens.verify(context, self.method, body))
+        try:
+            self.token.check(body)
+        except InvalidInput as error:
+            raise _not_valid(error) from error
+        _caller.set(self.who)
 
     async def warn(self, context: Context) -> None:
         """Tell the caller, before the answer, what is wrong with this node's ledger as a whole."""
@@ -264,7 +295,7 @@ class _Guarded:
         self, raws: AsyncIterator[bytes], context: Context
     ) -> AsyncGenerator[Any, None]:
         first = await self.first(raws)
-        await self.admit(context, first)
+        self.admit(context, first)
         yield self.parse(first)
         async for raw in raws:
             yield self.parse(raw)
@@ -284,7 +315,7 @@ class _Guarded:
 
     async def unary_unary(self, raw: bytes, context: Context) -> Any:
         try:
-            await self.admit(context, raw)
+            self.admit(context, raw)
             await self.warn(context)
             return await self.handler.unary_unary(self.parse(raw), context)
         except FAULTS as error:
@@ -292,7 +323,7 @@ class _Guarded:
 
     async def unary_stream(self, raw: bytes, context: Context) -> Any:
         try:
-            await self.admit(context, raw)
+            self.admit(context, raw)
             await self.warn(context)
             async for answer in self.handler.unary_stream(self.parse(raw), context):
                 self.tokens.still(caller())
