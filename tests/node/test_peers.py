@@ -20,7 +20,7 @@ from tilth_node.rpc import wire
 from tilth_node.rpc.asks import CHUNK_BYTES, WINDOW_BYTES
 from tilth_node.rpc.peers import Peers, Self, dialled
 from tilth_node.rpc.server import Certificates
-from tilth_node.rpc.wire import BULK, CONTROL, MAX_FRAME_BYTES, PeerPort
+from tilth_node.rpc.wire import BULK, CONTROL, MAX_FIRST_BYTES, MAX_FRAME_BYTES, PeerPort
 from tilth_protos import peers_pb2 as pb
 
 NET = "ab" * 32
@@ -418,16 +418,34 @@ async def end_of(stream: wire.Stream) -> Exception | None:
         return await stream.ended
 
 
+@pytest.mark.parametrize("length", [MAX_FRAME_BYTES + 1, MAX_FIRST_BYTES + 1])
 async def test_a_frame_that_is_too_large_ends_the_connection_before_it_is_taken_in(
-    world: World,
+    world: World, length: int
 ) -> None:
+    """What comes before a hello is no message of the replica, and takes no room of one."""
     async with listening(world, world.peers("a")):
         stream = await dial_by_hand(world, credentials(world, "b", "b"))
-        stream._transport.write((MAX_FRAME_BYTES + 1).to_bytes(4) + b"x")
+        stream._transport.write(length.to_bytes(4) + b"x")
         answer = await stream.read()
         assert answer is not None
         assert b"too large" in answer.failure.error
         await end_of(stream)
+
+
+async def test_a_frame_that_is_too_large_behind_the_hello_ends_the_connection_too(
+    world: World,
+) -> None:
+    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        stream.write(GREETING)
+        assert (await stream.read()) is not None
+        await a.connected("b")
+        down = asyncio.Event()
+        a.on_down = lambda organization: down.set()
+        stream._transport.write((MAX_FRAME_BYTES + 1).to_bytes(4) + b"x")
+        await down.wait()
+        assert "b" not in a.links
+        stream.close()
 
 
 async def test_bytes_that_are_no_frame_end_the_connection(world: World) -> None:

@@ -31,6 +31,7 @@ from tilth_protos import peers_pb2 as pb
 
 CONTROL, BULK = "tilth-control/1", "tilth-bulk/1"
 MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (1 << 20)  # one message of the replica fits
+MAX_FIRST_BYTES = 128 << 10  # of a frame that is read before they are taken: a hello, an error
 HANDSHAKE_SECONDS = 10.0
 MAX_GREETING = 64  # connections of whoever it is, before their handshake
 QUIET_SECONDS = 30.0  # then something is said, so that the other side knows
@@ -152,11 +153,11 @@ class Stream(asyncio.Protocol):
 
     def _next(self) -> pb.PeerFrame | None:
         """Cut the next whole frame off the front; empty ones say nothing."""
-        buffer = self._buffer
+        buffer, most = self._buffer, MAX_FRAME_BYTES if self._receive else MAX_FIRST_BYTES
         while len(buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer)
-            if length > MAX_FRAME_BYTES:
-                raise PeerFault("a frame is too large", found=length, expected=MAX_FRAME_BYTES)
+            if length > most:
+                raise PeerFault("a frame is too large", found=length, expected=most)
             end = _LENGTH.size + length
             if len(buffer) < end:
                 return None
