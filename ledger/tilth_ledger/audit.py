@@ -364,9 +364,8 @@ class Audit:
         nodes = 2 * size - size.bit_count()
         self._expect("storage", "tree", "nodes", stored.nodes, nodes)
         if self._state is not None:
-            rows = dict(self._rows.items())
             accumulator = self._state.accumulator
-            report.extend(against_rows(stored, rows, accumulator, report.counts))
+            report.extend(against_rows(stored, self._rows.taken(), accumulator, report.counts))
         else:
             report.extend(against_digest(stored, last.state, report.counts))
         return report

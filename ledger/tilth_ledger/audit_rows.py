@@ -6,7 +6,7 @@ execute, the stored ones are held against the last header's digest. Left to othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tilth_ledger.errors import InvalidInput
@@ -26,10 +26,10 @@ class Stored:
 
 
 def against_rows(
-    stored: Stored, expected: Mapping[str, bytes], accumulator: bytes, counts: Counts
+    stored: Stored, missing: dict[str, bytes], accumulator: bytes, counts: Counts
 ) -> Iterator[Finding]:
-    """What differs from the rows that follow from the blocks."""
-    missing = dict(expected)
+    """What differs from the rows that follow from the blocks, which are used up: a large ledger's
+    fill the memory, and are not held twice."""
     for key, value in stored.rows:
         counts.rows += 1
         wanted = missing.pop(key, b"")

@@ -76,19 +76,18 @@ def _is_plain(value: Any) -> bool:
     stack = [value]
     for item in stack:  # grows while it is walked
         kind = type(item)
-        if kind is str or kind is bool or item is None:
-            continue
-        if kind is int:
-            if not -MAX_INTEGER <= item <= MAX_INTEGER:
-                return False
-        elif kind is dict:
-            for key in item:
+        if kind is dict:
+            for key, inner in item.items():
                 if type(key) is not str:
                     return False
-            stack.extend(item.values())
+                if type(inner) is not str:
+                    stack.append(inner)
         elif kind is list or kind is tuple:
             stack.extend(item)
-        else:
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                return False
+        elif not (kind is str or kind is bool or item is None):
             return False
         if len(stack) > 1_000_000:  # a cycle: the slow way reports it
             return False

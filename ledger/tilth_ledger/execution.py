@@ -140,7 +140,7 @@ class _Block:
     def state(self) -> State:
         size = self.parent.size
         recent_heads.note(self.rows, size, self.frontier, ends_epoch=self.ends_epoch)
-        lthash = _with_changes(self.parent.lthash, self.rows)
+        lthash = self.parent.lthash.replace(*self.rows.executed())
         return State(
             self.rows,
             self.frontier,
@@ -177,7 +177,7 @@ class Executor:
         rows = Overlay(MemoryRows())
         for key, row in state.genesis_rows(self.genesis):
             rows.put(key, row)
-        lthash = _with_changes(LtHash(), rows)
+        lthash = LtHash().replace(*rows.executed())
         return State(rows, Frontier(0, ()), lthash, 0, 0, self.genesis.rules_version)
 
     def load(self, frontier: Frontier, accumulator: bytes, time_ms: int) -> State:
@@ -431,15 +431,3 @@ def _id_of(leaf: bytes) -> str:
         return Leaf.decode(leaf).id
     except TilthError:
         return sha256(leaf).hexdigest()
-
-
-def _with_changes(lthash: SetHash, rows: Overlay) -> SetHash:
-    """The set hash after a block's rows replaced those below them."""
-    old: list[tuple[str, bytes]] = []
-    new: list[tuple[str, bytes]] = []
-    for key, before, value in rows.executed():
-        if before is not None:
-            old.append((key, before))
-        if value is not None:
-            new.append((key, value))
-    return lthash.replace(old, new)

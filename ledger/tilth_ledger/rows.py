@@ -6,7 +6,7 @@ Invariants:
 - What `read_row` returns is shared with every other reader: it is for reading only.
 - An `Overlay` never writes to its parent; `changes` is all that was put or deleted, as canonical
   bytes, less what was undone.
-- Nothing is sorted before somebody scans.
+- Nothing is put in order before somebody scans.
 
 Left to others: which keys exist (transitions), durable rows (the node's storage), the digest
 (lthash).
@@ -69,7 +69,7 @@ class MemoryRows:
 
     def __init__(self, rows: Mapping[str, bytes] | None = None) -> None:
         self._rows: dict[str, bytes] = dict(rows or {})
-        self._order = _Order(self._rows)
+        self._order: _Order | None = None  # of the keys, once somebody scans
 
     def get(self, key: str) -> Row | None:
         value = self._rows.get(key)
@@ -81,23 +81,31 @@ class MemoryRows:
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
+        if self._order is None:
+            self._order = _Order(self._rows)
         for key in islice(self._order.slice(prefix, after), limit):
             yield key, parse_row(self._rows[key])
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """Make an overlay's `changes` part of these rows."""
+        rows, order = self._rows, self._order
         for key, value in changes.items():
             if value is None:
-                if self._rows.pop(key, None) is not None:
-                    self._order.remove(key)
+                if rows.pop(key, None) is not None and order is not None:
+                    order.remove(key)
             else:
-                if key not in self._rows:
-                    self._order.add(key)
-                self._rows[key] = value
+                if order is not None and key not in rows:
+                    order.add(key)
+                rows[key] = value
 
     def items(self) -> Iterable[tuple[str, bytes]]:
         """Every row as stored: key and canonical bytes."""
         return self._rows.items()
+
+    def taken(self) -> dict[str, bytes]:
+        """Every row, for who needs no copy: none is left here."""
+        rows, self._rows, self._order = self._rows, {}, None
+        return rows
 
 
 class Overlay:
@@ -105,7 +113,7 @@ class Overlay:
 
     def __init__(self, parent: Rows) -> None:
         self._parent = parent
-        self._order = _Order(())
+        self._order: _Order | None = None  # of the changed keys, once somebody scans
         self._before: dict[str, bytes | None] = {}  # the mark: what was changed since
         # What the parent answered while the block executes; None afterwards, for others may read
         # through it for long.
@@ -118,27 +126,41 @@ class Overlay:
 
     def get_bytes(self, key: str) -> bytes | None:
         value = self.changes.get(key, _ABSENT)
-        return self._under(key) if value is _ABSENT else value
-
-    def _under(self, key: str) -> bytes | None:
-        if self._below is None:
+        if value is not _ABSENT:
+            return value
+        below = self._below
+        if below is None:
             return self._parent.get_bytes(key)
-        value = self._below.get(key, _ABSENT)
+        value = below.get(key, _ABSENT)
         if value is _ABSENT:
-            value = self._below[key] = self._parent.get_bytes(key)
+            value = below[key] = self._parent.get_bytes(key)
         return value
 
-    def executed(self) -> Iterator[tuple[str, bytes | None, bytes | None]]:
-        """The block is done: each key that is not as it was, its value below and here."""
+    def executed(self) -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
+        """The block is done: rows below that are not as they were, and those here in their place or
+        new."""
+        old: list[tuple[str, bytes]] = []
+        new: list[tuple[str, bytes]] = []
+        below, self._below = self._below or {}, None
         for key, value in self.changes.items():
-            before = self._under(key)
-            if before != value:
-                yield key, before, value
-        self._below = None
+            before = below.get(key, _ABSENT)
+            if before is _ABSENT:
+                before = self._parent.get_bytes(key)
+            if before == value:
+                continue
+            if before is not None:
+                old.append((key, before))
+            if value is not None:
+                new.append((key, value))
+        return old, new
 
     def scan(
         self, prefix: str, after: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, Row]]:
+        if not self.changes:
+            return self._parent.scan(prefix, after, limit)
+        if self._order is None:
+            self._order = _Order(self.changes)
         own = self._order.slice(prefix, after)
         if not own:
             return self._parent.scan(prefix, after, limit)
@@ -168,14 +190,15 @@ class Overlay:
         for key, value in self._before.items():
             if value is _ABSENT:
                 del self.changes[key]
-                self._order.remove(key)
+                if self._order is not None:
+                    self._order.remove(key)
             else:
                 self.changes[key] = value
         self._before.clear()
 
     def _change(self, key: str, value: bytes | None) -> None:
         before = self.changes.get(key, _ABSENT)
-        if before is _ABSENT:
+        if before is _ABSENT and self._order is not None:
             self._order.add(key)
         self._before.setdefault(key, before)
         self.changes[key] = value
