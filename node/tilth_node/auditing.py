@@ -29,6 +29,7 @@ from tilth_ledger.findings import Counts, Finding, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.journal_records import Promised, decode_record, read_journal
 from tilth_ledger.lthash import LtHash, SetHash
+from tilth_node.beside import COLLECTIONS
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
 from tilth_node.hashing_aside import Aside
@@ -37,7 +38,6 @@ from tilth_node.storage.journal import NAME as JOURNAL
 from tilth_node.storage.ledger_copy import LedgerCopy
 
 CHECKS_PER_TURN = 64  # so that handing work to a thread costs little beside it
-COLLECTIONS = 50_000, 50, 1_000  # what is held has no cycles: looking for some costs a tenth
 LARGE_BYTES = 16 << 20  # of the ledger's file: half a second's work
 
 Show = Callable[[Counts, int], None]

@@ -21,6 +21,7 @@ from typing import IO, Final, NoReturn, Self, cast
 from tilth_ledger.errors import Unavailable
 
 MOST_BYTES = 256 << 20
+COLLECTIONS = 50_000, 50, 1_000  # what is held has no cycles: looking for some costs a tenth
 PIPE_BYTES = 1 << 20  # some blocks: else each side waits for the other within every one
 
 _HEAD: Final = struct.Struct(">BI")

@@ -13,6 +13,7 @@
 Leaves to others: the sum itself (tilth_ledger.lthash), the process and its pipes (beside).
 """
 
+import gc
 import struct
 import sys
 from collections import deque
@@ -22,7 +23,7 @@ from typing import IO, Final
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.reader import Reader
-from tilth_node.beside import Beside, read_frame, write_frame
+from tilth_node.beside import COLLECTIONS, Beside, read_frame, write_frame
 
 MOST_WAITING = 12  # of 2 KB each: they fit into a pipe
 
@@ -120,6 +121,7 @@ def main(rows: IO[bytes], sums: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*COLLECTIONS)
     try:
         main(sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:

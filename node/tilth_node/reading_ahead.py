@@ -16,6 +16,7 @@ Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.
 process and its pipes (beside).
 """
 
+import gc
 import struct
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from tilth_ledger.audit_entries import Preview
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.reader import Reader
-from tilth_node.beside import MOST_BYTES, Beside, write_frame
+from tilth_node.beside import COLLECTIONS, MOST_BYTES, Beside, write_frame
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.ledger_copy import LedgerCopy
 
@@ -121,6 +122,7 @@ def main(database: Path, genesis: Path, out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*COLLECTIONS)
     try:
         main(Path(sys.argv[1]), Path(sys.argv[2]), sys.stdout.buffer)
     except BrokenPipeError:
