@@ -334,17 +334,18 @@ def _check_quorums(genesis: Genesis) -> None:
 
 def _check_distinct(genesis: Genesis) -> None:
     everyone = genesis.everyone()
-    _expect_distinct([party.organization for party in everyone], "organization")
+    _expect_distinct([party.organization for party in everyone], "an organization")
     _expect_distinct(
-        [getattr(party.keys, name).hex for party in everyone for name in KEY_NAMES], "key"
+        [getattr(party.keys, name).hex for party in everyone for name in KEY_NAMES], "a key"
     )
-    _expect_distinct([party.cosign_mldsa.hex for party in everyone if party.cosign_mldsa], "key")
+    _expect_distinct([party.cosign_mldsa.hex for party in everyone if party.cosign_mldsa], "a key")
 
 
 def _expect_distinct(names: Sequence[str], what: str) -> None:
     seen: set[str] = set()
     for name in names:
-        _expect(name not in seen, f"{what} is listed twice", name, f"each {what} once")
+        if name in seen:
+            raise InvalidInput(f"genesis lists {what} twice", found=name[:80], expected="each once")
         seen.add(name)
 
 

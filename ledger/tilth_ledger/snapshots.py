@@ -34,7 +34,6 @@ MAX_MILESTONES = 10_000
 MAX_VOID = 4_096
 
 _BOUNDS = struct.Struct(">HQQ")  # milestones, rows, bytes
-_KEY = struct.Struct(">H")
 _LENGTH = struct.Struct(">I")
 
 

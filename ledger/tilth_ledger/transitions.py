@@ -20,7 +20,6 @@ from tilth_ledger.rows import Row
 
 OPEN = ("waiting", "todo", "doing")
 FINAL = ("done", "failed", "canceled")
-PLAN_STATES = ("unsealed", "open", "closed", "stopped", "canceled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from tilth_metrics.errors import BadRows
 
-Label = int | str
 # A row of probabilities may miss 1 by rounding of 32-bit arithmetic, not by more.
 SUM_TOLERANCE = 1e-5
 

@@ -97,11 +97,10 @@ def join(
     admit it or will; `peers` is a file that introduces the others' nodes."""
     settings = config.load(path)
     folder = Folder(path)
-    data = _read(genesis_file)
-    genesis = Genesis.parse(data)
+    genesis = _read_genesis(genesis_file)
     newly = parse_member_file(_read(folder.member)) if newcomer else None
     mine = newly or check_listed(genesis, folder)
-    if folder.genesis.exists() and folder.genesis.read_bytes() != data:
+    if folder.genesis.exists() and folder.genesis.read_bytes() != genesis.bytes:
         raise InvalidInput(
             f"{path} belongs to another consortium",
             found=Genesis.parse(folder.genesis.read_bytes()).net,
@@ -113,7 +112,7 @@ def join(
     if introduced is not None:
         introductions.read(introduced, genesis.net)
         write_file(folder.peers, introduced)
-    write_file(folder.genesis, data)
+    write_file(folder.genesis, genesis.bytes)
     return genesis
 
 
@@ -226,6 +225,19 @@ def _check_addresses(parties: Sequence[Organization]) -> None:
                 remedy="make the folders again: tilth node init FOLDER --organization NAME"
                 " --address HOST",
             )
+
+
+def _read_genesis(path: Path) -> Genesis:
+    data = _read(path)
+    try:
+        return Genesis.parse(data)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{path} is no valid genesis file: {error.message}",
+            found=error.found,
+            expected=error.expected,
+            remedy="Take the file that `tilth network new` wrote: it is the same for all.",
+        ) from error
 
 
 def _read_member(path: Path) -> Organization:

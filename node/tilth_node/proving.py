@@ -122,9 +122,6 @@ class Prover:
             size, self._cosigning.publisher.checkpoint(held), finality, self._ends(size), keys
         )
 
-    def _note(self, held: Held) -> bytes:
-        return self._cosigning.publisher.checkpoint(held)
-
     def _final(self, size: int) -> Finality | None:
         found = self._store.final_of_size(size)
         return None if found is None else Finality(*found)

@@ -195,6 +195,16 @@ def test_only_the_genesis_that_was_agreed_on_is_joined(
     assert not (sites[0] / "genesis.json").exists()
 
 
+def test_a_file_that_is_no_genesis_is_refused_by_name(
+    sites: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    member = sites[0] / "member.json"
+    code, refused = tilth(capsys, "node", "join", sites[0], member)
+    assert code == 1
+    assert f"{member} is no valid genesis file" in refused["error"]["message"]
+    assert "tilth network new" in refused["error"]["remedy"]
+
+
 def test_a_genesis_without_this_site_is_refused(
     sites: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
