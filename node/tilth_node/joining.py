@@ -8,11 +8,12 @@
   all are here they give the digest of a certified header or are thrown away. A peer that lied is
   counted, and never asked again; where several gave rows that do not add up, nobody can be named,
   and each is asked for all of them. When nobody is left, blocks are fetched one by one as before.
+- One that gives others is asked again after some seconds: that is no fault of it.
 - One who gives too little in a time is left for another, who goes on: whoever left the node waiting
   least often is asked first. What a peer says of its moment is believed as far as it proved it.
 - Memory: a part. Disk: the rows, in a draft.
-- Serving: a few at once, part by part as the ledger grows, by a node that holds the whole ledger;
-  no read outlasts a part.
+- Serving: a few at once (giving_places), part by part as the ledger grows, by a node that holds the
+  whole ledger; no read outlasts a part.
 
 Form of an ask (`snapshot`): a `Place`. Of the answer: frames; the offer of the newest block, then
 parts from that place on, the first one of the same moment. After some of them the taker asks again.
@@ -35,6 +36,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.snapshot_rows import MAX_PART_BYTES, Change, Part, Place, Taken
 from tilth_ledger.snapshots import MAX_OFFER_BYTES, Milestone, Offer
 from tilth_node.folder import Folder
+from tilth_node.giving_places import GivingPlaces
 from tilth_node.logs import logger
 from tilth_node.rpc.frames import framed, frames
 from tilth_node.storage.ledger_store import LedgerStore
@@ -43,6 +45,8 @@ from tilth_node.storage.snapshot_file import SnapshotFile, bounds_of, discard
 
 METHOD = "snapshot"
 TRIES = 3  # of one peer that breaks off without having given anything
+BUSY_TRIES, BUSY_SECONDS = 60, 5.0  # of one that gives others, and between two of them
+BUSY = "this node gives a snapshot to others already"
 OFFER_SECONDS = 10.0
 PACE_BYTES, PACE_SECONDS = 16 << 20, 60.0  # of rows that must come in each time, or the end
 PART_ROWS = 256
@@ -105,12 +109,15 @@ class Joining:
         self._tries: dict[str, int] = {}
         self._left = Counter[str]()  # how often each broke off or was too slow
         self._work = asyncio.Event()
-        self._served: dict[str, object] = {}  # who is being given a snapshot: by which answer
+        self._busy = Counter[str]()  # how often each in a row had no place
+        self._rests: dict[str, float] = {}  # until when each is not asked, by the loop's clock
+        self._places = GivingPlaces(SERVED)
         self._draft: SnapshotFile | None = None
         self._alone = False  # rows of several peers did not add up
         self._least = 0  # more blocks than these are worth a snapshot
         self.joins = False
         self.damaged = False
+        self.busy_seconds = BUSY_SECONDS
         self.ready = asyncio.Event()  # a snapshot waits for the next start
         # Set by who builds the node: the replica stands still (why), or goes on.
         self.hold: Callable[[str], None] = lambda words: None
@@ -169,6 +176,8 @@ class Joining:
         self._draft = draft
         try:
             while (organization := self._next()) is not None:
+                if organization in self._rests:  # as do all others who may be asked
+                    await self._rested(organization)
                 if await self._take(organization, draft):
                     return True
             return False
@@ -194,6 +203,8 @@ class Joining:
             self._tries[organization] = TRIES
             self.on_fault(organization, f"snapshot: {error.message}")
             self._log.error("snapshot refused", peer=organization, error=str(error))
+        except _NoPlace:
+            self._rest(organization)
         except TilthError as error:
             tries = 0 if draft.taken.rows > before.rows else self._tries.get(organization, 0)
             self._tries[organization] = tries + 1
@@ -203,12 +214,35 @@ class Joining:
             return True
         return False
 
+    def _rest(self, organization: str) -> None:
+        """It gives others: that is no fault, but it may last for ever."""
+        self._busy[organization] += 1
+        if self._busy[organization] > BUSY_TRIES:
+            self._tries[organization] = TRIES
+        self._rests[organization] = asyncio.get_running_loop().time() + self.busy_seconds
+
+    async def _rested(self, organization: str) -> None:
+        """Wait until a busy one may be asked again."""
+        passed = asyncio.Event()
+        at = self._rests.pop(organization, 0.0)
+        timer = asyncio.get_running_loop().call_at(at, passed.set)
+        try:
+            await passed.wait()
+        finally:
+            timer.cancel()
+
     def _next(self) -> str | None:
-        """Whom to ask: of those that stand, the highest that were left least often."""
+        """Whom to ask: of those that stand and were not busy lately, the highest that were left
+        least often."""
         standing = [name for name in self._peers.links if self._may_ask(name)]
         needed = self._height + (not self.damaged)
         ahead = [name for name in standing if self._told.get(name, 0) >= needed]
-        return max(ahead, key=lambda n: (-self._left[n], self._told[n], n), default=None)
+        rests = self._rests
+        return max(
+            ahead,
+            key=lambda n: (-rests.get(n, 0.0), -self._left[n], self._told[n], n),
+            default=None,
+        )
 
     def _may_ask(self, organization: str) -> bool:
         return self._tries.get(organization, 0) < TRIES
@@ -262,6 +296,7 @@ class Joining:
         async with aclosing(answer):
             parts = frames(answer, [MAX_OFFER_BYTES, MAX_PART_BYTES])
             offer = await self._offered(parts)
+            self._busy[organization] = 0
             visit.check(offer)
             size = offer.tip.block.header.size
             async for data in parts:
@@ -286,6 +321,8 @@ class Joining:
         try:
             async with asyncio.timeout(OFFER_SECONDS):
                 first = await anext(parts, None)
+        except Unavailable as error:
+            raise (_NoPlace(BUSY) if error.message == BUSY else error) from error
         except TimeoutError:
             raise Unavailable("no offer comes", found=f"{OFFER_SECONDS:g} s of silence") from None
         if first is None:
@@ -320,26 +357,22 @@ class Joining:
     async def serve(self, organization: str, body: bytes) -> AsyncIterator[bytes]:
         """The newest final block, and all rows from a place on."""
         place = Place.decode(body)
-        busy = len(self._served.keys() | {organization}) > SERVED
-        if busy or self.joins or self._store.history is not None or place.size > self._store.size:
-            raise Unavailable(
-                "this node gives no snapshot now",
-                found="it gives others already, or lacks blocks itself",
-                remedy="ask another one, or later",
-            )
-        mine = self._served[organization] = object()
+        lacks = self.joins or self._store.history is not None or place.size > self._store.size
+        mine = None if lacks else self._places.take(organization, _now_ms())
+        if mine is None:
+            words = "this node lacks blocks itself: it gives no snapshot" if lacks else BUSY
+            raise Unavailable(words, remedy="ask another one, or later")
         try:
             offer, parts = self._offer(), self._parts(place)
             first = next(parts)  # of the same moment: nothing is written between
             yield framed(offer)
             yield framed(first.encode())
             await asyncio.sleep(0)  # votes come first
-            while self._served.get(organization) is mine and (part := next(parts, None)):
+            while self._places.goes_on(mine, _now_ms()) and (part := next(parts, None)):
                 yield framed(part.encode())
                 await asyncio.sleep(0)
         finally:
-            if self._served.get(organization) is mine:
-                del self._served[organization]
+            self._places.leave(mine, _now_ms())
 
     def _offer(self) -> bytes:
         tip = self._store.tip()
@@ -391,6 +424,14 @@ class Joining:
         if found is None:
             raise Fatal("no certificate ends an epoch of this ledger", found=epoch)
         return found
+
+
+class _NoPlace(Unavailable):
+    """The node that was asked gives others."""
+
+
+def _now_ms() -> int:
+    return int(asyncio.get_running_loop().time() * 1000)
 
 
 def _check_bounds(offer: Offer, taken: Taken) -> None:

@@ -3,8 +3,8 @@ blocks that this node's disk lost.
 
 - One stretch at a time is asked for, verified backwards from a header that is here, and written;
   the next start goes on where this one ended.
-- A node whose past lies, or does not come, is left out from then on; the others are asked in turn,
-  and when nobody is left, whoever connects next.
+- A node whose past lies is left out from then on; one whose past does not come, until it connects
+  again or some minutes have passed.
 
 Form of an ask (`past`): height u64, big-endian: blocks right below it. Of the answer: one frame, a
 `Stretch`.
@@ -32,6 +32,7 @@ from tilth_node.storage.past_blocks import put, stretch_below
 
 METHOD = "past"
 TRIES = 3
+AGAIN_SECONDS = 300.0
 
 _HEIGHT = struct.Struct(">Q")
 
@@ -45,22 +46,40 @@ class PastBlocks:
         self._genesis, self._store, self._peers = genesis, store, peers
         self._log = logger("past")
         self._tries: dict[str, int] = {}
+        self._liars: set[str] = set()
+        self.again_seconds = AGAIN_SECONDS
         self._news = asyncio.Event()
         self.on_fault: Callable[[str, str], None] = lambda organization, reason: None
         peers.serve(METHOD, self.serve)
 
     def connected(self, organization: str) -> None:
         """Somebody who may have it is there (again)."""
-        if self._tries.get(organization, 0) < TRIES:
+        if organization not in self._liars:
+            self._tries.pop(organization, None)
             self._news.set()
+
+    def _again(self) -> None:
+        """Who had nothing to give may have it by now."""
+        self._tries = dict.fromkeys(self._liars, TRIES)
+        self._news.set()
 
     async def run(self) -> None:
         """Fetch what is missing, until cancelled. Raises StorageFailed when the disk fails."""
         while True:
             missing = self._store.history
-            if missing is None or not await self._extend(missing[0]):
+            if missing is None:
                 await self._news.wait()
                 self._news.clear()
+            elif not await self._extend(missing[0]):
+                await self._news_or_later()
+
+    async def _news_or_later(self) -> None:
+        again = asyncio.get_running_loop().call_later(self.again_seconds, self._again)
+        try:
+            await self._news.wait()
+        finally:
+            again.cancel()
+        self._news.clear()
 
     async def _extend(self, height: int) -> bool:
         checked = await self._from_anybody(height)
@@ -90,6 +109,7 @@ class PastBlocks:
                 raise
             except InvalidInput as error:
                 self._tries[organization] = TRIES
+                self._liars.add(organization)
                 self.on_fault(organization, f"past: {error.message}")
                 self._log.error("past refused", peer=organization, error=str(error))
             except TilthError as error:

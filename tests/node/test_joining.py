@@ -17,7 +17,7 @@ from tilth_ledger.history import Stretch
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.snapshot_rows import Part, Place
 from tilth_ledger.snapshots import Offer
-from tilth_node import auditing, joining
+from tilth_node import auditing, joining, past
 from tilth_node.errors import StorageFailed
 from tilth_node.folder import Folder
 from tilth_node.joining import Joining
@@ -582,6 +582,29 @@ def test_a_node_without_its_past_gives_no_snapshot(sites, chain):
     b.links = {"new": new}
     assert not joined(b, "new")
     assert b.faults == []
+
+
+def test_who_had_no_past_to_give_is_asked_again_when_it_connects_or_later(sites, chain):
+    new, b, _ = sites
+    assert joined(new, "b")
+    restarted(new, chain)
+    honest, refusals = b.handlers["past"], []
+
+    async def at_first_nothing(organization, body):
+        if len(refusals) < 2 * past.TRIES:
+            refusals.append(organization)
+            raise Unavailable("these blocks are not here")
+        async for chunk in honest(organization, body):
+            yield chunk
+
+    b.handlers["past"] = at_first_nothing
+    new.links, new.past.again_seconds = {"b": b}, 0.0
+    fetch_the_past(new)
+    assert len(refusals) == 2 * past.TRIES
+    assert new.faults == []
+    new.past._tries["b"] = past.TRIES
+    new.past.connected("b")
+    assert new.past._tries == {}
 
 
 def past_with_a_changed_leaf(number, frame):

@@ -18,8 +18,10 @@ from test_joining import (  # noqa: F401
     sites,
 )
 
+from tilth_ledger.errors import Unavailable
 from tilth_ledger.snapshot_rows import Part, Place, Taken
 from tilth_node import joining
+from tilth_node.giving_places import GivingPlaces
 
 AHEAD = (2**60, 2**64 - 1)
 
@@ -197,3 +199,72 @@ def test_a_place_is_never_said_to_be_later_than_what_was_proven():
     assert taken.within(7).place == Place(7, "a")
     assert taken.within(11) == taken
     assert taken.within(7).sum == taken.sum
+
+
+def test_one_that_gives_others_is_asked_again_until_it_has_a_place(sites, chain):  # noqa: F811
+    new, b, _ = sites
+    del new.links["c"]
+    new.joining.busy_seconds = 0.0
+    honest, asked = b.handlers["snapshot"], []
+
+    async def busy_at_first(organization, body):
+        asked.append(organization)
+        if len(asked) == 1:  # two others are being given all, and take nothing
+            others = [b.joining._places.take(name, joining._now_ms()) for name in ("x", "y")]
+            assert all(others)
+        if len(asked) == 20:
+            b.joining._places = GivingPlaces(1)
+        async for chunk in honest(organization, body):
+            yield chunk
+
+    b.handlers["snapshot"] = busy_at_first
+    assert joined(new, "b")
+    assert len(asked) >= 20  # far more than the tries of one that breaks off
+    assert new.faults == []
+    restarted(new, chain)
+    same(new, b)
+
+
+def test_one_that_is_busy_for_ever_does_not_hold_a_newcomer_up_for_ever(sites, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(joining, "BUSY_TRIES", 5)
+    new, b, _ = sites
+    del new.links["c"]
+    new.joining.busy_seconds = 0.0
+    asked = []
+    breaking_off(b, 10_000, asked)
+    b.joining._places = GivingPlaces(0)
+    assert not joined(new, "b")
+    assert len(asked) == 6
+    assert new.held[-1] == ""  # blocks are fetched one by one
+
+
+def test_another_is_asked_before_one_that_was_busy(sites, chain):  # noqa: F811
+    new, b, c = sites
+    c.joining._places = GivingPlaces(0)
+    asked = []
+    breaking_off(c, 10_000, asked)
+    assert joined(new, "b", "c")  # as high as each other: c by its name
+    assert len(asked) == 1
+    restarted(new, chain)
+    same(new, b)
+
+
+def test_who_takes_nothing_loses_its_place_to_who_waits(sites, monkeypatch):  # noqa: F811
+    _, b, _ = sites
+
+    async def run():
+        first = [b.joining.serve(name, Place().encode()) for name in ("x", "y")]
+        for answer in first:
+            await anext(answer)  # and takes no more
+        waits = b.joining.serve("new", Place().encode())
+        with pytest.raises(Unavailable, match="others already"):
+            await anext(waits)
+        late = joining._now_ms() + 10_000
+        monkeypatch.setattr(joining, "_now_ms", lambda: late)
+        taken = [chunk async for chunk in b.joining.serve("new", Place().encode())]
+        assert len(taken) > 3
+        rest = [len([chunk async for chunk in answer]) for answer in first]
+        assert min(rest) == 1  # the part that was under way
+        assert max(rest) > 3  # one of two gave way: nobody waited for the other's place
+
+    asyncio.run(run())
