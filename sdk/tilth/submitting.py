@@ -2,7 +2,8 @@
 entries.
 
 Nothing waits for company: while few calls or entries are under way, the next one leaves at once.
-What comes meanwhile leaves together as soon as one of them is answered.
+What comes meanwhile leaves together as soon as one of them is answered, or when it fills a call: a
+block of few entries costs the nodes nearly as much as one of many.
 
 - An entry's bytes are never changed here; one call carries many of them, and each has an outcome of
   its own.
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -25,6 +27,7 @@ from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.transport import Receipt, Transport
 
 CALLS = 8  # under way at once: some are decided while others are answered or on their way
+QUICK_CALLS = 4  # of them leave as they are; further ones when they carry all that calls share
 CALL_ENTRIES = 256
 CALL_BYTES = 1 << 20
 SHARED_ENTRIES = 64  # that go by one call though others are free: smaller ones cost more each
@@ -71,6 +74,8 @@ class Submitter:
         with self._lock:
             if not self._waiting or self._calls >= CALLS:
                 return []
+            if self._calls >= QUICK_CALLS and not self._is_full():
+                return []
             self._calls += 1
             # What travels together is answered together and comes back together, and the nodes have
             # little to do in between: so no call takes more than its share.
@@ -84,6 +89,13 @@ class Submitter:
                     break
                 entries.append(self._waiting.popleft())
             return entries
+
+    def _is_full(self) -> bool:
+        """Whether what waits is as much as entries share a call for."""
+        some = islice(self._waiting, SHARED_ENTRIES)
+        return len(self._waiting) >= SHARED_ENTRIES or (
+            sum(len(entry.leaf) for entry in some) >= SHARED_BYTES
+        )
 
     def _answered(
         self, entries: Sequence[_Entry], call: "Future[list[Receipt | TilthError]]"

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from tilth import InvalidInput, Refused, Unreachable
-from tilth.submitting import CALLS, ENTRIES, Recorder, Submitter
+from tilth.submitting import CALLS, ENTRIES, QUICK_CALLS, SHARED_ENTRIES, Recorder, Submitter
 from tilth.transport import Transport
 from tilth_ledger.canonical import dumps, loads
 from tilth_ledger.keys import SigningKey
@@ -87,7 +87,18 @@ def test_entries_that_wait_share_calls_and_keep_their_own_outcomes(node, wire):
         answers.pop(7).result()
     assert sorted(each.result().index for each in answers) == list(range(CALLERS - 1))
     assert sum(node.calls) == CALLERS
-    assert len(node.calls) == CALLS + 1
+    assert len(node.calls) == QUICK_CALLS + 1
+
+
+def test_beside_the_calls_that_leave_at_once_a_full_one_leaves_too(node, wire):
+    submitter = Submitter(wire)
+    entries = QUICK_CALLS + SHARED_ENTRIES
+
+    answers = [submitter.submit(dumps([{"n": n}])) for n in range(entries)]
+    node.may_answer.set()
+
+    assert sorted(each.result().index for each in answers) == list(range(entries))
+    assert sorted(node.calls) == [1] * QUICK_CALLS + [SHARED_ENTRIES]
 
 
 def test_no_call_takes_more_than_its_share(node, wire):
