@@ -11,14 +11,17 @@ is a process of its own on loopback, or with `wires` on a host of its own behind
 real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap calls.
 """
 
+import fcntl
+import functools
+import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +38,7 @@ from tilth_ledger.leaf import write_entry
 from tilth_node import auditing, founding, keystore
 from tilth_node.clock import Clock
 
+PORTS = 200  # of one process
 READY_SECONDS = 120  # no test is about this time: what never comes fails then
 PATIENCE = 10  # calls of up to 20 seconds: a loaded machine may need more than one
 Facts = dict[str, Any]
@@ -45,12 +49,29 @@ LEASHED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_port() -> int:
-    """A port outside the range that the system hands out for outgoing connections."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+    """A port outside the range that the system hands out for outgoing connections, which no other
+    process takes here: not before its node listens, nor while that node is away."""
+    for port in _own_ports():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
+    raise AssertionError("no port is free")
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Ports of this process alone, for as long as it lives: it holds the lock of their file."""
+    folder = Path(tempfile.gettempdir()) / f"tilth-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for first in range(20_000, 32_000, PORTS):
+        lock = os.open(folder / str(first), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return itertools.cycle(range(first, first + PORTS))
+    raise AssertionError(f"all ports are taken: see the locks in {folder}")
 
 
 @dataclass

@@ -174,8 +174,8 @@ def test_the_commands_of_the_readme_make_three_sites_a_consortium_with_data(site
 
 
 def datasets(site):
-    """What `tilth data list` shows there."""
-    words = ["data", "list", "--profile", "me", "--json"]
+    """What `tilth data list` shows there, of all that was final anywhere before."""
+    words = ["data", "list", "--profile", "me", "--json", "--read", "linearizable"]
     shown = subprocess.run(
         [sys.executable, "-m", "tilth.cli", *words],
         env=site._shell(),

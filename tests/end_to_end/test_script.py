@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from network import everywhere
 
 import tilth
 import tilth_node.demo
@@ -53,10 +54,9 @@ def digits():
 
 
 @pytest.fixture
-def hospitals(networks, tmp_path, monkeypatch, digits):
+def hospitals(network, tmp_path, monkeypatch, digits):
     """Three running nodes; at each a person who owns data, with digits and their opener at hand."""
     monkeypatch.setenv("TILTH_HOME", str(tmp_path / "home"))
-    network = networks(members=3, data_roots=[tmp_path])
     network.start()
     (tmp_path / "genesis.json").write_bytes(network.genesis.bytes)
     for site in network.sites:
@@ -77,20 +77,28 @@ def hospitals(networks, tmp_path, monkeypatch, digits):
 
 
 @pytest.fixture
-def agreed(hospitals):
+def network(networks, tmp_path):
+    return networks(members=3, data_roots=[tmp_path])
+
+
+@pytest.fixture
+def agreed(hospitals, network):
     """Every owner did what the guide says, and accepted its test set into one objective."""
     for name in HOSPITALS:
         for line in block("sh").splitlines():
             tilth_command(line.removeprefix("tilth ").split(), hospitals / name, name)
+    everywhere(network, (0, 1, 2))  # people take longer than nodes to hear of one another
     options = ["--metric", "accuracy", "--dataset", "digits", "--combine", "pooled", "--grade", "D"]
     goal = ["objective", "add", "digits accuracy", *options]
     tilth_command(goal, hospitals, "hospital-a")
+    everywhere(network, (0, 1, 2))
     for name in HOSPITALS:
         tilth_command(["objective", "accept", "digits accuracy"], hospitals, name)
+    everywhere(network, (0, 1, 2))
     return hospitals
 
 
-def test_the_script_of_the_guide_ends_with_a_verified_row(agreed):
+def test_the_script_of_the_guide_ends_with_a_verified_row(agreed, network):
     (agreed / "script.py").write_text(block("python"), encoding="utf-8")
 
     printed = run([sys.executable, "script.py"], agreed)
@@ -101,6 +109,7 @@ def test_the_script_of_the_guide_ends_with_a_verified_row(agreed):
     assert report.ok
     assert str(report) in printed
 
+    everywhere(network, (0, 1, 2))
     shown = tilth_command(["leaderboard", "digits accuracy", "--json"], agreed, "hospital-c")
     [row] = json.loads(shown)["rows"]
     assert row["rank"] == 1
