@@ -1,9 +1,11 @@
-"""How the suite runs: in which order, on which worker, and how long hypothesis looks."""
+"""How the suite runs: in which order, on which worker, for how long at most, and how hypothesis
+looks."""
 
 import functools
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -13,12 +15,16 @@ settings.load_profile("tilth")
 
 ROOT = Path(__file__).parents[1]
 REAL_NODES = ROOT / "tests" / "end_to_end"
+SLOW_SECONDS = 900  # that a slow test may take, on a machine that others use too
 SIMULATION = ROOT / "tests" / "simulation"
 
 
 def pytest_collection_modifyitems(items):
     """What takes longest starts first, so that no worker is left with it at the end; and tests
     that wait, for nodes and disks, run beside tests that compute, so that both always do."""
+    for item in items:
+        if is_slow(item) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     waiting = [item for item in items if REAL_NODES in item.path.parents]
     waiting.sort(key=lambda item: (shares_nothing(file_of(item.nodeid)), not is_slow(item)))
     computing = [item for item in items if REAL_NODES not in item.path.parents]
