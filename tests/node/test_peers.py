@@ -120,6 +120,26 @@ async def test_the_longest_message_of_the_replica_gets_through(pair: tuple[Peers
         assert [await received.get() for _ in sent] == sent
 
 
+async def test_many_small_messages_get_through_in_frames_of_a_bounded_number(
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "MAX_MESSAGES", 3)
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    together: list[int] = []
+
+    def take(organization: str, messages: Sequence[bytes]) -> None:
+        together.append(len(messages))
+        for message in messages:
+            received.put_nowait(message)
+
+    pair[1].on_messages = take
+    sent = [b"%d" % i for i in range(10)]
+    pair[0].send("b", sent)
+    async with asyncio.timeout(SECONDS):
+        assert [await received.get() for _ in sent] == sent
+    assert max(together) == 3
+
+
 async def test_messages_that_make_no_sense_end_the_connection(pair: tuple[Peers, Peers]) -> None:
     def refuse(organization: str, messages: Sequence[bytes]) -> None:
         raise PeerFault("no message")
@@ -430,6 +450,44 @@ async def test_a_frame_that_is_too_large_ends_the_connection_before_it_is_taken_
         assert answer is not None
         assert b"too large" in answer.failure.error
         await end_of(stream)
+
+
+async def test_a_frame_of_too_many_messages_ends_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: two million messages of two bytes in one frame held the node for 9 s."""
+    monkeypatch.setattr(link_module, "MAX_MESSAGES", 3)
+    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
+        heard: asyncio.Queue[int] = asyncio.Queue()
+        a.on_messages = lambda organization, messages: heard.put_nowait(len(messages))
+        stream = await dial_by_hand(world, credentials(world, "b", "b"))
+        stream.write(GREETING)
+        assert (await stream.read()) is not None
+        await a.connected("b")
+        down = asyncio.Event()
+        a.on_down = lambda organization: down.set()
+        for count in (3, 4):
+            messages = [b"m"] * count
+            stream.write(pb.PeerFrame(consensus=pb.Consensus(messages=messages)))
+        await down.wait()
+        assert (await heard.get(), heard.empty()) == (3, True)
+        stream.close()
+
+
+async def test_a_link_has_one_stream_for_each_purpose(world: World) -> None:
+    async with listening(world, world.peers("a")) as a, asyncio.timeout(SECONDS):
+        context = credentials(world, "b", "b")
+        streams = [await dial_by_hand(world, context, which) for which in (CONTROL, BULK, BULK)]
+        answers = []
+        for stream in streams:
+            stream.write(GREETING)
+            answers.append(await stream.read())
+        assert [each is not None and each.HasField("hello") for each in answers] == [1, 1, 0]
+        assert answers[2] is not None
+        assert b"second stream" in answers[2].failure.error
+        assert "b" in a.links  # which loses nothing by it
+        for stream in streams:
+            stream.close()
 
 
 async def test_a_frame_that_is_too_large_behind_the_hello_ends_the_connection_too(

@@ -20,6 +20,7 @@ from tilth_node.rpc.wire import Stream
 from tilth_protos import peers_pb2 as pb
 
 FRAME_BYTES = 1 << 20
+MAX_MESSAGES = 16_384  # in one frame: more are no votes, and take seconds to look at
 MAX_WAITING_BYTES = 64 << 20  # of messages that a stalled peer has not taken
 MAX_WAITING_FRAMES = 16_384  # on the other stream, where credit bounds the bytes of answers
 PING = "ping"
@@ -45,6 +46,7 @@ class Link:
         self.number = hello.connection
         self.asks = Asks(self.organization, handlers, self._send_bulk)
         self.closed = asyncio.Event()
+        self.has_bulk = False
         self._on_messages = on_messages
         self._log = log.bind(peer=self.organization)
         self._control: Stream | None = None
@@ -85,6 +87,7 @@ class Link:
 
     async def carry_bulk(self, stream: Stream) -> None:
         """Run the bulk stream until the link closes."""
+        self.has_bulk = True
         writing = asyncio.create_task(self._write_bulk(stream))
         try:
             await self._carry(stream, self.asks.receive)
@@ -133,6 +136,10 @@ class Link:
     def _receive_control(self, frame: pb.PeerFrame) -> None:
         # A frame of another kind is one of a later version.
         if frame.HasField("consensus"):
+            if (count := len(frame.consensus.messages)) > MAX_MESSAGES:
+                raise PeerFault(
+                    "a frame holds too many messages", found=count, expected=f"up to {MAX_MESSAGES}"
+                )
             self._on_messages(self.organization, frame.consensus.messages)
 
     def _send_bulk(self, frame: pb.PeerFrame) -> None:
@@ -156,6 +163,6 @@ def _first_frame(messages: list[bytes]) -> list[bytes]:
     size = 0
     for count, message in enumerate(messages):
         size += len(message)
-        if count and size > FRAME_BYTES:
+        if count and (size > FRAME_BYTES or count == MAX_MESSAGES):
             return messages[:count]
     return list(messages)

@@ -300,6 +300,8 @@ class Peers:
         named = (hello.organization, hello.instance, hello.connection)
         if link is None or named != (link.dialler, link.instance, link.number):
             raise Unavailable("this connection does not stand", remedy="open it again")
+        if link.has_bulk:
+            raise PeerFault(f"{hello.organization} opens a second stream for one purpose")
         return link
 
     # -- which links stand
