@@ -7,7 +7,7 @@
 - A large ledger is audited by three processes: one reads it and checks form and signatures of
   entries, one executes, one computes the set hash. A small one is done before those have started.
   Findings and their order are the same.
-- Memory: a window of blocks, and all rows of the state, about 1.2 KB each.
+- Memory: a window of blocks, and all rows of the state, about 350 bytes each.
 
 Leaves to others: what is checked (tilth_ledger.audit), reading SQLite (storage.ledger_copy), the
 other processes (reading_ahead, hashing_aside), the command (audit_command).
