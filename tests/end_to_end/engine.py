@@ -32,7 +32,7 @@ PROGRAMS = ("dockerd", "containerd", "docker", "mmdebstrap", "setpriv")
 # ended. A run whose workers are killed, as an interrupted one on a busy machine, leaves no engine.
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 READY = "API listen on"
-STOP_SECONDS = 30
+STOP_SECONDS = 120
 
 
 class Missing(Exception):

@@ -83,7 +83,7 @@ class Wires:
         assert self._switch.stdout is not None
         self._switch.stdin.close()
         self._switch.stdout.close()
-        self._switch.wait(10)
+        self._switch.wait(100)
 
     # -- for the network
 
@@ -140,7 +140,7 @@ class Wires:
         assert self._switch.stdout is not None
         line = self._switch.stdout.readline()
         if not line:
-            raise NoWires(f"the switch ended with exit code {self._switch.wait(10)}")
+            raise NoWires(f"the switch ended with exit code {self._switch.wait(100)}")
         return json.loads(line)
 
 
