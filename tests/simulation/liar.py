@@ -43,7 +43,7 @@ from tilth_ledger.messages import (
     Status,
     Votes,
 )
-from tilth_ledger.votes import VoteTable
+from tilth_ledger.votes import KEPT_VIEWS, VoteTable
 
 MOST_ACTS = 1_500
 
@@ -242,7 +242,8 @@ class Liar:
         time_ms = max(state.time_ms + 1, clock_ms)
         text = f"misstated{self.random.randint(0, 10**9)}"
         built = self._executor.build(state, [write_leaf(text)], time_ms)
-        skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
+        first = max(parent_view + 1, view - KEPT_VIEWS)  # a view may be another liar's 2^63
+        skips = [self._table.nullification(gap) for gap in range(first, view)]
         certificate = self._certified(parent_view) if parent_view else None
         why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
         return self._block(view, parent, built, why, time_ms)
@@ -329,7 +330,8 @@ class Liar:
         certificate = self._table.notarization(parent_view) if parent_view else None
         if certificate is not None and certificate.block != parent and self.random.random() < 0.5:
             certificate = None
-        skips = [self._table.nullification(gap) for gap in range(parent_view + 1, view)]
+        first = max(parent_view + 1, view - KEPT_VIEWS)  # a view may be another liar's 2^63
+        skips = [self._table.nullification(gap) for gap in range(first, view)]
         return Justification(certificate, tuple(skip for skip in skips if skip is not None))
 
     def sign(self, kind: Kind, view: int, block: bytes) -> Vote:
