@@ -35,7 +35,7 @@ def limited(seconds: int) -> Any:
     return change
 
 
-def train(field: Field, code: type[Any], seconds: int = 60) -> tuple[Run, dict[str, Any]]:
+def train(field: Field, code: type[Any], seconds: int = 600) -> tuple[Run, dict[str, Any]]:
     """Train with an algorithm at hospital-b; the run and the training's row."""
     run = field.wait(field.submit(field.one_training(code, site=1), limited(seconds)))
     return run, field.net.rows.get(f"task/{field.task(run, 'train')}") or {}
