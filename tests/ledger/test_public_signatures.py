@@ -1,5 +1,5 @@
-"""Signatures against vectors that nobody here made; each file names its source and licence. The
-node's keys and the verifier's own check must say the same of every one."""
+"""Signatures against vectors that nobody here made; each file names its source and licence. Of
+those for Ed25519 the node's keys and the verifier's own check must say the same."""
 
 import json
 from pathlib import Path
