@@ -11,7 +11,7 @@ from tilth.cli import build_parser
 
 ROOT = Path(__file__).parents[2]
 # `tilth` and the words behind it, up to where the sentence goes on.
-NAMED = re.compile(r"(?<![<\w/.-])tilth (?!token 1)([a-zA-Z-][^\s`\"';,)]*(?: [^\s`\"';,()]+)*)")
+NAMED = re.compile(r"(?<![<\w/.-])tilth (?!token \d)([a-zA-Z-][^\s`\"';,)]*(?: [^\s`\"';,()]+)*)")
 
 
 def pieces(tree):
