@@ -14,18 +14,20 @@ A test of the product's own code, so nothing is replaced: the wrapped function d
 import inspect
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tilth_node.runtimes import docker, isolated
 from tilth_node.storage import desk, ledger_store, outbox, vault
 from tilth_node.worker import site
 
 BEFORE, AFTER = "before", "after"
+HELD = b"held"
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,13 @@ class Holds:
 
     def __init__(self, folder: Path, organizations: Sequence[str]) -> None:
         self._folder = folder
+        self._held: dict[str, int] = {}
         for name in organizations:
             (folder / name).mkdir(parents=True)
             for pipe in ("held", "go"):
                 os.mkfifo(folder / name / pipe)
+            # Also for writing: with a writer left, it does not end when a node has written.
+            self._held[name] = os.open(folder / name / "held", os.O_RDWR)
 
     launcher = (sys.executable, str(Path(__file__)))
 
@@ -89,7 +94,12 @@ class Holds:
 
     def wait(self, organization: str) -> None:
         """Return when the node stands at the point."""
-        (self._folder / organization / "held").read_bytes()
+        os.read(self._held[organization], len(HELD))
+
+    def before_ready(self, organization: str, ready: IO[str]) -> bool:
+        """Whether a node that starts stands at the point before it has a line for `ready`."""
+        held = self._held[organization]
+        return held in select.select([held, ready], [], [])[0]
 
     def release(self, organization: str) -> None:
         """Let it go on."""
@@ -122,7 +132,7 @@ def _stand(name: str, what: str) -> Path | None:
     if point != name or wanted not in _plain(what):
         return None
     (folder / "armed").unlink()
-    (folder / "held").write_bytes(b"held")
+    (folder / "held").write_bytes(HELD)
     (folder / "go").read_bytes()
     return folder
 

@@ -43,11 +43,16 @@ class Sweep:
         self.restart()
 
     def restart(self) -> None:
-        """Start hospital-b, after ending it if it runs."""
+        """Start hospital-b, after ending it if it runs; it serves then, or stands already."""
         nodes = self.field.nodes
         if nodes.sites[SITE].process is not None:
             nodes.kill(SITE)
-        nodes.launch(SITE, launcher=self.holds.launcher, environment=self.holds.environment)
+        process = nodes.launch(
+            SITE, launcher=self.holds.launcher, environment=self.holds.environment
+        )
+        assert process.stdout is not None
+        if self.holds.before_ready(NAME, process.stdout):
+            return
         assert nodes.wait_ready(SITE), nodes.sites[SITE].log
         self.field.connect(SITE)
 

@@ -109,7 +109,7 @@ def module_of(code: Any) -> str:
     """The text of a module that defines `code` and nothing it does not need."""
     source, filename = _source(code)
     try:
-        tree = ast.parse(source)
+        tree = _parsed(source)
     except SyntaxError as error:
         raise InvalidInput(
             f"the source of {code.__name__} cannot be read: {error}",
@@ -179,6 +179,16 @@ def _source(code: Any) -> tuple[str, str]:
     )
 
 
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree; raises SyntaxError."""
+    try:
+        return ast.parse(source)
+    except SystemError:
+        # Python 3.11 counts the depth of all threads' trees together, and now and then takes
+        # another one's step for its own (python/cpython#106905). The next count begins anew.
+        return ast.parse(source)
+
+
 def _filename(code: Any) -> str | None:
     """The file that the code's own functions name; a class does not name one."""
     functions = [code] if inspect.isfunction(code) else list(vars(code).values())
@@ -198,7 +208,7 @@ def _cells() -> str:
         lines = [x for x in str(cell).splitlines() if not x.lstrip().startswith(("%", "!", "?"))]
         text = "\n".join(lines)
         try:
-            ast.parse(text)
+            _parsed(text)
         except SyntaxError:
             continue
         kept.append(text)
