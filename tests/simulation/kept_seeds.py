@@ -17,5 +17,7 @@ KEPT_SEEDS = (
     3079,  # a member whose disk forgot a vote may be accused of two: it is detected, not proven
     2290,  # the simulated liar's garbage could not even be encoded
     10818,  # a member with a damaged journal asks a liar, which says nothing, for ever
+    12637,  # evidence whose record a failing sync took with it need not come to the ledger
+    12836,  # the same
     1349,  # a twin of a traitor may be ahead of every honest member
 )

@@ -45,6 +45,7 @@ from tilth_ledger.effects import (
     Tick,
 )
 from tilth_ledger.epochs import Epoch
+from tilth_ledger.evidence import Name
 from tilth_ledger.journal_records import Journal, frame
 from tilth_ledger.leaf import leaf_id
 from tilth_ledger.replica import Replica, Restored
@@ -254,8 +255,6 @@ class World:
 
     def _check_alarm(self, node: Node, alarm: Any) -> None:
         if alarm.kind == "evidence" and self.checker.may_lie(alarm.evidence.name):
-            if node.member in self.checker.honest:
-                self.checker.accused.add(alarm.evidence.name)
             return
         if alarm.kind == "unlisted":
             return
@@ -265,6 +264,10 @@ class World:
             return
         if node.member in self.checker.honest:
             raise Violation(f"node {node.number}: {alarm.kind}: {alarm.message}")
+
+    def _accuse(self, node: Node, name: Name) -> None:
+        if self.checker.may_lie(name) and node.member in self.checker.honest:
+            self.checker.accused.add(name)
 
     def _carry_out(self, node: Node, effects: Effects, epoch: Epoch) -> None:
         """In the order of effects, with a crash somewhere in between if the dice say so."""
@@ -289,6 +292,9 @@ class World:
             node.sequence += len(effects.persist)
             node.unsynced = 0
         self.checker.durable(node.member, effects, epoch)
+        for alarm in effects.alarms:  # not before it is on disk: until then a crash may forget it
+            if alarm.kind == "evidence":
+                self._accuse(node, alarm.evidence.name)
         if point in (1, 2) or (effects.finalized and self.machines.store_fails(node)):
             return self.crash(node)
         if effects.finalized:
