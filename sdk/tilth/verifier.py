@@ -165,11 +165,13 @@ def _verify(
     witnesses: tuple[str, ...],
 ) -> None:
     consortium = _consortium(genesis)
-    parts = _bundle(bundle, consortium)
+    parts, keys = _bundle(bundle, consortium), [_witness(text) for text in witnesses]
     if parts["format"] == "tilth-bundle-1":
         proof = _proof_1(parts, consortium)
     else:
-        proof = _proof_2(parts, consortium, [_witness(text) for text in witnesses])
+        proof = _proof_2(parts, consortium)
+    if keys:
+        _check_witnesses(proof.note, keys, proof)
     if trusted is not None:
         _check_trusted(trusted, proof, consortium)
     _report(report, proof, consortium)
@@ -499,6 +501,7 @@ class _Proof:
     leaves: Leaves
     authors: dict[str, _Author]
     links: list[_Link]
+    note: _Note | None = None  # the head, where members cosigned it (version 2)
     facts: dict[str, Any] = field(default_factory=dict)
     proven: list[str] = field(default_factory=list)
     not_proven: list[str] = field(default_factory=list)
@@ -527,12 +530,12 @@ def _proof_1(parts: dict[str, Any], consortium: _Consortium) -> _Proof:
     return proof
 
 
-def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Key]) -> _Proof:
+def _proof_2(parts: dict[str, Any], consortium: _Consortium) -> _Proof:
     hashes, content = _Hashes(parts["hashes"]), _Content(parts["content"])
     form = _Form("length", content.leaf, hashes.path_of)
     note = _note(parts["checkpoint"], consortium) if "checkpoint" in parts else None
     tree = note.tree if note else _tree_of_header(parts)
-    proof = _Proof(tree, {}, dict(consortium.authors), [])
+    proof = _Proof(tree, {}, dict(consortium.authors), [], note=note)
     epoch = _walk_epochs(parts["epochs"], form, hashes, consortium, proof)
     heads: list[_Link] = []
     if "header" in parts or "certificate" in parts:
@@ -540,8 +543,7 @@ def _proof_2(parts: dict[str, Any], consortium: _Consortium, witnesses: list[_Ke
     if note is not None:
         keys = _mldsa_keys(parts.get("keys", {}), epoch, consortium)
         heads += _cosigned(note, epoch, keys, consortium, proof)
-        _check_witnesses(note, witnesses, proof)
-    elif witnesses or "keys" in parts:
+    elif "keys" in parts:
         _refuse("signatures of the head", "no checkpoint", "one that the members cosigned")
     if not heads:
         found = f"{proof.facts['cosigned']} members cosigned, and there are no votes"
@@ -845,7 +847,9 @@ def _witness(text: str) -> _Key:
     return key
 
 
-def _check_witnesses(note: _Note, witnesses: list[_Key], proof: _Proof) -> None:
+def _check_witnesses(note: _Note | None, witnesses: list[_Key], proof: _Proof) -> None:
+    if note is None:
+        _refuse("signatures of the head", "no checkpoint", "one that the witnesses cosigned")
     for key in witnesses:
         time = _line_time(note, key)
         if time is None:

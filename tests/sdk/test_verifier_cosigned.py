@@ -543,6 +543,18 @@ def test_an_outside_witness_that_is_asked_for_must_have_signed(quantum):
     assert LEDGER.check(data, witnesses=(shouted,)).ok
 
 
+def test_a_bundle_that_can_hold_no_witness_is_refused_to_who_asks_for_one():
+    key = SigningKey.from_seed(bytes([5]) * 32)
+    vkey = VerifierKey("w.example", 4, key.public.raw)
+    old = Ledger()  # its bundles are of version 1: votes, and no checkpoint
+    data = old.bundle(old.certify("south"))
+
+    assert verifier.verify(data, old.genesis.bytes).ok
+    report = verifier.verify(data, old.genesis.bytes, witnesses=(str(vkey),))
+    assert report.refusal["check"] == "signatures of the head"
+    assert not verifier.verify(data, old.genesis.bytes, witnesses=("nonsense",)).ok
+
+
 # -- proof files
 
 
