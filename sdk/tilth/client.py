@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -42,6 +42,7 @@ from tilth.run import Run
 from tilth.samples import Samples
 from tilth.submitting import Recorder, Submitter
 from tilth.transport import Receipt, Transport
+from tilth.waiting import Awaited
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.leaderboard import history as revisions
 from tilth_ledger.leaf import Leaf, write_entry
@@ -86,7 +87,8 @@ class Network:
             profile.tls_authority.read_bytes(),
         )
         self._submitter = Submitter(self.transport)
-        self._recorder = Recorder(self._submitter, self._sign)
+        answer = partial(Awaited, self.transport.patience, LIFE_MS / 1000)
+        self._recorder = Recorder(self._submitter, self._sign, answer)
         told = None if beside is None else beside.rows.told
         self.rows: NodeRows = NodeRows(self.transport, read, told)
         self.algos = Algos(self)

@@ -119,15 +119,21 @@ class _Wish:
 
     operations: tuple[Operation, ...]
     size: int
-    answer: "Future[Receipt]" = field(default_factory=Future)
+    answer: "Future[Receipt]"
 
 
 class Recorder:
     """Makes entries of operations. Safe for use from many threads."""
 
-    def __init__(self, submitter: Submitter, sign: Callable[[Sequence[Operation]], bytes]) -> None:
+    def __init__(
+        self,
+        submitter: Submitter,
+        sign: Callable[[Sequence[Operation]], bytes],
+        answer: "Callable[[], Future[Receipt]]" = Future,
+    ) -> None:
         self._submitter = submitter
         self._sign = sign
+        self._new_answer = answer
         self._waiting: deque[_Wish] = deque()
         self._entries = 0
         self._lock = Lock()
@@ -135,7 +141,7 @@ class Recorder:
     def record(self, operations: tuple[Operation, ...]) -> "Future[Receipt]":
         """Begins; the future has the receipt of the entry that holds these operations."""
         # JSON is never shorter: an estimate that only decides who shares an entry.
-        wish = _Wish(operations, len(repr(operations)))
+        wish = _Wish(operations, len(repr(operations)), self._new_answer())
         with self._lock:
             self._waiting.append(wish)
         self._go_on()

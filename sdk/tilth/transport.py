@@ -10,17 +10,19 @@
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
 
+from tilth.banner import warn
 from tilth.errors import InvalidInput, Refused, TilthError, Unknown, Unreachable
+from tilth.waiting import Patience
 from tilth_ledger.errors import Unavailable, from_dict
 from tilth_ledger.keys import SigningKey
 from tilth_ledger.token import METADATA, Asked, write_token
@@ -30,9 +32,9 @@ from tilth_protos import tasks_pb2 as tasks
 READ_SECONDS = 20.0
 SUBMIT_SECONDS = 20.0
 SUBMIT_TRIES = 3
+STATUS_SECONDS = 5.0  # of one that explains a wait: it is asked beside that
 TOKEN_MS = 60_000
 ERROR_METADATA = "tilth-error-bin"
-BANNER_METADATA = "tilth-banner-bin"
 CHUNK_BYTES = 1 << 20
 SLOWEST_BYTES_A_SECOND = 256 << 10
 # Read the reason beside the number: attempts within one deadline, only when the node is away.
@@ -120,6 +122,7 @@ class Transport:
     ) -> None:
         self.address = address
         self.seen: Seen | None = None  # the checkpoint that the last read was of
+        self.patience = Patience(self._standing)
         self._organization = organization
         self._net = net
         self._key = key
@@ -130,9 +133,18 @@ class Transport:
     def close(self) -> None:
         self._channel.close()
 
-    def status(self) -> dict[str, Any]:
-        """What the node says about itself."""
-        answer = self._ask("Ledger/Status", ledger.StatusRequest(), ledger.StatusResponse)
+    def _standing(self) -> dict[str, Any]:
+        """The status, and whether the node's own organization has a vote."""
+        status = self.status(STATUS_SECONDS)
+        request = ledger.GetRowRequest(key=f"organization/{status['organization']}")
+        row = self._ask("Ledger/GetRow", request, ledger.GetRowResponse, seconds=STATUS_SECONDS)
+        return status | {"votes": row.found and bool(json.loads(row.value).get("votes"))}
+
+    def status(self, seconds: float = READ_SECONDS) -> dict[str, Any]:
+        """What the node says about itself; `seconds` is how long to wait for it."""
+        answer = self._ask(
+            "Ledger/Status", ledger.StatusRequest(), ledger.StatusResponse, seconds=seconds
+        )
         facts = {name: getattr(answer, name) for name in STATUS_FIELDS}
         facts |= {"root": answer.root.hex(), "digest": answer.digest.hex()}
         peer = ("organization", "member", "connected", "dialled", "address", "size")
@@ -202,7 +214,8 @@ class Transport:
         self, key: str, at_least: int = 0, *, linearizable: bool = False
     ) -> dict[str, Any] | None:
         request = ledger.GetRowRequest(key=key, at_least=at_least, read=_read(linearizable))
-        answer = self._ask("Ledger/GetRow", request, ledger.GetRowResponse)
+        ask = self._ask_members if linearizable else self._ask
+        answer = ask("Ledger/GetRow", request, ledger.GetRowResponse)
         self.seen = Seen(answer.size, answer.root.hex())
         return json.loads(answer.value) if answer.found else None
 
@@ -217,14 +230,17 @@ class Transport:
             at_least=at_least,
             read=_read(linearizable),
         )
-        answer = self._ask("Ledger/ScanRows", request, ledger.ScanRowsResponse)
+        ask = self._ask_members if linearizable else self._ask
+        answer = ask("Ledger/ScanRows", request, ledger.ScanRowsResponse)
         self.seen = Seen(answer.size, answer.root.hex())
         return [(each.key, json.loads(each.value)) for each in answer.rows], answer.more
 
     def barrier(self) -> int:
         """Waits for a block made after this call; the size from which reads of this node are no
         older than anything that was final anywhere before."""
-        answer = self._ask("Ledger/Barrier", ledger.BarrierRequest(), ledger.BarrierResponse)
+        answer = self._ask_members(
+            "Ledger/Barrier", ledger.BarrierRequest(), ledger.BarrierResponse
+        )
         self.seen = Seen(answer.size, answer.root.hex())
         return int(answer.size)
 
@@ -317,7 +333,24 @@ class Transport:
         call = self._unary(method, answer)
         metadata = self._metadata(method, body)
         found, about = self._run(lambda: call.with_call(body, timeout=seconds, metadata=metadata))
-        _warn(about.initial_metadata())
+        warn(about.initial_metadata())
+        return found
+
+    def _ask_members(self, method: str, request: Any, answer: type[Any]) -> Any:
+        """As `_ask`, for what the node answers when q members were there; says what it waits
+        for."""
+        body, ended = request.SerializeToString(), Event()
+        metadata = self._metadata(method, body)
+        call = self._unary(method, answer).future(body, timeout=READ_SECONDS, metadata=metadata)
+        call.add_done_callback(lambda _: ended.set())
+        try:
+            self.patience.attend(ended.wait)
+            found = self._run(call.result)
+        except Unknown as error:
+            raise self.patience.explained(error) from None
+        finally:
+            call.cancel()  # nobody waits any more; of one that ended nothing changes
+        warn(call.initial_metadata())
         return found
 
     def _unary(self, method: str, answer: type[Any]) -> Any:
@@ -394,16 +427,6 @@ def _outcome(outcome: ledger.Outcome) -> Receipt | TilthError:
 
 def _read(linearizable: bool) -> ledger.Read.ValueType:
     return ledger.LINEARIZABLE if linearizable else ledger.LOCAL
-
-
-class NodeWarning(UserWarning):
-    """What is wrong with a node's ledger as a whole, although it answers."""
-
-
-def _warn(metadata: Iterable[tuple[str, Any]]) -> None:
-    for name, value in metadata or ():
-        if name == BANNER_METADATA:
-            warnings.warn(bytes(value).decode("utf-8", "replace"), NodeWarning, stacklevel=2)
 
 
 def _refusal(refusal: ledger.Refusal) -> TilthError:

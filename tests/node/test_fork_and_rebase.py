@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from three_sites import SECONDS, Sites, asked, change, record, said
 
-from tilth import transport, verification, verifier
+from tilth import banner, verification, verifier
 from tilth.cli import main
 from tilth_ledger.errors import Fatal, InvalidInput, Refused
 from tilth_node import auditing, running
@@ -65,7 +65,7 @@ async def test_a_fork_halts_both_sides_and_a_rebase_begins_anew(
         node = sites.running[name]
         assert node.replication.halted
         assert not node.replication.replica.votes
-        with pytest.warns(transport.NodeWarning, match="tilth ledger rebase"):
+        with pytest.warns(banner.NodeWarning, match="tilth ledger rebase"):
             row = await asked(node, lambda client: client.get_row("organization/hospital-c"))
         assert row is not None, "what it holds can be read"
         with pytest.raises(Refused, match="forked"):

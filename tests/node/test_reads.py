@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from three_sites import SECONDS, Sites, asked, record
 
-from tilth.transport import NodeWarning, Seen, Transport
+from tilth.banner import NodeWarning
+from tilth.transport import Seen, Transport
 from tilth_ledger.errors import Unavailable
 
 

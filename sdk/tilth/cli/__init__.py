@@ -161,7 +161,8 @@ def _print_warning(
     line: str | None = None,
 ) -> None:
     """As `warnings.showwarning`, for people: the words alone."""
-    print(harmless(f"tilth: WARNING {message}"), file=sys.stderr)
+    mark = "" if category.__name__ == "Waiting" else "WARNING "
+    print(harmless(f"tilth: {mark}{message}"), file=sys.stderr, flush=True)
 
 
 def _print_error(error: "TilthError", *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ import datetime
 from typing import Any
 
 from tilth.cli.options import common, network, show, table
+from tilth.quorum import members, members_here
 
 Facts = dict[str, Any]
 
@@ -28,7 +29,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _facts(status: Facts) -> list[str]:
-    here, all_of_them = _members_here(status), len(_members(status))
+    here, all_of_them = members_here(status), len(members(status))
     return [
         f"{status['organization']} in {status['name']} ({status['net'][:16]})",
         f"ledger: {status['size']} entries, height {status['height']}, {status['pending']} pending,"
@@ -74,30 +75,20 @@ def problems(status: Facts) -> list[str]:
     return found + _refused(status["faults"])
 
 
-def _members(status: Facts) -> list[str]:
-    peers = [each["organization"] for each in status["peers"] if each["member"]]
-    return [*peers, *([status["organization"]] if status["votes"] else [])]
-
-
-def _members_here(status: Facts) -> int:
-    peers = sum(each["member"] and each["connected"] for each in status["peers"])
-    return int(peers) + bool(status["votes"])
-
-
 def _absent(status: Facts) -> list[str]:
     """Who is not connected, and what that means for the ledger."""
     gone = [each for each in status["peers"] if not each["connected"]]
-    here, quorum, members = _members_here(status), status["quorum"], len(_members(status))
+    here, quorum, count = members_here(status), status["quorum"], len(members(status))
     found = []
     if here < quorum:
         found.append(
-            f"NO QUORUM: {here} of {members} members are here and {quorum} must vote: nothing new"
+            f"NO QUORUM: {here} of {count} members are here and {quorum} must vote: nothing new"
             " becomes final. Start the others; if they are gone for good:"
             " tilth ledger rebase --help"
         )
-    elif here == quorum and here < members:
+    elif here == quorum and here < count:
         found.append(
-            f"NO SPARE: {here} of {members} members are here and {quorum} must vote: if one more"
+            f"NO SPARE: {here} of {count} members are here and {quorum} must vote: if one more"
             " goes, the ledger stands still. Start the others"
         )
     found += [
