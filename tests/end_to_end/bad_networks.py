@@ -25,7 +25,7 @@ from crowd import Crowd
 from network import Network, has_reached, new_identity, same_ledger
 from wires import Wires
 
-TRIES = 10  # a busy machine lets a leader miss its time
+TRIES = 100  # a busy machine lets a leader miss its time
 FAULT_SECONDS = 1.2  # longer than a leader's time, so that views end without one
 
 

@@ -12,6 +12,7 @@ tells in the end. A read without an answer says nothing.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Condition, Thread
@@ -60,6 +61,7 @@ class Crowd:
     _transports: dict[int, Transport] = field(default_factory=dict)
     _known: int = 0  # the largest size that anybody was told
     _wrong: list[BaseException] = field(default_factory=list)
+    _acknowledged: Counter[int] = field(default_factory=Counter)
     _ending: bool = False
 
     def __enter__(self) -> "Crowd":
@@ -86,7 +88,7 @@ class Crowd:
         least = time.monotonic() + seconds
         with self._told:
             goal = {
-                client: self._acknowledged(client) + acknowledged
+                client: self._acknowledged[client] + acknowledged
                 for client, node in enumerate(self.clients)
                 if node in nodes
             }
@@ -95,23 +97,15 @@ class Crowd:
                     self._wrong
                     or (
                         time.monotonic() >= least
-                        and all(self._acknowledged(c) >= n for c, n in goal.items())
+                        and all(self._acknowledged[c] >= n for c, n in goal.items())
                     )
                 ),
                 PATIENCE_SECONDS,
             )
             if self._wrong:
                 raise self._wrong[0]
-            late = [self.clients[c] for c, n in goal.items() if self._acknowledged(c) < n]
+            late = [self.clients[c] for c, n in goal.items() if self._acknowledged[c] < n]
             assert reached, f"in {PATIENCE_SECONDS} s nodes {late} acknowledged too little"
-
-    def _acknowledged(self, client: int) -> int:
-        return sum(
-            each.call.client == client
-            and each.call.kind is Kind.SUBMIT
-            and each.call.ended is not None
-            for each in self.heard
-        )
 
     # -- one client
 
@@ -170,6 +164,8 @@ class Crowd:
     def _note(self, heard: Heard, size: int) -> None:
         with self._told:
             self.heard.append(heard)
+            call = heard.call
+            self._acknowledged[call.client] += call.kind is Kind.SUBMIT and call.ended is not None
             self._known = max(self._known, size)
             self._told.notify_all()
 

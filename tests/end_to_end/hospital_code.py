@@ -93,12 +93,13 @@ class Noisy(Mean):
 
 
 class Lingers(Mean):
-    """A training that stays a while after its model is written."""
+    """A training that, when its model is written, stays until the test says so."""
 
     def save(self, model, folder):
         super().save(model, folder)
         if '"step":"train"' in Path("/task/task.json").read_text():
-            time.sleep(1.5)
+            while not Path("/tmp/go").exists():
+                time.sleep(0.05)
 
 
 class NeverRun(Mean):

@@ -11,7 +11,6 @@ is a process of its own on loopback, or with `wires` on a host of its own behind
 real TLS and real syncs. `launcher` replaces `python -m tilth.cli`, for tests that wrap calls.
 """
 
-import fcntl
 import functools
 import itertools
 import json
@@ -20,8 +19,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +38,7 @@ from tilth_node import auditing, founding, keystore
 from tilth_node.clock import Clock
 
 PORTS = 200  # of one process
+MOST_PORTS = 12_000  # of all
 READY_SECONDS = 120  # no test is about this time: what never comes fails then
 PATIENCE = 10  # calls of up to 20 seconds: a loaded machine may need more than one
 Facts = dict[str, Any]
@@ -54,26 +54,28 @@ def free_port() -> int:
     """A port outside the range that the system hands out for outgoing connections, which no other
     process takes here: not before its node listens, nor while that node is away."""
     for port in _own_ports():
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
     raise AssertionError("no port is free")
 
 
 @functools.cache
 def _own_ports() -> Iterator[int]:
-    """Ports of this process alone, for as long as it lives: it holds the lock of their file."""
-    folder = Path(tempfile.gettempdir()) / f"tilth-test-ports-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    for first in range(20_000, 32_000, PORTS):
-        lock = os.open(folder / str(first), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    """Ports of this process alone, for as long as it lives: it holds a name that, as a port, is
+    there once on a machine, whoever runs tests and wherever their files are."""
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    end = min(outgoing, 32_000) if outgoing > 5_000 else 32_000  # on some machines it is all ports
+    for first in range(max(2_000, end - MOST_PORTS), end - PORTS + 1, PORTS):
+        name = socket.socket(socket.AF_UNIX)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
+            name.bind(f"\0tilth-test-ports-{first}")
+        except OSError:
+            name.close()
         else:
+            name.detach()  # it stays open
             return itertools.cycle(range(first, first + PORTS))
-    raise AssertionError(f"all ports are taken: see the locks in {folder}")
+    raise AssertionError("all ports are taken: see `ss -xa | grep tilth-test-ports`")
 
 
 @dataclass

@@ -21,7 +21,7 @@ Networks = Callable[..., Network]
 
 def get(network: Network, i: int, target: str) -> tuple[int, bytes]:
     """What a node's HTTP port answers."""
-    client = http.client.HTTPConnection(network.sites[i].ready["http_address"], timeout=60)
+    client = http.client.HTTPConnection(network.sites[i].ready["http_address"], timeout=200)
     client.request("GET", target)
     answer = client.getresponse()
     found = answer.status, answer.read()

@@ -6,6 +6,7 @@ The runner is the container's first process, the task the process of the user's 
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -106,10 +107,16 @@ class Sweep:
         names += self.engine.docker("volume", "ls", *mine, "{{.Name}}").split()
         return [name for name in names if f"-{NAME}-" in name]
 
-    def first_process(self) -> int:
-        """Host's number of pid 1 of the container that runs."""
-        (name,) = self._running()
-        return int(self.engine.docker("inspect", "-f", "{{.State.Pid}}", name))
+    def first_process(self, after: int = 0) -> int:
+        """Host's number of pid 1 of the container that runs; of the one that comes after it."""
+        words = ("docker", "inspect", "-f", "{{.State.Pid}}")
+        while True:
+            told = subprocess.run(  # one that has ended may go away meanwhile
+                [*words, *self._running()], env=self.engine.environment, capture_output=True
+            )
+            if found := {int(word) for word in told.stdout.split()} - {0, after}:
+                (number,) = found
+                return number
 
     def _running(self) -> list[str]:
         label = ("--filter", "label=org.tilth.kind=step")
@@ -175,6 +182,8 @@ def test_a_runner_and_a_task_that_are_killed_while_it_runs_and_when_its_output_i
             pass
         os.kill(first if who == "runner" else int(of_first[0]), signal.SIGKILL)
         sweep.holds.release(NAME)
+        again = sweep.first_process(after=first)
+        (Path("/proc") / str(again) / "root/tmp/go").touch()
     sweep.completes()
 
 

@@ -31,7 +31,7 @@ def fill(network: Network, entries: int) -> None:
     leaves = [network.entry(0, [each]) for each in made]
     with ThreadPoolExecutor(2) as pool:
         parts = [leaves[at : at + 100] for at in range(0, entries, 100)]
-        for answers in pool.map(lambda part: client.submit_soon(part).result(60), parts):
+        for answers in pool.map(lambda part: client.submit_soon(part).result(250), parts):
             assert not [each for each in answers if isinstance(each, Exception)]
 
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,8 +105,9 @@ def pair_of_ports():
     """A free port whose next one is free as well."""
     while True:
         port = free_port()
-        with socket.socket() as probe:
-            if port % 2 == 0 and probe.connect_ex(("127.0.0.1", port + 1)) != 0:
+        with socket.socket() as probe, suppress(OSError):
+            if port % 2 == 0:
+                probe.bind(("127.0.0.1", port + 1))
                 return port
 
 

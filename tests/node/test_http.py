@@ -42,7 +42,7 @@ class Served:
         """Status, headers and body, by Python's own client."""
 
         def ask():
-            client = http.client.HTTPConnection(self.host, self.port, timeout=20)
+            client = http.client.HTTPConnection(self.host, self.port, timeout=100)
             client.request(method, target, body=body, headers=headers)
             answer = client.getresponse()
             found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()

@@ -19,7 +19,7 @@ from tilth_node.proving import Prover
 from tilth_node.witness_address import WitnessAddress
 from tilth_node.witnesses import Witnesses
 
-LONG = 20
+LONG = 100
 
 
 @pytest.fixture
