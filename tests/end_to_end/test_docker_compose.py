@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "deploy"))
 import demo
 
 # The first build of the node's image on an engine installs its requirements.
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tilth.assets import Objective
 from tilth.plan import Plan
 from tilth.run import Run
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 SITE, NAME = 1, "hospital-b"
 STEPS = (
     "before start",

@@ -205,7 +205,6 @@ class Flow:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.rule("F1")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_member_killed_at_each_durable_step_costs_nothing_and_never_votes_twice(

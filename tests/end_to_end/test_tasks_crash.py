@@ -111,7 +111,6 @@ def test_the_person_s_own_node_may_die_too(field: Field) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_worker_survives_a_kill_at_many_durable_steps(when: str, tmp_path: Path) -> None:
     with Field(tmp_path, members=1) as field:

@@ -39,7 +39,7 @@ from tilth_node.runtimes.hostpython import layout
 
 MIB: Final = 1 << 20
 _LIMITS: Final = StepLimits(
-    wall_ms=120_000,  # what a busy machine does in its own time holds no less
+    wall_ms=300_000,  # what a busy machine does in its own time holds no less
     cpu_ms=20_000,
     memory_bytes=512 * MIB,
     processes=24,
