@@ -5,7 +5,8 @@
 - A call reaches a service only with the token of an active identity for exactly this method and
   body. It is verified before a byte of the body is waited for, so that a stranger fills no memory
   with requests that he does not end.
-- A stream of requests must begin soon; a stream of answers ends when the identity does.
+- A stream of requests must begin soon, and every request come to its end; a stream of answers ends
+  when the identity does.
 - A newcomer's node knows nobody until its ledger holds its own admission: callers wait a while
   for that, rather than being told that they are strangers.
 - Services raise errors of the one tree; here they become a gRPC status, with their facts beside it.
@@ -17,6 +18,7 @@ Leaves to others: what the caller may do (permissions), and the peers' port (pee
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -41,6 +43,7 @@ from tilth_node.clock import Clock
 from tilth_node.errors import Unauthenticated
 from tilth_node.feed import Feed
 from tilth_node.logs import logger
+from tilth_node.rpc.arrivals import Arrivals
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]] | None
@@ -209,6 +212,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, tokens: Tokens, banner: Callable[[], str] = lambda: "") -> None:
         self._tokens = tokens
+        self._arrivals = Arrivals()
         self._banner = banner
 
     async def intercept_service(
@@ -225,7 +229,8 @@ class Guard(grpc.aio.ServerInterceptor):
             who, token = self._tokens.verify(metadata, method)
         except FAULTS as error:
             return _refusing(method, error)
-        return _Guarded(self._tokens, who, token, method, handler, self._banner).wrapped()
+        guarded = _Guarded(self._tokens, self._arrivals, who, token, method, handler, self._banner)
+        return guarded.wrapped()
 
 
 def _refusing(method: str, error: Exception) -> Any:
@@ -246,6 +251,7 @@ class _Guarded:
     """One handler with its guard: raw request bytes come in, so that the token can bind them."""
 
     tokens: Tokens
+    arrivals: Arrivals
     who: Caller
     token: Token
     method: str
@@ -256,12 +262,17 @@ class _Guarded:
         handler = self.handler
         make: Behaviour
         behaviour: Behaviour
-        match handler.request_streaming, handler.response_streaming:
-            case False, False:
+        quick = not handler.request_streaming and self.arrivals.may_be_quick(self.who.organization)
+        match quick, handler.request_streaming, handler.response_streaming:
+            case True, _, False:
                 make, behaviour = grpc.unary_unary_rpc_method_handler, self.unary_unary
-            case False, True:
+            case True, _, True:
                 make, behaviour = grpc.unary_stream_rpc_method_handler, self.unary_stream
-            case True, False:
+            case False, False, False:
+                make, behaviour = grpc.stream_unary_rpc_method_handler, self.unary_unary
+            case False, False, True:
+                make, behaviour = grpc.stream_stream_rpc_method_handler, self.unary_stream
+            case False, True, False:
                 make, behaviour = grpc.stream_unary_rpc_method_handler, self.stream_unary
             case _:
                 make, behaviour = grpc.stream_stream_rpc_method_handler, self.stream_stream
@@ -297,14 +308,18 @@ class _Guarded:
         first = await self.first(raws)
         self.admit(context, first)
         yield self.parse(first)
-        async for raw in raws:
-            yield self.parse(raw)
+        with suppress(StopAsyncIteration):
+            while True:
+                yield self.parse(await self.next(raws))
+
+    async def next(self, raws: AsyncIterator[bytes]) -> bytes:
+        return await self.arrivals.message(self.who.organization, self.who.key_id, raws)
 
     async def first(self, raws: AsyncIterator[bytes]) -> bytes:
         """The message that the token binds; nobody waits for it without a bound."""
         try:
             async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
-                return await anext(raws)
+                return await self.next(raws)
         except (StopAsyncIteration, TimeoutError) as error:
             raise Unauthenticated(
                 "a stream of requests does not begin",
@@ -313,19 +328,31 @@ class _Guarded:
                 remedy="Send the first message at once.",
             ) from error
 
-    async def unary_unary(self, raw: bytes, context: Context) -> Any:
+    async def only(self, raw: bytes | AsyncIterator[bytes]) -> bytes:
+        """The one message of a request: here, or on its way."""
+        if isinstance(raw, bytes):
+            self.arrivals.came(self.who.organization)
+            return raw
         try:
-            self.admit(context, raw)
+            return await self.next(raw)
+        except StopAsyncIteration as error:
+            raise InvalidInput("the request holds no message", expected=self.method) from error
+
+    async def unary_unary(self, raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+        try:
+            body = await self.only(raw)
+            self.admit(context, body)
             await self.warn(context)
-            return await self.handler.unary_unary(self.parse(raw), context)
+            return await self.handler.unary_unary(self.parse(body), context)
         except FAULTS as error:
             await fail(context, self.method, error)
 
-    async def unary_stream(self, raw: bytes, context: Context) -> Any:
+    async def unary_stream(self, raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
         try:
-            self.admit(context, raw)
+            body = await self.only(raw)
+            self.admit(context, body)
             await self.warn(context)
-            async for answer in self.handler.unary_stream(self.parse(raw), context):
+            async for answer in self.handler.unary_stream(self.parse(body), context):
                 self.tokens.still(caller())
                 yield answer
         except FAULTS as error:

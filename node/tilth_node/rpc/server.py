@@ -43,6 +43,7 @@ CLIENT_OPTIONS = [
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ("grpc.http2.bdp_probe", 0),  # else a stream may fill 4 MB before anybody waits for it
 ]
 
 
