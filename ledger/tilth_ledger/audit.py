@@ -9,7 +9,8 @@ Four strands run side by side, and one that breaks does not silence the others: 
 views, leaders, justifications, certificates), the authors' signatures, the tree, and the state (all
 rules by execution; system leaves recomputed). A tree or state that disagrees is told where it
 begins, not at every block after it. Where a block does not execute, no later state is known: rules
-are not judged after it, and the stored rows are compared with the last header's digest only.
+are not judged after it, and the stored rows are compared with the last header's digest only. Where
+this release lacks the rules, an entry whose form it cannot read is no finding either.
 
 Every epoch's votes are held against its own members, who follow from executing the blocks before
 it; the block that ends an epoch must carry the certificate of that epoch's members.
@@ -30,7 +31,7 @@ behind a certified block is a whole one: only its own journal's promise, or anot
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,7 +52,7 @@ from tilth_ledger.audit_rows import Stored, against_digest, against_rows
 from tilth_ledger.blocks import Certificate, Header
 from tilth_ledger.epochs import Epoch, epoch_key
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.execution import RULES, Executor, State
+from tilth_ledger.execution import Executor, State
 from tilth_ledger.findings import Counts, Report, finding
 from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
@@ -60,6 +61,7 @@ from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows
 from tilth_ledger.rules_members import CERTIFYING_ROLES
+from tilth_ledger.versions import RULES, Rules
 
 WINDOW_LEAVES = 4_096  # whose signatures are under way; fewer than the executor remembers
 
@@ -114,20 +116,23 @@ class Audit:
     """One pass over one ledger. `hashing` makes the set hash that goes on from genesis'."""
 
     def __init__(
-        self, genesis: Genesis, hashing: Callable[[LtHash], SetHash] | None = None
+        self,
+        genesis: Genesis,
+        hashing: Callable[[LtHash], SetHash] | None = None,
+        rules: Mapping[int, Rules] = RULES,
     ) -> None:
-        if genesis.rules_version not in RULES:
+        if genesis.rules_version not in rules:
             raise InvalidInput(
                 "this release lacks the rules that the ledger follows",
                 found=f"rules_version {genesis.rules_version}",
-                expected=", ".join(map(str, RULES)),
+                expected=", ".join(map(str, rules)),
                 remedy="Audit with a release that has them.",
             )
         self._genesis = genesis
         self._epoch = Epoch.first(genesis)
         self.report = Report(genesis.net, genesis.rules_version)
         self._rows = MemoryRows()
-        self._executor = Executor(genesis, self._rows)
+        self._executor = Executor(genesis, self._rows, rules)
         self._state: State | None = self._executor.genesis_state()
         self._rows.apply(self._state.changes)
         self._executor.settle(self._state)
@@ -140,6 +145,7 @@ class Audit:
         self._digests = Digests(self.report)
         self._certified = True
         self._begun = self._foreign = False
+        self._knows_forms = True  # of entries: not under rules that this release lacks
 
     # -- block by block
 
@@ -204,7 +210,8 @@ class Audit:
                 decoded, entry = look(leaf)
                 author = self._authors.of(entry)
             except FAULTS as error:
-                self._note("leaf", where, error, "an entry of this consortium")
+                if self._knows_forms:
+                    self._note("leaf", where, error, "an entry of this consortium")
                 continue
             operations += len(entry.operations)
             # An author that no entry registered is refused when the entry is executed.
@@ -301,7 +308,9 @@ class Audit:
         for role in CERTIFYING_ROLES if keys else ():
             public = PublicKey.from_hex(keys[role])
             self._authors.add(public)
-        if not self._executor.knows(after.rules_version):
+        self.report.rules_version = after.rules_version
+        self._knows_forms = self._executor.knows(after.rules_version)
+        if not self._knows_forms:
             self._lose_state(f"{where}: this release lacks rules_version {after.rules_version}")
 
     def _execute(self, stored: StoredBlock, header: Header | None, where: str) -> bool:

@@ -4,14 +4,15 @@ Invariants:
 - Authors follow from genesis and from the entries before, in order, whatever the rules say of them:
   whether an author may act is judged when its entry is executed.
 - `Preview` says yes only of what the audit itself would find nothing against; where it does not
-  know an author (keys of later epochs), it says no, and the audit looks.
+  know an author (keys of later epochs), or a form is not that of every version of the rules, it
+  says no, and the audit looks.
 
 Left to others: executing (audit), where a preview runs (the node).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.forms import Forms
@@ -19,6 +20,7 @@ from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import ENTRY, Entry, Leaf, leaf_type, verify_author
 from tilth_ledger.state import genesis_rows
+from tilth_ledger.versions import RULES, Rules
 
 FAULTS = (InvalidInput, Refused)  # of the ledger; any other error is of the machine that audits
 
@@ -48,8 +50,8 @@ class Authors:
 class Preview:
     """Looks at entries ahead of an audit, in order."""
 
-    def __init__(self, genesis: Genesis) -> None:
-        self._forms = Forms(genesis)
+    def __init__(self, genesis: Genesis, rules: Mapping[int, Rules] = RULES) -> None:
+        self._forms = Forms(genesis, rules)
         self._authors = Authors(genesis)
 
     def of(self, leaves: Sequence[bytes]) -> tuple[bool, bool]:

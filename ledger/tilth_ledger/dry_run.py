@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tilth_ledger import operations, state
+from tilth_ledger import state
 from tilth_ledger.context import Context
 from tilth_ledger.errors import Refused, TilthError
 from tilth_ledger.execution import Executor, State
@@ -30,7 +30,7 @@ def check_operations(
         roles = state.check_author(row, organization, time_ms)
     except Refused as refusal:
         return [refusal]
-    problems: list[TilthError] = []
+    rules, problems = executor.rules(parent), list[TilthError]()
     rows = Overlay(parent.rows)
     for operation in given:
         attempt = Overlay(rows)
@@ -47,8 +47,8 @@ def check_operations(
             problems=problems,
         )
         try:
-            operations.check(operation)
-            state.apply(context, operation)
+            rules.check(operation)
+            rules.apply(context, operation)
         except TilthError as error:
             problems.append(error)
         else:

@@ -11,23 +11,22 @@ Invariants:
 - Expiry is judged in ledger time, the block's `time_ms`.
 
 Left to others: the form of leaves (`forms`), votes and durability (`replica`, the node's storage),
-what operations do (`state`).
+what operations do under each version of the rules (`versions`, `state`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import MappingProxyType
 
 from tilth_ledger import canonical, recent_heads, rules_evidence, state
-from tilth_ledger.context import Context, Op
+from tilth_ledger.context import Context
 from tilth_ledger.epochs import Membership, epoch_key, membership_of, newest
 from tilth_ledger.errors import InvalidInput, Refused, TilthError
 from tilth_ledger.evidence import Evidence
 from tilth_ledger.forms import Checked, Forms
-from tilth_ledger.genesis import RULES_VERSION, Genesis
+from tilth_ledger.genesis import Genesis
 from tilth_ledger.keys import PublicKey
 from tilth_ledger.leaf import (
     EPOCH_END,
@@ -42,11 +41,9 @@ from tilth_ledger.lthash import LtHash, SetHash
 from tilth_ledger.merkle import Frontier, NewNode, leaf_hash
 from tilth_ledger.rows import MemoryRows, Overlay, Row, Rows, RowView
 from tilth_ledger.snapshots import voters_of
+from tilth_ledger.versions import RULES, Rules
 
 UNVERIFIED_LEAVES = 64  # of a block that is built; those that are verified may be more
-
-# Every version of the rules that any ledger has followed stays here for ever.
-RULES: Mapping[int, Callable[[Context, Op], None]] = MappingProxyType({RULES_VERSION: state.apply})
 
 
 class AlreadyRecorded(Refused):
@@ -72,8 +69,8 @@ class State:
     frontier: Frontier
     lthash: SetHash
     time_ms: int
-    epoch: int = 0  # in force after the block
-    rules_version: int = RULES_VERSION  # of that epoch
+    epoch: int  # in force after the block
+    rules_version: int  # of that epoch
     new_nodes: tuple[NewNode, ...] = ()
     entries: Mapping[str, int] = field(default_factory=dict)  # of the block: id and index
     root: bytes = b""
@@ -164,13 +161,13 @@ class Executor:
         self,
         genesis: Genesis,
         rows: Rows | None = None,
-        rules: Mapping[int, Callable[[Context, Op], None]] = RULES,
+        rules: Mapping[int, Rules] = RULES,
     ) -> None:
         self.genesis = genesis
         self._rules = rules
         self.limits = Limits.of_genesis(genesis.limits)
         self.rows: Rows = rows if rows is not None else MemoryRows()
-        self._forms = Forms(genesis)
+        self._forms = Forms(genesis, rules)
 
     def genesis_state(self) -> State:
         """The state before the first block: organizations and their first identities."""
@@ -199,6 +196,10 @@ class Executor:
     def knows(self, rules_version: int) -> bool:
         """Whether this release can execute entries under these rules."""
         return rules_version in self._rules
+
+    def rules(self, state: State) -> Rules:
+        """Those in force after the block of `state`, which this release must know."""
+        return self._rules[state.rules_version]
 
     def settle(self, state: State) -> None:
         """`state`'s changes are in `self.rows` now: it may stand on them."""
@@ -349,6 +350,10 @@ class Executor:
 
     def _apply_entry(self, block: _Block, checked: Checked) -> list[bytes]:
         entry, rows = checked.entry, block.rows
+        rules = self._rules[block.rules_version]
+        if block.rules_version not in checked.versions:
+            for operation in entry.operations:
+                rules.check(operation)  # raises: this form is of other rules than those in force
         author = state.identity(rows, entry.author)
         _verify(checked, author)
         if (recorded := rows.get(f"entry/{checked.id}")) is not None:
@@ -366,9 +371,8 @@ class Executor:
             organization=entry.organization,
             roles=roles,
         )
-        apply = self._rules[block.rules_version]
         for operation in entry.operations:
-            apply(context, operation)
+            rules.apply(context, operation)
         receipt = {"index": context.index, "time_ms": block.time_ms}
         rows.put(f"entry/{checked.id}", {**receipt, "organization": entry.organization})
         # A system leaf may prove too large: then nothing of the entry holds.

@@ -75,7 +75,7 @@ class Report:
     """What an audit came to; `stopped` says why not everything could be checked, if so."""
 
     net: str
-    rules_version: int
+    rules_version: int  # the newest that it follows
     height: int = 0
     size: int = 0
     root: str = ""

@@ -23,7 +23,7 @@ from tilth_ledger.mldsa import MLDSA_SIGNATURE_BYTES, MlDsaKey, MlDsaSigningKey
 
 FORMAT = "tilth-genesis-1"
 MEMBER_FORMAT = "tilth-member-1"
-RULES_VERSION = 1
+RULES_VERSION = 1  # the newest; a new genesis begins with it
 MAX_MEMBERS = limits.MEMBERS_AFTER_A_CHANGE  # more could never change
 MAX_ORGANIZATIONS = 10_000
 MAX_GENESIS_BYTES = 64 << 20
@@ -145,7 +145,7 @@ class Genesis:
     limits: Mapping[str, int]
     delta_ms: int
     publication: str
-    rules_version: int = RULES_VERSION
+    rules_version: int  # with which it began; an epoch's end may raise it
     continues: Mapping[str, Any] | None = None  # the checkpoint of an older ledger (rebase)
 
     @property
@@ -168,10 +168,10 @@ class Genesis:
         _expect(value["format"] == FORMAT, "genesis format", value["format"], FORMAT)
         version = _integer(value["rules_version"], "genesis rules_version", 1, 1 << 20)
         _expect(
-            version == RULES_VERSION,
+            version <= RULES_VERSION,
             "genesis rules_version",
             version,
-            f"{RULES_VERSION}, the only version that this release knows",
+            f"1 to {RULES_VERSION}, the versions that this release knows",
         )
         genesis = Genesis(
             bytes=data,
@@ -186,6 +186,7 @@ class Genesis:
             limits=_limits(value["limits"]),
             delta_ms=_integer(value["delta_ms"], "delta_ms", 1, 600_000),
             publication=value["publication"],
+            rules_version=version,
             continues=_continues(value.get("continues")),
         )
         _expect(
@@ -206,15 +207,17 @@ class Genesis:
         k: int | None = None,
         delta_ms: int = 300,
         publication: str = "organizations",
+        rules_version: int | None = None,
         continues: Mapping[str, Any] | None = None,
     ) -> Genesis:
-        """A new genesis; q defaults to the crash column, k to the byzantine one."""
+        """A new genesis; q defaults to the crash column, k to the byzantine one, the rules to the
+        newest."""
         voting = [member.as_dict() | {"votes": True} for member in members]
         following = [other.as_dict() | {"votes": False} for other in organizations]
         chosen = crash_quorum(len(voting)) if q is None else q
         value = {
             "format": FORMAT,
-            "rules_version": RULES_VERSION,
+            "rules_version": RULES_VERSION if rules_version is None else rules_version,
             "name": name,
             "members": voting,
             "organizations": following,

@@ -384,8 +384,7 @@ class _Consortium:
 def _consortium(data: bytes) -> _Consortium:
     value = _json(data, "genesis", MAX_GENESIS_BYTES)
     _same("format of the genesis", value.get("format"), "tilth-genesis-1")
-    if type(version := value.get("rules_version")) is not int or version != RULES_VERSION:
-        _refuse("rules_version of the genesis", version, f"{RULES_VERSION}: {LATER}")
+    _check_version("rules_version of the genesis", value.get("rules_version"))
     members = _get(value, "members", list, "genesis")
     parties = members + _get(value, "organizations", list, "genesis")
     names = [_get(party, "organization", str, "genesis") for party in parties]
@@ -404,6 +403,12 @@ def _consortium(data: bytes) -> _Consortium:
         authors=_principals(dict(zip(names, keys, strict=True))),
         mldsa={hashlib.sha256(key).hexdigest(): key for key in mldsa if key is not None},
     )
+
+
+def _check_version(check: str, version: object) -> None:
+    # Leaves of all versions up to the newest are understood here.
+    if type(version) is not int or not 1 <= version <= RULES_VERSION:
+        _refuse(check, version, f"1 to {RULES_VERSION}: {LATER}")
 
 
 def _epoch(number: int, members: list[_Member], value: object, what: str) -> _Epoch:
@@ -653,8 +658,7 @@ def _next_epoch(leaf: _Leaf, epoch: _Epoch, consortium: _Consortium, what: str) 
     _same(f"type of the {what}", leaf.type, EPOCH_END)
     _same(f"signatures of the {what}", len(leaf.signatures), 0)
     _same(f"consortium of the {what}", leaf.content.get("net"), consortium.net)
-    if type(version := leaf.content.get("rules_version")) is not int or version != RULES_VERSION:
-        _refuse(f"rules_version after the {what}", version, f"{RULES_VERSION}: {LATER}")
+    _check_version(f"rules_version after the {what}", leaf.content.get("rules_version"))
     _same(f"number of the epoch after the {what}", leaf.content.get("epoch"), epoch.number + 1)
     members = [_member(item, what) for item in _get(leaf.content, "members", list, what)]
     _check_unique(f"members after the {what}", [each.organization for each in members])

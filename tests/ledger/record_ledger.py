@@ -201,7 +201,9 @@ def facts_of(genesis, blocks, stored):
     last = blocks[-1]
     return {
         "net": genesis.net,
-        "rules_version": genesis.rules_version,
+        "rules_version": max(
+            json.loads(row)["rules_version"] for key, row in stored.rows if key.startswith("epoch/")
+        ),
         "height": last.height,
         "size": last.size,
         "last header": last.header.hex(),

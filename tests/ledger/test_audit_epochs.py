@@ -11,9 +11,10 @@ from tilth_ledger.audit import Audit
 from tilth_ledger.audit_entries import Preview
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, Block, Certificate, Header, Justification
 from tilth_ledger.epoch_chain import epoch_chain
-from tilth_ledger.execution import RULES, Executor
+from tilth_ledger.execution import Executor
 from tilth_ledger.leaf import EPOCH_END, leaf_type
 from tilth_ledger.merkle import leaf_hash, verify_inclusion
+from tilth_ledger.versions import RULES
 from tilth_node.audit_command import lines
 
 

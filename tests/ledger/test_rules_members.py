@@ -9,11 +9,12 @@ from rules_world import PEM, named_key
 from tilth_ledger import canonical, recent_heads
 from tilth_ledger.epochs import membership_of, vote_key
 from tilth_ledger.errors import InvalidInput, Refused
-from tilth_ledger.execution import RULES, Executor
+from tilth_ledger.execution import Executor
 from tilth_ledger.leaf import EPOCH_END, Leaf
 from tilth_ledger.limits import PROPOSAL_LIFETIME_MS, RECENT_COPY_LEAVES
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.rows import MemoryRows
+from tilth_ledger.versions import RULES
 
 THREE = ["hospital-a", "hospital-b", "hospital-c"]
 OTHER_PEM = PEM.replace("A" * 64, "B" * 64)
