@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from disks import flipped
 from ruled_ledger import RuledArchive
 
-from tilth_ledger.blocks import Certificate
-from tilth_ledger.epochs import Epoch
+from tilth_ledger.epochs import epoch_key
 from tilth_ledger.errors import InvalidInput
-from tilth_ledger.history import Past, Stretch
+from tilth_ledger.history import Stretch
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.snapshot_rows import Change, Part, Place, Taken
 from tilth_ledger.snapshots import Offer, Voters
@@ -120,7 +119,7 @@ class Joiner:
             raise
         archive = self._node.archive
         assert isinstance(archive, RuledArchive)
-        archive.adopt(offer.tip, self._rows, self._taken.sum.state)
+        archive.adopt(offer, self._rows, self._taken.sum.state)
         self.joins = False
         self._world.met["snapshot: joined"] += 1
         self._world.at(0, self._world.boot, self._node)
@@ -144,25 +143,21 @@ class Joiner:
 
     def _stretch(self, archive: RuledArchive, above: int) -> bytes:
         """As its holder encodes it, perhaps damaged on the way."""
-        heights = range(max(1, above - STRETCH), above)
-        blocks = [archive.blocks[height - 1] for height in heights]
-        stored = [archive.certificates.get(height) for height in heights]
-        pasts = [
-            Past(block, None if proof is None else Certificate.decode(proof))
-            for block, proof in zip(blocks, stored, strict=True)
-        ]
-        first = blocks[0].header
+        pasts = tuple(archive.past(height) for height in range(max(1, above - STRETCH), above))
+        first = pasts[0].block.header
         before = Frontier.read(first.size - first.leaf_count, archive.node)
-        return self._perhaps_damaged(Stretch(before, tuple(pasts)).encode())
+        return self._perhaps_damaged(Stretch(before, pasts).encode())
 
     def _put(self, archive: RuledArchive, data: bytes, above: int) -> None:
         genesis = self._world.consortium.genesis
         header = archive.blocks[above - 1].header
-        stretch = Stretch.decode(data)
-        checked = stretch.check(
-            genesis.net_bytes, header, lambda number: Voters(Epoch.first(genesis), 0)
-        )
-        archive.put([(past.block, past.certificate, nodes) for past, nodes in checked])
+        net, stretch = genesis.net_bytes, Stretch.decode(data)
+
+        def voters(number: int) -> Voters | None:
+            row = archive.rows.get(epoch_key(number))
+            return None if row is None else Voters.of(number, row, net)
+
+        archive.put(stretch.check(net, header, voters))
         self._world.met["snapshot: past fetched"] += 1
 
     def _perhaps_damaged(self, part: bytes) -> bytes:

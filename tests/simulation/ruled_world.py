@@ -1,6 +1,7 @@
 """Worlds over the real state machine, with real signatures: entries are handed in by a script until
-a model's row is certified; a newcomer and a member with an emptied disk join by snapshot meanwhile;
-in the end every node's bundle of that row passes the independent verifier, and no changed one does.
+models' rows are certified, recorded, withdrawn and superseded, while who votes changes; a newcomer,
+a stranger and a member with an emptied disk join by snapshot meanwhile; in the end every node's
+bundles of those rows pass the independent verifier, and no changed or forged one does.
 
     RuledWorld(seed).run()        # raises Violation
 """
@@ -15,9 +16,12 @@ from clients import Clients
 from faults import Faults, of_seed
 from joiners import Joiner
 from links import Node
-from number_ledger import Consortium, holding
-from ruled_ledger import MEMBERS, RuledArchive, RuledChecker, check_bundle, script
-from rules_world import named_key
+from number_ledger import Consortium
+from ruled_bundles import check_bundles
+from ruled_changes import Council
+from ruled_checker import RuledChecker
+from ruled_ledger import RuledArchive
+from ruled_script import MEMBERS, NEWCOMER, STRANGER, KeysOf, keys_of, script
 from world import World
 
 from tilth_ledger.effects import Executor, Keyring, Submitted
@@ -25,9 +29,11 @@ from tilth_ledger.execution import Executor as RuledExecutor
 from tilth_ledger.journal_records import Journal
 from tilth_ledger.leaf import leaf_id
 from tilth_ledger.replica import Restored
+from tilth_ledger.rows import Rows
 
 PATIENCE_MS = 3_000
 LOOK_MS = 50
+JOINING = tuple(int(name[1:]) for name in (NEWCOMER, STRANGER))
 
 
 class Scripted(Clients):
@@ -37,7 +43,7 @@ class Scripted(Clients):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._entries = script().entries
-        self._next, self._asked_ms = 0, 0
+        self.next, self._asked_ms = 0, 0
 
     def schedule(self) -> None:
         self._world.at(500, self._go)
@@ -47,12 +53,12 @@ class Scripted(Clients):
 
     def _go(self) -> None:
         told, now = self._world.checker.acknowledged, self._world.now
-        entry = self._entries[self._next]
+        entry = self._entries[self.next]
         if leaf_id(entry) in told:
-            self._next += 1
-            if self._next == len(self._entries):
+            self.next += 1
+            if self.next == len(self._entries):
                 return
-            self._hand_in(self._entries[self._next])
+            self._hand_in(self._entries[self.next])
         elif now - self._asked_ms >= PATIENCE_MS or leaf_id(entry) not in self.submitted:
             self._hand_in(entry)
         self._world.at(LOOK_MS, self._go)
@@ -61,9 +67,8 @@ class Scripted(Clients):
         self._asked_ms = self._world.now
         name = leaf_id(entry)
         self.submitted[name] = name
-        ready = [node for node in self._world.nodes if node.replica is not None]
-        if ready:
-            self._world.hand(self._random.choice(ready), Submitted(entry))
+        assert isinstance(self._world, RuledWorld)
+        self._world.hand_in(entry, self._random)
 
 
 class RuledWorld(World):
@@ -72,17 +77,19 @@ class RuledWorld(World):
     def __init__(self, seed: int) -> None:
         self._dice = Random(f"ruled {seed}")
         self._joiners: dict[int, Joiner] = {}
+        self.entries = script().entries
         self.rows_proven = 0
         super().__init__(seed, faults_of(seed))
         self._joiners = {
             number: Joiner(self, self.nodes[number], self._dice, self._dice.randint(2, 12))
-            for number in (len(MEMBERS), self._wiped)
+            for number in (*JOINING, self._wiped)
         }
         self._joiners[self._wiped].joins = False
+        self.council = Council(self, self.faults.changes)
+        self.churn = self.council
 
     def _found(self, followers: int) -> Consortium:
-        made = script()
-        return Consortium(made.genesis, tuple(named_key(f"{name} vote") for name in MEMBERS))
+        return Consortium(script().genesis, tuple(keys_of(name)["vote"] for name in MEMBERS))
 
     def new_archive(self) -> RuledArchive:
         return RuledArchive(script().genesis)
@@ -96,7 +103,7 @@ class RuledWorld(World):
         return Scripted(self)
 
     def _keyring(self, member: int) -> Keyring:
-        return holding(named_key(f"m{member} vote"))
+        return KeysOf(f"m{member}")
 
     def _load(self, node: Node, found: Journal) -> tuple[Executor, Restored]:
         archive = node.archive
@@ -104,8 +111,30 @@ class RuledWorld(World):
         executor = RuledExecutor(archive.genesis, archive.rows)
         return executor, archive.restored_on(executor, found)
 
+    # For those who hand in entries.
+
+    @property
+    def final_rows(self) -> Rows:
+        assert isinstance(self.checker, RuledChecker)
+        return self.checker.rows
+
+    @property
+    def progress(self) -> int:
+        """How many of the script's entries are recorded."""
+        assert isinstance(self.clients, Scripted)
+        return self.clients.next
+
+    def hand_in(self, entry: bytes, random: Random) -> None:
+        """To a node that runs."""
+        ready = [node for node in self.nodes if node.replica is not None]
+        if ready:
+            self.hand(random.choice(ready), Submitted(entry))
+
+    # What happens.
+
     def _run(self) -> None:
-        self.at(0, self._joiners[len(MEMBERS)].ask)
+        for number in JOINING:
+            self.at(self._dice.randint(0, 10_000), self._joiners[number].ask)
         self.at(self._dice.randint(2_000, self.faults.faulty_ms), self._wipe)
         super()._run()
 
@@ -135,9 +164,13 @@ class RuledWorld(World):
 
     def _check_end(self) -> None:
         super()._check_end()
+        assert isinstance(self.checker, RuledChecker)
+        attacked = self._dice.choice(self.present())
         for node in self.present():
             assert isinstance(node.archive, RuledArchive)
-            self.rows_proven += check_bundle(node.archive, self._dice)
+            self.checker.roll.check_policies(node.archive.rows)
+            attack = node is attacked
+            self.rows_proven += check_bundles(node.archive, self._dice, attack=attack)
             self.met["bundle proven"] += 1
 
 
@@ -153,14 +186,14 @@ def faults_of(seed: int) -> Faults:
         loss=min(of_seed(seed).loss, 0.1),
         leaves=0,
         bursts=0,
-        faulty_ms=15_000,
+        faulty_ms=30_000,
         traitors=0,
         liars=False,
         severed=False,
         followers=1,
         false_followers=0,
-        changes=0,
-        strangers=0,
+        changes=Random(f"changes of {seed}").choice((0, 2, 3, 4, 5)),
+        strangers=1,
         fragile=0,
         rotten=0,
         jumpers=0,
