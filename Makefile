@@ -60,7 +60,7 @@ disk-faults: $(VENV)/.installed-dev
 
 SEEDS ?= 0..40000
 soak: $(VENV)/.installed-dev
-	@$(BIN)/python tests/simulation/soak.py --seeds $(SEEDS) $(if $(STEPS),--steps $(STEPS))
+	@$(BIN)/python tests/simulation/soak.py --seeds $(SEEDS) $(if $(STEPS),--steps $(STEPS)) $(if $(RULED),--ruled)
 
 recorded-ledger: $(VENV)/.installed-dev
 	@$(BIN)/python tests/ledger/record_ledger.py

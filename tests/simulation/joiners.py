@@ -122,6 +122,7 @@ class Joiner:
         archive.adopt(offer, self._rows, self._taken.sum.state)
         self.joins = False
         self._world.met["snapshot: joined"] += 1
+        self._world.met["snapshot: over epochs"] += len(offer.milestones) > 1
         self._world.at(0, self._world.boot, self._node)
         self._world.at(self._random.randint(1, 2_000), self.fetch_past)
 

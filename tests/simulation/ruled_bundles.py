@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from checker import Violation
+from ruled_boards import Boards
 from ruled_ledger import RuledArchive
 from ruled_script import generation_of, keys_of
 
@@ -143,9 +144,9 @@ class Forged:
     data: bytes
 
 
-def check_bundles(archive: RuledArchive, random: Random, *, attack: bool) -> int:
-    """What a node exports passes the independent verifier, which shares no code with it; a changed
-    or forged one fails. The number of rows."""
+def check_bundles(archive: RuledArchive, boards: Boards, random: Random, *, attack: bool) -> int:
+    """What a node exports passes the independent verifier, which shares no code with it, and says
+    of the newest board what stood there; a changed or forged one fails. The number of rows."""
     exporter = Exporter(archive)
     genesis = archive.genesis.bytes
     for results in exporter.rows():
@@ -154,6 +155,8 @@ def check_bundles(archive: RuledArchive, random: Random, *, attack: bool) -> int
             report = verifier.verify(data, genesis)
             if not report.ok or len(report.facts["results"]) != len(results):
                 raise Violation(f"the verifier refuses an exported bundle: {report.refusal}")
+            if not early:
+                boards.check_told(results, report.facts.get("stood"))
             if not attack:
                 continue
             for changed, what in changed_bundles(data, random):
@@ -166,9 +169,7 @@ def check_bundles(archive: RuledArchive, random: Random, *, attack: bool) -> int
     return len(exporter.rows())
 
 
-def forged_bundles(
-    exporter: Exporter, results: Sequence[int], random: Random
-) -> Iterator[Forged]:
+def forged_bundles(exporter: Exporter, results: Sequence[int], random: Random) -> Iterator[Forged]:
     """Bundles under the newest head with another chain of epochs, or others' signatures."""
     header, final = exporter.heads()[-1]
     signers = exporter.signers(header.epoch)
@@ -191,11 +192,17 @@ def forged_bundles(
     for place in range(len(ends) - 1):
         swapped = list(ends)
         swapped[place : place + 2] = reversed(swapped[place : place + 2])
-        yield bundle_of(f"a chain with the ends of epochs {place} and the next swapped", ends=swapped)
+        yield bundle_of(
+            f"a chain with the ends of epochs {place} and the next swapped", ends=swapped
+        )
     if ends:
         again = [*ends, ends[-1]]
         yield bundle_of("a chain with an end twice", ends=again)
         yield bundle_of("an end with another leaf", ends=_relisted(ends, random))
+    stood = exporter.stood(results)
+    if stood is not None:
+        better = replace(stood, row=stood.row.replace(b'"count":', b'"count":1', 1))
+        yield bundle_of("a row that was not on the board", stood=better)
     if signers.k > 1:
         few = exporter.note(header, signers, signers.k - 1)
         yield bundle_of("a head that fewer than k cosigned", checkpoint=few, finality=None)

@@ -10,7 +10,8 @@ Invariants:
 - One member can always be spared that forgets or lies: q is such that n - q and 2q - n - 1 are 1 at
   least. Sites stay listed, and one who is spared may be any.
 
-Left to others: what the ledger then has to say (ruled_roll), what must be refused (ruled_forgeries).
+Left to others: what the ledger then has to say (ruled_roll), what it must refuse
+(ruled_forgeries).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn import Churn
 from number_ledger import spare_quorum
+from ruled_forgeries import FORGERIES
 from ruled_ledger import RuledArchive
 from ruled_script import SITES, STRANGER, file_of, generation_of, keys_of
 
@@ -160,6 +162,7 @@ class Council(Churn):
         last = len(world.entries) - 1
         self._moments = sorted(self.dice.randint(0, last) for _ in range(changes))
         self._under_way: list[Motion] = []
+        self._forged = sorted(self.dice.randint(0, last) for _ in range(2 * changes))
 
     def schedule(self) -> None:
         self._world.at(LOOK_MS, self._look)
@@ -170,15 +173,15 @@ class Council(Churn):
 
     @property
     def is_done(self) -> bool:
-        return not (self._moments or self._under_way)
+        return not (self._moments or self._under_way or self._forged)
 
     def _rotate(self, number: int) -> None:
         """A member forgot a vote: its operator has its keys replaced."""
         if self._world.now and f"m{number}" in self.roster().members:
             self.met["membership: forgetful member's key rotated"] += 1
-            self._begin(Aim("rotate", f"m{number}"))
-            if len(self._under_way) == 1 and not self._moments:
+            if self.is_done:
                 self._world.at(LOOK_MS, self._look)
+            self._begin(Aim("rotate", f"m{number}"))
 
     def _begin(self, aim: Aim) -> None:
         if all(aim != each.aim for each in self._under_way):
@@ -189,6 +192,9 @@ class Council(Churn):
         while self._moments and self._ruled.progress >= self._moments[0]:
             self._moments.pop(0)
             self._begin(self._some_aim(roster))
+        while self._forged and self._ruled.progress >= self._forged[0]:
+            self._forged.pop(0)
+            self._forge(roster)
         self._under_way = [m for m in self._under_way if m.goes_on(roster, self._world.now)]
         if not self.is_done:
             self._world.at(LOOK_MS, self._look)
@@ -198,6 +204,14 @@ class Council(Churn):
         weighted = [w * any(a.kind == k for a in aims) for k, w in zip(KINDS, WEIGHTS, strict=True)]
         [kind] = self.dice.choices(KINDS, weighted)
         return self.dice.choice([aim for aim in aims if aim.kind == kind])
+
+    def _forge(self, roster: Roster) -> None:
+        forgery = self.dice.choice(FORGERIES)
+        entry = forgery(self, roster)
+        if entry is not None:
+            name = forgery.__name__.replace("_", " ")
+            self.met[f"forged: {name}"] += 1
+            self._ruled.forbid(self.hand_in(entry), name)
 
     def roster(self) -> Roster:
         return Roster(self._ruled.final_rows)
@@ -243,12 +257,15 @@ class Council(Churn):
         head = recent_heads.newest(heads, archive.state.size)
         if head is None:
             return None
-        net = self._world.consortium.genesis.net_bytes
-        return state_copy(net, head["size"], bytes.fromhex(head["root"]), key)
+        return state_copy(self.net, head["size"], bytes.fromhex(head["root"]), key)
+
+    @property
+    def net(self) -> bytes:
+        return self._world.consortium.genesis.net_bytes
 
     def entry(self, author: str, key: SigningKey, *operations: Change) -> bytes:
-        net, nonce = self._world.consortium.genesis.net, self.dice.randbytes(16).hex()
-        return write_entry(net, author, key, nonce, list(operations), None).encode()
+        nonce = self.dice.randbytes(16).hex()
+        return write_entry(self.net.hex(), author, key, nonce, list(operations), None).encode()
 
     def hand_in(self, entry: bytes) -> str:
         """To any node; the entry's name."""

@@ -10,7 +10,9 @@ from typing import Any
 
 from checker import Checker, Violation
 from number_ledger import InvalidInput
+from ruled_boards import Boards
 from ruled_roll import Roll
+from ruled_script import script
 
 from tilth_ledger.blocks import Block
 from tilth_ledger.evidence import Evidence, Name
@@ -32,6 +34,7 @@ class RuledChecker(Checker):
         self.state = self.executor.genesis_state()
         self._settle()
         self.roll = Roll(self.genesis)
+        self.boards = Boards(script().facts.objective)
         self.recorded: set[Name] = set()  # evidence
         self.forbidden: dict[str, str] = {}  # entries that the rules refuse, and why
 
@@ -39,9 +42,15 @@ class RuledChecker(Checker):
         super()._check_outcome(block)
         self._settle()
         self.roll.follow(block.leaves, self.roots)
-        for leaf in block.leaves:
+        first = block.header.size - block.header.leaf_count
+        self.boards.follow(block.leaves, first)
+        for index, leaf in enumerate(block.leaves, first):
             if leaf_type(leaf) == EVIDENCE:
-                self.recorded.add(self._named(leaf))
+                self._accuse(self._named(leaf), index)
+
+    def _accuse(self, name: Name, index: int) -> None:
+        self.recorded.add(name)
+        self.boards.accused.setdefault(f"m{self._number(*name[::2])}", index)
 
     def _named(self, leaf: bytes) -> Name:
         try:

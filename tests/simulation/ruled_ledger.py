@@ -1,5 +1,5 @@
-"""What a node of a simulated consortium stores: final blocks, rows, tree nodes; and what it gives to
-others from them: snapshots, and how epochs ended.
+"""What a node of a simulated consortium stores: final blocks, rows, tree nodes; and what it gives
+to others from them: snapshots, and how epochs ended.
 
 Left to others: taking snapshots (joiners), bundles (ruled_bundles).
 """

@@ -17,6 +17,7 @@ from faults import Faults, of_seed
 from joiners import Joiner
 from links import Node
 from number_ledger import Consortium
+from ruled_boards import Boards
 from ruled_bundles import check_bundles
 from ruled_changes import Council
 from ruled_checker import RuledChecker
@@ -33,6 +34,8 @@ from tilth_ledger.rows import Rows
 
 PATIENCE_MS = 3_000
 LOOK_MS = 50
+READS = 30
+AWAY_MS = (5_000, 30_000)
 JOINING = tuple(int(name[1:]) for name in (NEWCOMER, STRANGER))
 
 
@@ -77,6 +80,7 @@ class RuledWorld(World):
     def __init__(self, seed: int) -> None:
         self._dice = Random(f"ruled {seed}")
         self._joiners: dict[int, Joiner] = {}
+        self._away: Node | None = None
         self.entries = script().entries
         self.rows_proven = 0
         super().__init__(seed, faults_of(seed))
@@ -130,18 +134,60 @@ class RuledWorld(World):
         if ready:
             self.hand(random.choice(ready), Submitted(entry))
 
+    def forbid(self, name: str, why: str) -> None:
+        """An entry of this name may never be recorded."""
+        assert isinstance(self.checker, RuledChecker)
+        self.checker.forbidden[name] = why
+
     # What happens.
 
     def _run(self) -> None:
         for number in JOINING:
             self.at(self._dice.randint(0, 10_000), self._joiners[number].ask)
         self.at(self._dice.randint(2_000, self.faults.faulty_ms), self._wipe)
+        self.at(self._dice.randint(0, self.faults.faulty_ms), self._go_away)
+        for _ in range(READS):
+            self.at(self._dice.randint(0, 2 * self.faults.faulty_ms), self._read_board)
         super()._run()
 
     def boot(self, node: Node) -> None:
         joiner = self._joiners.get(node.number)
-        if joiner is None or not joiner.joins:
+        if (joiner is None or not joiner.joins) and node is not self._away:
             super().boot(node)
+
+    def _go_away(self) -> None:
+        """One node is down for long; when it comes back, epochs have passed."""
+        running = [node for node in self.nodes if node.replica is not None]
+        if self.healed or not running:
+            return
+        self._away = self._dice.choice(running)
+        epoch = self.checker.epochs[-1].number
+        self.crash(self._away)
+        self.at(self._dice.randint(*AWAY_MS), self._come_back, self._away, epoch)
+
+    def _come_back(self, node: Node, epoch: int) -> None:
+        self._away = None
+        missed = self.checker.epochs[-1].number - epoch
+        self.met["epoch: away over several"] += missed > 1
+        self.boot(node)
+
+    def _heal(self) -> None:
+        self._away = None
+        super()._heal()
+
+    def _read_board(self) -> None:
+        """Somebody reads the leaderboards of some node, as of a size that it has."""
+        node = self._dice.choice(self.nodes)
+        archive = node.archive
+        assert isinstance(archive, RuledArchive)
+        if node.replica is not None and node.member in self.checker.honest and archive.state.size:
+            self.met["board read"] += 1
+            self._boards.check_shown(archive.rows, self._dice.randint(1, archive.state.size))
+
+    @property
+    def _boards(self) -> Boards:
+        assert isinstance(self.checker, RuledChecker)
+        return self.checker.boards
 
     def _wipe(self) -> None:
         """A member's disk is replaced by an empty one."""
@@ -164,14 +210,27 @@ class RuledWorld(World):
 
     def _check_end(self) -> None:
         super()._check_end()
-        assert isinstance(self.checker, RuledChecker)
+        rows = {self._epoch_of(result.index) for result in self._boards.results}
+        self.met["epoch: rows of two"] += len(rows) > 1
         attacked = self._dice.choice(self.present())
         for node in self.present():
-            assert isinstance(node.archive, RuledArchive)
-            self.checker.roll.check_policies(node.archive.rows)
-            attack = node is attacked
-            self.rows_proven += check_bundles(node.archive, self._dice, attack=attack)
-            self.met["bundle proven"] += 1
+            self._check_shown(node, attack=node is attacked)
+
+    def _epoch_of(self, index: int) -> int:
+        blocks = self.checker.chain
+        return next(b.header.epoch for b in blocks if b.header.size > index)
+
+    def _check_shown(self, node: Node, *, attack: bool) -> None:
+        """What a node shows and exports, of all epochs and boards."""
+        archive, boards = node.archive, self._boards
+        assert isinstance(archive, RuledArchive)
+        assert isinstance(self.checker, RuledChecker)
+        self.checker.roll.check_policies(archive.rows)
+        boards.check_recorded(archive.rows)
+        for size in (*(board.size for board in boards.recorded), archive.state.size):
+            boards.check_shown(archive.rows, size)
+        self.rows_proven += check_bundles(archive, boards, self._dice, attack=attack)
+        self.met["bundle proven"] += 1
 
 
 def faults_of(seed: int) -> Faults:

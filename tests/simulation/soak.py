@@ -1,4 +1,6 @@
 """Run many seeds: `python tests/simulation/soak.py --seeds 0..1000 [--jobs 2] [--steps 20000]`.
+With `--ruled`, of the worlds over the real state machine (ruled_world), which are as long as they
+are.
 
 One seed is `--seeds 7`. A run is as long as its seed says, or of about so many steps. Prints each
 failing seed with the command that replays it, and how often each fault happened; exits 1 if a seed
@@ -25,9 +27,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent.parent / "ledger"))
+sys.path[1:1] = [str(HERE.parent.parent / "ledger"), str(HERE.parent / "ledger")]
 
 from faults import Faults, lengthened, of_seed  # noqa: E402
+from ruled_world import RuledWorld  # noqa: E402
 from world import World  # noqa: E402
 
 MOST_SECONDS = 100  # a seed takes a fraction of one: longer is a loop
@@ -63,9 +66,9 @@ def commit() -> str:
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
-def replay_command(seed: int, steps: int = 0) -> str:
-    length = f" --steps {steps}" if steps else ""
-    return f"python tests/simulation/soak.py --seeds {seed}{length}  # at commit {commit()}"
+def replay_command(seed: int, steps: int = 0, *, ruled: bool = False) -> str:
+    how = (f" --steps {steps}" if steps else "") + " --ruled" * ruled
+    return f"python tests/simulation/soak.py --seeds {seed}{how}  # at commit {commit()}"
 
 
 @contextmanager
@@ -80,8 +83,10 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, handler)
 
 
-def run_seed(seed: int, steps: int = 0) -> Outcome:
+def run_seed(seed: int, steps: int = 0, *, ruled: bool = False) -> Outcome:
     """One run: as long as the seed says, or of about so many steps."""
+    if ruled:
+        return run_world(RuledWorld(seed), MOST_SECONDS)
     faults = long_faults(seed, steps) if steps else of_seed(seed)
     return run_world(World(seed, faults), MOST_SECONDS_OF_LONG if steps else MOST_SECONDS)
 
@@ -108,8 +113,8 @@ def seeds_of(text: str) -> range:
     return range(int(first), int(last or int(first) + 1))
 
 
-def outcomes(seeds: range, jobs: int, steps: int) -> Iterator[Outcome]:
-    run: Callable[[int], Outcome] = partial(run_seed, steps=steps)
+def outcomes(seeds: range, jobs: int, steps: int, *, ruled: bool = False) -> Iterator[Outcome]:
+    run: Callable[[int], Outcome] = partial(run_seed, steps=steps, ruled=ruled)
     if jobs == 1 or len(seeds) == 1:
         yield from map(run, seeds)
         return
@@ -123,6 +128,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--steps", type=int, default=0, help="of every seed, about")
     parser.add_argument("--minutes", type=float, default=0, help="begin no seed after so many")
+    parser.add_argument("--ruled", action="store_true", help="worlds of the real state machine")
     parser.add_argument("--traces", action="store_true", help="print each seed's trace hash")
     options = parser.parse_args()
     seeds = seeds_of(options.seeds)
@@ -130,14 +136,14 @@ def main() -> int:
     failed: list[int] = []
     met: Counter[str] = Counter()
     ran = steps = events = 0
-    for outcome in outcomes(seeds, options.jobs, options.steps):
+    for outcome in outcomes(seeds, options.jobs, options.steps, ruled=options.ruled):
         ran, steps, events = ran + 1, steps + outcome.steps, events + outcome.events
         met += outcome.met
         if options.traces:
             print(outcome.seed, outcome.trace)
         if outcome.error:
             failed.append(outcome.seed)
-            replay = replay_command(outcome.seed, options.steps)
+            replay = replay_command(outcome.seed, options.steps, ruled=options.ruled)
             print(f"seed {outcome.seed} failed; replay: {replay}\n{outcome.error}", flush=True)
         if options.minutes and time.perf_counter() - started > 60 * options.minutes:
             break

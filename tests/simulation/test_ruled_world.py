@@ -1,19 +1,26 @@
-"""The real state machine under faults: nodes join by snapshot, and bundles are verified."""
+"""The real state machine under faults: who votes changes, nodes join by snapshot, boards are
+recorded; bundles of rows of every epoch are verified."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from checker import Violation
-from ruled_ledger import RuledArchive, changed_bundles, check_bundle, row_bundle
+from ruled_boards import Line
+from ruled_bundles import Exporter, changed_bundles, check_bundles, forged_bundles
+from ruled_changes import KINDS
+from ruled_checker import RuledChecker
+from ruled_ledger import RuledArchive
 from ruled_world import RuledWorld
 
 from tilth import verifier
 from tilth_ledger.leaf import ENTRY, leaf_type
 
-SEEDS = (3, 5, 6, 14, 23)
+SEEDS = (3, 8, 23, 44)
 
 
 @pytest.fixture(scope="module")
@@ -24,59 +31,172 @@ def worlds() -> list[RuledWorld]:
     return made
 
 
-def test_a_newcomer_and_an_emptied_member_join_by_snapshot_under_faults(
-    worlds: list[RuledWorld],
-) -> None:
-    met = sum((world.met for world in worlds), Counter[str]())
-    assert met["snapshot: joined"] == 2 * len(SEEDS)
+@pytest.fixture(scope="module")
+def met(worlds: list[RuledWorld]) -> Counter[str]:
+    return sum((world.met for world in worlds), Counter[str]())
+
+
+@pytest.fixture
+def world(worlds: list[RuledWorld]) -> RuledWorld:
+    """The one that saw most epochs."""
+    return max(worlds, key=lambda each: len(each.checker.epochs))
+
+
+@pytest.fixture
+def archive(world: RuledWorld) -> RuledArchive:
+    """What a member stores at the end."""
+    found = world.present()[0].archive
+    assert isinstance(found, RuledArchive)
+    return found
+
+
+@pytest.fixture
+def checker(world: RuledWorld) -> RuledChecker:
+    assert isinstance(world.checker, RuledChecker)
+    return world.checker
+
+
+def test_newcomers_and_an_emptied_member_join_by_snapshot_under_faults(met: Counter[str]) -> None:
+    assert met["snapshot: joined"] == 3 * len(SEEDS)
     assert met["disk: wipe"] == len(SEEDS)
-    for what in ("breaks off", "refused", "part damaged", "past fetched", "past refused"):
+    for what in ("breaks off", "refused", "part damaged", "past fetched", "over epochs"):
         assert met[f"snapshot: {what}"] > 0, what
 
 
-def test_every_node_s_bundles_pass_the_independent_verifier(worlds: list[RuledWorld]) -> None:
+def test_who_votes_changes_in_every_way_while_entries_come(met: Counter[str]) -> None:
+    for kind in KINDS:
+        assert met[f"epoch: {kind}"] > 0, kind
+    assert met["epoch: away over several"] > 0
+    assert met["membership: forgetful member's key rotated"] > 0
+
+
+def test_what_is_forbidden_is_asked_for_too(met: Counter[str]) -> None:
+    assert sum(name.startswith("forged: ") for name in met) >= 6
+
+
+def test_every_node_s_bundles_of_rows_of_two_epochs_pass_the_independent_verifier(
+    worlds: list[RuledWorld], met: Counter[str]
+) -> None:
     for world in worlds:
-        assert world.met["bundle proven"] == len(world.present()) == 5
-        assert world.rows_proven == 10
+        assert world.rows_proven == 2 * len(world.present())
+        assert world.met["bundle proven"] == len(world.present()) >= 4
+    assert met["epoch: rows of two"] > 0
+    assert met["board read"] > 20 * len(SEEDS)
 
 
 def test_a_bundle_of_another_leaf_than_was_certified_is_noticed(
-    worlds: list[RuledWorld], monkeypatch: pytest.MonkeyPatch
+    archive: RuledArchive, checker: RuledChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = worlds[0].nodes[0].archive
-    assert isinstance(archive, RuledArchive)
-    monkeypatch.setattr(archive, "leaves", lambda: archive_leaves(archive))
+    leaves = spoiled(archive.leaves())
+    monkeypatch.setattr(archive, "leaves", lambda: leaves)
     with pytest.raises(Violation, match="the verifier refuses"):
-        check_bundle(archive, Random(0))
+        check_bundles(archive, checker.boards, Random(0), attack=False)
 
 
+@pytest.mark.parametrize("forgers", ["changed_bundles", "forged_bundles"])
 def test_a_verifier_that_takes_anything_is_noticed(
-    worlds: list[RuledWorld], monkeypatch: pytest.MonkeyPatch
+    archive: RuledArchive, checker: RuledChecker, monkeypatch: pytest.MonkeyPatch, forgers: str
 ) -> None:
-    archive = worlds[0].nodes[0].archive
-    assert isinstance(archive, RuledArchive)
-    data, _ = row_bundle(archive)
-    good = verifier.verify(data, archive.genesis.bytes)
+    good = verifier.verify(bundle_of(archive), archive.genesis.bytes)
+    results = Exporter(archive).rows()[0]
+    for each in {"changed_bundles", "forged_bundles"} - {forgers}:
+        monkeypatch.setattr(f"ruled_bundles.{each}", lambda *_: ())
+    monkeypatch.setattr("ruled_bundles.Exporter.rows", lambda _: (results,))
     monkeypatch.setattr(verifier, "verify", lambda *_: good)
-    with pytest.raises(Violation, match="takes a bundle with another"):
-        check_bundle(archive, Random(0))
+    with pytest.raises(Violation, match="the verifier takes"):
+        check_bundles(archive, checker.boards, Random(0), attack=True)
 
 
-def test_changed_bundles_differ_in_one_part(worlds: list[RuledWorld]) -> None:
-    archive = worlds[0].nodes[0].archive
-    assert isinstance(archive, RuledArchive)
-    data, _ = row_bundle(archive)
-    kinds = Counter(what for _, what in changed_bundles(data, Random(1)))
-    assert len(kinds) == 6
+def test_changed_bundles_differ_in_one_part_each(archive: RuledArchive) -> None:
+    kinds = Counter(what for _, what in changed_bundles(bundle_of(archive), Random(1)))
+    assert len(kinds) >= 6
 
 
-def archive_leaves(archive: RuledArchive) -> list[bytes]:
-    """With one bit changed of the last entry's signature."""
-    leaves = RuledArchive.leaves(archive)
-    last = max(at for at, leaf in enumerate(leaves) if leaf_type(leaf) == ENTRY)
+def test_forged_bundles_lack_swap_and_replace_the_ends_of_epochs(archive: RuledArchive) -> None:
+    exporter = Exporter(archive)
+    forged = [each.what for each in forged_bundles(exporter, exporter.rows()[0], Random(1))]
+    for words in ("without the end", "swapped", "votes of members of", "twice", "fewer than k"):
+        assert any(words in what for what in forged), words
+
+
+def test_an_epoch_with_another_key_or_number_than_the_entries_gave_is_noticed(
+    checker: RuledChecker,
+) -> None:
+    last = checker.epochs[-1]
+    checker.roll.check_epoch(last)
+    first, second, *others = last.members
+    keys = replace(first.keys, vote=second.keys.vote)
+    for changed in (
+        replace(last, members=(replace(first, keys=keys), second, *others)),
+        replace(last, members=last.members[1:]),
+        replace(last, members=(second, first, *others)),
+        replace(last, q=last.q + 1),
+        replace(last, k=last.k + 1),
+    ):
+        with pytest.raises(Violation):
+            checker.roll.check_epoch(changed)
+
+
+@pytest.mark.parametrize("field", ["log", "cosign"])
+def test_a_policy_with_a_key_of_another_epoch_is_noticed(
+    checker: RuledChecker, archive: RuledArchive, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    checker.roll.check_policies(archive.rows)
+    first, *others = checker.roll.epochs
+    (name, keys), *rest = first.members
+    told = replace(first, members=((name, {**keys, field: "00" * 32}), *rest))
+    monkeypatch.setattr(checker.roll, "epochs", [told, *others])
+    with pytest.raises(Violation, match=f"other {field} keys"):
+        checker.roll.check_policies(archive.rows)
+    monkeypatch.setattr(checker.roll, "epochs", [replace(first, k=first.k + 1), *others])
+    with pytest.raises(Violation, match="asks for others"):
+        checker.roll.check_policies(archive.rows)
+
+
+def test_a_forbidden_entry_on_the_ledger_is_noticed(
+    checker: RuledChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checker.finish({}, None)
+    name = next(iter(checker.ids))
+    monkeypatch.setattr(checker, "forbidden", {name: "copy of another"})
+    with pytest.raises(Violation, match="copy of another"):
+        checker.finish({}, None)
+
+
+def test_a_node_that_shows_another_board_is_noticed(
+    checker: RuledChecker, archive: RuledArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards, size = checker.boards, archive.state.size
+    boards.check_recorded(archive.rows)
+    boards.check_shown(archive.rows, size)
+    right = type(boards).lines
+
+    def spoiled_by(**changes: Any) -> Any:
+        def lines(self: Any, revision: int, size: int) -> list[Line]:
+            return [replace(line, **changes) for line in right(self, revision, size)]
+
+        return lines
+
+    for changes in ({"rank": 7}, {"accused": ("m0",)}, {"withdrawn": True}, {"certified": (1,)}):
+        monkeypatch.setattr(type(boards), "lines", spoiled_by(**changes))
+        with pytest.raises(Violation, match="shows as"):
+            boards.check_shown(archive.rows, size)
+        with pytest.raises(Violation):
+            boards.check_recorded(archive.rows)
+
+
+def bundle_of(archive: RuledArchive) -> bytes:
+    exporter = Exporter(archive)
+    return exporter.row_bundle(exporter.rows()[0])
+
+
+def spoiled(leaves: list[bytes]) -> list[bytes]:
+    """With one bit changed of the last entry's signature that a row leans on."""
+    last = max(at for at, leaf in enumerate(leaves) if b"task.done" in leaf)
+    assert leaf_type(leaves[last]) == ENTRY
     leaves[last] = leaves[last][:-1] + bytes([leaves[last][-1] ^ 1])
     return leaves
 
 
 def test_a_seed_of_these_is_one_run_too() -> None:
-    assert RuledWorld(3).run().trace.digest() == RuledWorld(3).run().trace.digest()
+    assert RuledWorld(44).run().trace.digest() == RuledWorld(44).run().trace.digest()
