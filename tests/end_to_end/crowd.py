@@ -26,7 +26,7 @@ from tilth.transport import Transport
 from tilth_ledger.errors import InvalidInput, Refused, TilthError, Unavailable
 from tilth_protos import ledger_pb2
 
-PATIENCE_SECONDS = 200
+PATIENCE_SECONDS = 600
 NOBODY = -1  # the client of entries that stood before the crowd came
 WEIGHTS = {Kind.SUBMIT: 5, Kind.LOCAL: 2, Kind.AT_LEAST: 2, Kind.LINEARIZABLE: 2}
 

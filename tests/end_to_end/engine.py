@@ -32,7 +32,8 @@ PROGRAMS = ("dockerd", "containerd", "docker", "mmdebstrap", "setpriv")
 # ended. A run whose workers are killed, as an interrupted one on a busy machine, leaves no engine.
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 READY = "API listen on"
-STOP_SECONDS = 120
+STOP_SECONDS = 300
+STARTS = 3  # dockerd gives up when its containerd takes more than 15 seconds to start
 
 
 class Missing(Exception):
@@ -98,6 +99,15 @@ class Engine:
 
     def start(self) -> None:
         """Return when it answers."""
+        for _ in range(STARTS):
+            if self._answers():
+                return
+            self.stop()
+        words = (self.folder / "log").read_text()[-1500:]
+        raise Missing(f"dockerd does not start: {words}")
+
+    def _answers(self) -> bool:
+        """Start its process; whether it came to answer."""
         log = self.folder / "log"
         read, write = os.pipe()
         self.process = subprocess.Popen(
@@ -122,12 +132,10 @@ class Engine:
             for line in said:
                 kept.write(line)
                 if READY.encode() in line:
-                    break
-            else:
-                kept.flush()
-                raise Missing(f"dockerd does not start: {log.read_text()[-1500:]}")
-            # From here on nobody reads: hand the pipe to a process that throws it away.
-            self._drain = subprocess.Popen(["cat"], stdin=said, stdout=kept)
+                    # From here on nobody reads: hand the pipe to a process that keeps it.
+                    self._drain = subprocess.Popen(["cat"], stdin=said, stdout=kept)
+                    return True
+        return False
 
     def start_if_ended(self) -> None:
         """Start it when a test has killed it."""
