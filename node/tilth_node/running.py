@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tilth_ledger import forks
+from tilth_ledger.blocks import Vote, vote_bytes
 from tilth_ledger.canonical import dumps, loads
+from tilth_ledger.errors import InvalidInput
+from tilth_ledger.genesis import Genesis, Organization
 from tilth_ledger.journal_records import Forgotten, Forked, decode_record
 from tilth_node import config, founding, logs
 from tilth_node.errors import StorageFailed
@@ -84,7 +87,7 @@ def status(path: Path) -> Facts:
         if missing := peek_missing(folder.database):
             facts["missing"] = f"the first {missing} leaves: fetched from other nodes while it runs"
         facts["evidence"] = [row for _, row in peek_rows(folder.database, "evidence/")]
-    facts |= _never_again(folder)
+    facts |= _never_again(folder, genesis, settings.organization)
     facts["running"] = _runs(folder)
     if folder.ready.exists() and not facts["running"]:
         facts["ended"] = "without a word, as by a crash or a kill; its log and the system's say why"
@@ -135,7 +138,7 @@ def _runs(folder: Folder) -> bool:
     return True
 
 
-def _never_again(folder: Folder) -> Facts:
+def _never_again(folder: Folder, genesis: Genesis, organization: str) -> Facts:
     """What the journal says that no restart undoes: a fork, a vote that was forgotten."""
     file = folder.journal / journal.NAME
     if not file.exists():
@@ -148,12 +151,30 @@ def _never_again(folder: Folder) -> Facts:
     for record in records:
         if isinstance(record, Forked):
             facts["halted"] = f"the ledger has forked: it is decided here no more. {forks.REMEDY}"
-        if isinstance(record, Forgotten):
+        if isinstance(record, Forgotten) and _counts(record.vote, folder, genesis, organization):
             facts["forgotten"] = (
                 f"its vote of view {record.vote.view}: it does not vote with this key again."
                 " Replace it: tilth member rotate"
             )
     return facts
+
+
+def _counts(vote: Vote, folder: Folder, genesis: Genesis, organization: str) -> bool:
+    """Whether a forgotten vote was signed with the key that votes now: another key cures it."""
+    mine = f"organization/{organization}"
+    rows = dict(peek_rows(folder.database, mine)) if folder.database.exists() else {}
+    listed = {each.organization: each for each in genesis.everyone()}
+    party = Organization.from_row(rows[mine]) if mine in rows else listed.get(organization)
+    if party is None:
+        return False
+    try:
+        party.keys.vote.verify(
+            vote.signature,
+            vote_bytes(genesis.net_bytes, vote.kind, vote.epoch, vote.view, vote.block),
+        )
+    except InvalidInput:
+        return False
+    return True
 
 
 def lines(facts: Facts) -> list[str]:

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from three_sites import SECONDS, Sites, record, said
+from three_sites import SECONDS, Sites, change, reaches_epoch, record, said
 
 from tilth_ledger.errors import InvalidInput, PeerFault
 from tilth_node import running
+from tilth_node.clock import Clock
 from tilth_node.folder import Folder
+from tilth_node.rotating import rotate
 
 
 async def test_a_second_node_with_the_keys_of_a_member_is_refused_and_told(sites: Sites) -> None:
@@ -54,6 +56,15 @@ async def test_a_restored_backup_follows_and_says_what_to_do(sites: Sites) -> No
     again = await sites.start("hospital-b")
     assert "forgot a vote" in await said(again, "forgot")
     assert "tilth member rotate" in running.status(sites.path("hospital-b"))["forgotten"]
+
+    file = rotate(sites.path("hospital-b"), ["member"], Clock())
+    new = {"kind": "rotate", "member": file.read_text()}
+    await change(sites, ("hospital-a", "hospital-c"), new, 2, 3)
+    await reaches_epoch(again, 1)
+    await sites.stop("hospital-c")
+    await record(again, 6)  # two must vote, and two are here
+    status = running.status(sites.path("hospital-b"))
+    assert "forgotten" not in status, "the vote binds the old key, which is gone"
 
 
 async def test_a_node_that_restarts_from_its_own_folder_votes_on(sites: Sites) -> None:

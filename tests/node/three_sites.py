@@ -96,9 +96,18 @@ async def change(sites: Sites, by: Sequence[str], what: Mapping[str, Any], q: in
     key = f"{by[0]}/{number:032x}"
     await say(first, {"op": "member.propose", "key": key, "change": what, "q": q, "k": k}, number)
     for name in by[1:]:
+        await holds(sites.running[name], f"proposal/{key}")  # or its node knows of none
         await say(sites.running[name], {"op": "member.approve", "proposal": key}, number)
     for name in by:
         await reaches_epoch(sites.running[name], number)
+
+
+async def holds(node: Node, key: str) -> None:
+    """Wait until a row is there."""
+    async with asyncio.timeout(SECONDS):
+        async for _ in node.subscribe([key]):
+            if node.rows.get(key) is not None:
+                return
 
 
 async def reaches_epoch(node: Node, number: int) -> None:
