@@ -18,7 +18,7 @@ from tilth_ledger.merkle import Frontier
 from tilth_ledger.replica import Replica, Restored
 from tilth_node import founding, introductions
 from tilth_node.clock import Clock
-from tilth_node.config import Config
+from tilth_node.config import Config, address
 from tilth_node.cosigning import Cosigning
 from tilth_node.errors import StorageFailed
 from tilth_node.feed import Feed
@@ -34,10 +34,11 @@ from tilth_node.past import PastBlocks
 from tilth_node.proving import Prover
 from tilth_node.readers import Turns
 from tilth_node.replication import Replication
-from tilth_node.rpc.interceptors import Caller, Guard, Tokens
+from tilth_node.rpc.interceptors import Caller, Guard, Proven, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
-from tilth_node.rpc.server import CLIENT_OPTIONS, Certificates, listen
+from tilth_node.rpc.places import Places
+from tilth_node.rpc.server import CLIENT_OPTIONS, Certificates, ClientsPort, listen
 from tilth_node.rpc.status import notices_of, status
 from tilth_node.rpc.wire import PeerPort
 from tilth_node.scrub_part import Scrub
@@ -87,9 +88,8 @@ def build(config: Config) -> Node:
         )
         ledger = LedgerService(replication, store, feed, answers)
         add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
-        guards = [Guard(tokens, lambda: replication.halted)]
-        at, shown = config.client_listen, certificates.for_clients()
-        return listen(at, shown, [add, *services], CLIENT_OPTIONS, guards)
+        guard = partial(Guard, tokens, banner=lambda: replication.halted)
+        return _listen_clients(config, certificates, guard, [add, *services])
 
     pages = Pages(genesis, store, cosigning, prover.bundle, prover.proof)
     ports = Ports(
@@ -228,6 +228,20 @@ def _tell_operator(folder: Folder, roll: Roll, replication: Replication, peers: 
     notices = Notices(folder.notices, lambda: notices_of(replication))
     replication.on_notice = notices.changed
     peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
+
+
+def _listen_clients(
+    config: Config,
+    certificates: Certificates,
+    guard: Callable[[Proven], Guard],
+    services: Iterable[Register],
+) -> tuple[Port, str]:
+    places = Places()
+    shown = certificates.for_clients(places.came)
+    guards = [guard(places.proven)]
+    server, bound = listen(config.client_listen, shown, services, CLIENT_OPTIONS, guards)
+    places.watch(address(bound)[1])
+    return ClientsPort(server, places), bound
 
 
 def _listen_peers(

@@ -205,13 +205,17 @@ def _not_valid(error: InvalidInput) -> Unauthenticated:
 
 
 Behaviour = Callable[..., Any]
+Proven = Callable[[str, str], None]  # (peer in gRPC's words, identity), at each good token
 
 
 class Guard(grpc.aio.ServerInterceptor):
     """Wraps every handler of the clients' port."""
 
-    def __init__(self, tokens: Tokens, banner: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self, tokens: Tokens, proven: Proven, banner: Callable[[], str] = lambda: ""
+    ) -> None:
         self._tokens = tokens
+        self._proven = proven
         self._arrivals = Arrivals()
         self._banner = banner
 
@@ -229,8 +233,8 @@ class Guard(grpc.aio.ServerInterceptor):
             who, token = self._tokens.verify(metadata, method)
         except FAULTS as error:
             return _refusing(method, error)
-        guarded = _Guarded(self._tokens, self._arrivals, who, token, method, handler, self._banner)
-        return guarded.wrapped()
+        parts = (self._tokens, self._arrivals, self._proven, self._banner)
+        return _Guarded(*parts, who, token, method, handler).wrapped()
 
 
 def _refusing(method: str, error: Exception) -> Any:
@@ -252,11 +256,12 @@ class _Guarded:
 
     tokens: Tokens
     arrivals: Arrivals
+    proven: Proven
+    banner: Callable[[], str]
     who: Caller
     token: Token
     method: str
     handler: Any
-    banner: Callable[[], str]
 
     def wrapped(self) -> Any:
         handler = self.handler
@@ -284,6 +289,7 @@ class _Guarded:
             self.token.check(body)
         except InvalidInput as error:
             raise _not_valid(error) from error
+        self.proven(context.peer(), self.who.key_id)
         _caller.set(self.who)
 
     async def warn(self, context: Context) -> None:

@@ -8,7 +8,7 @@
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -20,6 +20,7 @@ from tilth_node.clock import Clock
 from tilth_node.config import address
 from tilth_node.keystore import Keys
 from tilth_node.rpc import wire
+from tilth_node.rpc.places import Places
 
 MAX_REQUEST_BYTES = 4 << 20  # of a client
 MAX_STREAMS = 256  # at once on one connection of a client
@@ -80,14 +81,17 @@ class Certificates:
             identity = self._identity = self._issue()
         return identity
 
-    def for_clients(self) -> grpc.ServerCredentials:
-        """Credentials of a port where only the server shows a certificate."""
+    def for_clients(self, came: Callable[[], None]) -> grpc.ServerCredentials:
+        """Credentials of a port where only the server shows a certificate; `came` is called from
+        any thread when a connection is accepted."""
         shown = self.current()
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(shown), self.renewal(shown), False
+            _configuration(shown), self.renewal(shown, came), False
         )
 
-    def renewal(self, shown: tls.Identity) -> Callable[[], Any]:
+    def renewal(
+        self, shown: tls.Identity, came: Callable[[], None] = lambda: None
+    ) -> Callable[[], Any]:
         """What gRPC asks at each handshake, in any of its threads: the configuration to show from
         now on, or None.
 
@@ -98,6 +102,7 @@ class Certificates:
 
         def renewed() -> grpc.ServerCertificateConfiguration | None:
             nonlocal shown
+            came()
             with turn:
                 if (now := self.current()) is shown:
                     return None
@@ -129,6 +134,21 @@ class Certificates:
         own = tls.issue(keys.authority_key, keys.authority, self._organization, now)
         # Who knows an older authority only finds its way from there.
         return replace(own, certificate=own.certificate + keys.crossed)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsPort:
+    """A listening server, and who looks after its connections."""
+
+    server: grpc.aio.Server
+    places: Places
+
+    async def start(self) -> None:
+        await self.server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        self.places.close()
+        await self.server.stop(grace)
 
 
 def _configuration(identity: tls.Identity) -> grpc.ServerCertificateConfiguration:
