@@ -35,9 +35,9 @@ def sign(path: Path, like: bytes | None = None) -> bytes:
         other = rebase.gather([like])
         other.check(epoch, _final(folder, genesis, other.certificate))
         header, certificate = other.header, other.certificate
-    statement = rebase.sign(
-        settings.organization, keystore.load(folder.keys).vote, header, certificate
-    )
+    mine = {each.organization: each for each in epoch.members}.get(settings.organization)
+    key = keystore.load(folder.keys, mine).vote
+    statement = rebase.sign(settings.organization, key, header, certificate)
     rebase.gather([statement]).check(epoch, _final(folder, genesis, certificate))
     return statement
 
@@ -71,7 +71,7 @@ def join(path: Path, genesis_file: Path) -> Genesis:
                 )
             epoch, _, _ = _end(folder, old)
             checkpoint.check(epoch, _final(folder, old, checkpoint.certificate))
-            founding.check_listed(genesis, folder)
+            _check_keys(genesis, folder)
             before.mkdir(parents=True, exist_ok=True)
             write_file(before / folder.genesis.name, old.bytes)
             write_file(folder.genesis, data)
@@ -100,6 +100,27 @@ def _final(folder: Folder, genesis: Genesis, certificate: Certificate) -> Epoch 
     row = rows.get(epoch_key(certificate.epoch))
     voters = None if row is None else voters_of(certificate.epoch, row)
     return None if voters is None else Epoch.starting(voters, genesis.net_bytes)
+
+
+def _check_keys(genesis: Genesis, folder: Folder) -> None:
+    """The new genesis lists this folder's organization with keys that lie here: those of now, not
+    those of its member file."""
+    name = config.load(folder.path).organization
+    listed = {each.organization: each for each in genesis.everyone()}.get(name)
+    if listed is None:
+        raise InvalidInput(
+            f"the new genesis does not list {name}",
+            found=", ".join(each.organization for each in genesis.everyone()),
+            remedy="Its members admit it: tilth member propose --admit member.json",
+        )
+    held = keystore.load(folder.keys, listed)
+    found = held.vote.public, held.node.public, held.authority.decode("ascii")
+    if found != (listed.keys.vote, listed.keys.node, listed.tls_authority):
+        raise InvalidInput(
+            f"the new genesis lists {name} with keys that this folder does not hold",
+            expected="the keys that the old ledger listed last",
+            remedy=f"restore {folder.keys} from its backup, with the folders of its rotations",
+        )
 
 
 def _move(folder: Folder, before: Path) -> None:

@@ -10,12 +10,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from three_sites import SECONDS, Sites, asked, change, record, said
+from three_sites import SECONDS, Sites, asked, change, reaches_epoch, record, said
 
 from tilth import banner, verification, verifier
 from tilth.cli import main
 from tilth_ledger.errors import Fatal, InvalidInput, Refused
 from tilth_node import auditing, running
+from tilth_node.clock import Clock
+from tilth_node.rotating import rotate
 
 A, B, C = "hospital-a", "hospital-b", "hospital-c"
 
@@ -144,6 +146,51 @@ async def test_a_ledger_that_ended_with_an_epoch_is_begun_anew_too(
     nodes = [await sites.start(name) for name in (A, B)]
     await record(nodes[0], 2)
     assert nodes[0].genesis.q == 2
+
+
+async def test_a_member_that_rotated_its_keys_begins_anew_with_those_of_now(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = rotate(sites.path(B), ["member", "node", "tls"], Clock())
+    await change(sites, (A, C), {"kind": "rotate", "member": file.read_text()}, 2, 3)
+    await reaches_epoch(sites.running[B], 1)
+    await record(sites.running[A], 3)  # the last block is one of the new key's epoch
+    async with asyncio.timeout(SECONDS):
+        await sites.running[B].feed.at_least(sites.running[A].store.size)
+    rotate(sites.path(B), ["member"], Clock())  # made, and never approved
+    for name in (A, B, C):
+        await sites.stop(name)
+    one, other, genesis = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
+    run(capsys, "sign", sites.path(A), "--out", one)
+    run(capsys, "sign", sites.path(B), "--out", other)
+    statements = ("--statement", one, "--statement", other)
+    run(capsys, "begin", sites.path(A), "--name", "x", *statements, "--out", genesis)
+    for name in (A, B):
+        run(capsys, "join", sites.path(name), genesis)
+    nodes = [await sites.start(name) for name in (A, B)]
+    await record(nodes[0], 2)  # which needs both votes
+    assert nodes[0].genesis.q == 2
+
+
+async def test_a_folder_without_the_keys_that_the_new_genesis_lists_stays(
+    sites: Sites, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await record(sites.running[A], 1)
+    await sites.running[B].feed.at_least(1)
+    for name in (A, B):
+        await sites.stop(name)
+    statement, genesis = tmp_path / "a.json", tmp_path / "new.json"
+    run(capsys, "sign", sites.path(A), "--out", statement)
+    run(capsys, "begin", sites.path(A), "--name", "x", "--statement", statement, "--out", genesis)
+    seed = sites.path(B) / "keys" / "node.seed"
+    kept = seed.read_text()
+    seed.write_text("11" * 32 + "\n")
+    capsys.readouterr()
+    assert main(["ledger", "rebase", "join", str(sites.path(B)), str(genesis)]) == 1
+    assert "keys that this folder does not hold" in capsys.readouterr().err
+    assert not (sites.path(B) / "before").exists()
+    seed.write_text(kept)
+    run(capsys, "join", sites.path(B), genesis)
 
 
 async def test_a_genesis_that_the_members_did_not_sign_moves_no_folder(
