@@ -180,7 +180,8 @@ def ask_chain(core: Core, sync: CatchUp) -> None:
     if sync.asked is not None or core.lacks_rules:
         return
     height = core.tree.tip.height
-    for member in sorted(core.connected, key=lambda m: (m - core.me) % 256):
+    elsewhere = sorted(core.linked - core.connected) if core.follows else ()
+    for member in (*sorted(core.connected, key=lambda m: (m - core.me) % 256), *elsewhere):
         if sync.claims.get(member, 0) > height:
             sync.asked = member
             core.send((member,), FetchChain(height + 1 + len(sync.window)))

@@ -196,7 +196,7 @@ class Core:
 
     def send(self, to: tuple[int, ...], message: Message) -> None:
         """Send to those of `to` that are connected; the others hear it when they connect."""
-        here = tuple(p for p in to if p in self.connected or p in self.followers)
+        here = tuple(p for p in to if p in self.linked)
         if here:
             self.out.sends.append(Send(here, message))
 

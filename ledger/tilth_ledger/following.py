@@ -6,8 +6,9 @@ as a member does that was away (catch_up); it hands its clients' entries to the 
 
 Invariants:
 - A member takes entries, evidence, barriers, Status and requests from a follower, a follower takes
-  Status and blocks from members, and followers say nothing to one another. All else is a counted
-  fault that changes nothing.
+  Status and blocks from members, and followers say nothing to one another, but for one who says
+  that it is in a later epoch: it is asked for final blocks if no member has them. All else is a
+  counted fault that changes nothing.
 - What a follower says or leaves unsaid counts for no quorum, no view and no patience.
 - A follower's entries fill a part of the pool only; of its requests for blocks one is answered per
   step (an honest one has hardly ever a second under way, and repeats what was not answered).
@@ -54,10 +55,13 @@ def push(core: Core) -> None:
             core.send((follower,), catch_up.status(core, follower, asks=False))
 
 
-def hear(core: Core, follower: int, message: Message) -> None:
+def hear(core: Core, sync: catch_up.CatchUp, follower: int, message: Message) -> None:
     """What a follower said to me. Raises `InvalidInput` for what only members may say."""
-    if isinstance(message, Chain):  # it may have been a member when I asked it, and so may I
-        core.ignore(follower, "Chain: not asked for")
+    if isinstance(message, Chain):
+        if sync.asked == follower:
+            catch_up.take_chain(core, sync, follower, message)
+        else:  # it may have been a member when I asked it, and so may I
+            core.ignore(follower, "Chain: not asked for")
         return
     if core.follows:
         raise InvalidInput("followers have nothing to say to one another")
@@ -107,10 +111,15 @@ def takes_me_for_a_voter(core: Core, party: int, message: Message) -> bool:
     return asks or (party >= len(core.epoch.members) and isinstance(message, Status))
 
 
-def answer_one_behind(core: Core, party: int, message: Message) -> None:
-    """It may know nobody else any more: final blocks lead it to those who vote now."""
+def hear_of_another_epoch(
+    core: Core, sync: catch_up.CatchUp, party: int, message: Message
+) -> None:
+    """One that is behind may know nobody else any more: final blocks lead it to those who vote now.
+    One that is ahead may vote by now, and all whom I know as members may be gone."""
     if isinstance(message, FetchChain) and core.epoch.number:
         catch_up.give_chain(core, party, message.height)
+    elif isinstance(message, Status) and message.epoch > core.epoch.number:
+        sync.claims[party] = message.height
 
 
 def check(core: Core, message: Message) -> None:

@@ -234,6 +234,7 @@ class Replica:
             case PeerGone(party) if self._is_follower(party):
                 core.linked.discard(party)
                 core.followers.discard(party)
+                catch_up.lose_peer(self._sync, party)
             case PeerGone(member):
                 core.linked.discard(member)
                 core.connected.discard(member)
@@ -278,9 +279,9 @@ class Replica:
                 catch_up.hear_other_epoch(core, self._sync, party, epoch)
             elif following.takes_me_for_a_voter(core, party, message):
                 core.ignore(party, f"{type(message).__name__}: this node does not vote")
-                following.answer_one_behind(core, party, message)
+                following.hear_of_another_epoch(core, self._sync, party, message)
             elif self._is_follower(party):
-                following.hear(core, party, message)
+                following.hear(core, self._sync, party, message)
             else:
                 core.pace.heard(party)
                 following.check(core, message)

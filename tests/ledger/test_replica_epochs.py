@@ -13,7 +13,15 @@ from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Block, Certificate
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
 from tilth_ledger.journal_records import Forgotten, OwnVote, frame
-from tilth_ledger.messages import Certificates, Chain, Message, Proposal, Status, Votes
+from tilth_ledger.messages import (
+    Certificates,
+    Chain,
+    FetchChain,
+    Message,
+    Proposal,
+    Status,
+    Votes,
+)
 
 
 @pytest.fixture
@@ -126,6 +134,40 @@ def test_an_organization_that_never_was_in_genesis_is_admitted(stage: Stage) -> 
     run(stage, 4, "d")
     assert agree(stage)
     assert stage.texts(4)[-1] == "d"
+
+
+def test_a_newcomer_comes_in_where_no_member_of_genesis_is_left(caught_up: Stage) -> None:
+    """It knows those who vote now as followers, and nobody else is there (seed 34427)."""
+    assert names(caught_up, 2) == ["m1", "m2"]
+    assert caught_up.texts(2) == caught_up.texts(1)
+    run(caught_up, 2, "a")
+    assert "a" in caught_up.texts(1)
+    assert caught_up.is_silent()
+
+
+def test_what_a_follower_says_of_a_later_epoch_counts_while_no_member_has_more() -> None:
+    """One that lies is asked, and given up; those who vote are believed first."""
+    stage = Stage(3, followers=2, away=[4])
+    far = Status(7, 9, 9, 8, 9, 9, bytes(32), False, ())
+    stage.play(4, 3, far)
+    assert (3, 4, FetchChain(1)) in stage.sent
+    stage.submit(0, "a")
+    stage.pass_ms(30_000)
+    assert stage.texts(3) == ["a"]
+    assert stage.is_silent()
+
+
+@pytest.fixture
+def caught_up() -> Stage:
+    """The one member of genesis admitted its follower and left; then came another."""
+    stage = Stage(1, followers=1)
+    run(stage, 0, "a epoch:add=m1")
+    run(stage, 1, "b epoch:remove=m0")
+    stage.crash(0)
+    stage.join(2)
+    run(stage, 1, "c epoch:add=m2")
+    run(stage, 1, ms=60_000)
+    return stage
 
 
 def test_rotated_keys_vote_from_the_next_epoch_on(stage: Stage) -> None:
