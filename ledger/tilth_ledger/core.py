@@ -369,15 +369,16 @@ class Core:
         )
 
     def records(self) -> list[Record]:
-        """Everything that the journal must hold: what a compacted one consists of."""
+        """Everything that the journal must hold: what a compacted one consists of. As where records
+        are appended, what a vote promises stands before it: a disk may lose the end."""
         tip = self.tree.tip
         records: list[Record] = list(self.later)
         records += [Accused(each) for each in self.docket]
         records += [each for each in (self.forgotten, self.forked) if each is not None]
         records += [Blank(True)] if self.blank else []
         records += [Held(candidate.block) for candidate in self.tree if candidate.journaled]
-        records += [OwnVote(vote) for vote in self.ballot.votes.values()]
         records += [Proven(c) for c in self.table.certificates(tip.view)]
+        records += [OwnVote(vote) for vote in self.ballot.votes.values()]
         return [*records, self.promised]
 
     def _post(self) -> None:

@@ -111,9 +111,7 @@ def takes_me_for_a_voter(core: Core, party: int, message: Message) -> bool:
     return asks or (party >= len(core.epoch.members) and isinstance(message, Status))
 
 
-def hear_of_another_epoch(
-    core: Core, sync: catch_up.CatchUp, party: int, message: Message
-) -> None:
+def hear_of_another_epoch(core: Core, sync: catch_up.CatchUp, party: int, message: Message) -> None:
     """One that is behind may know nobody else any more: final blocks lead it to those who vote now.
     One that is ahead may vote by now, and all whom I know as members may be gone."""
     if isinstance(message, FetchChain) and core.epoch.number:

@@ -8,9 +8,17 @@ from number_ledger import MemoryArchive
 from stage import Disk, Stage
 
 from tilth_ledger import core
-from tilth_ledger.blocks import NOTARIZE, NULLIFY
+from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY
 from tilth_ledger.effects import PeerConnected, Start
-from tilth_ledger.journal_records import OwnVote, Promised, decode_record, frame, read_journal
+from tilth_ledger.journal_records import (
+    Held,
+    OwnVote,
+    Promised,
+    Proven,
+    decode_record,
+    frame,
+    read_journal,
+)
 from tilth_ledger.messages import Proposal, Status, Votes
 
 
@@ -220,6 +228,23 @@ def test_the_journal_is_compacted_and_a_restart_from_it_is_the_same(
     stage.submit(0, "last")
     stage.pass_ms(60_000)
     assert all(len(stage.texts(member)) == 61 for member in range(3))
+
+
+@pytest.mark.rule("F2")
+@pytest.mark.rule("F8")
+def test_a_compacted_journal_that_lost_its_end_holds_what_its_votes_promise() -> None:
+    """Wherever it is cut: the block and its notarization stand before the finalize vote (seeds
+    36738, 37327)."""
+    stage = Stage(3, 3)
+    stage.submit(1, "a")
+    while not stage.signed(0, FINALIZE):
+        stage.deliver_one()
+    records = stage.replicas[0]._core.records()
+    (vote,) = [r.vote for r in records if isinstance(r, OwnVote) and r.vote.kind is FINALIZE]
+    before = records[: records.index(OwnVote(vote))]
+    assert any(isinstance(r, Held) and r.block.hash == vote.block for r in before)
+    proofs = [r.certificate for r in before if isinstance(r, Proven)]
+    assert any((c.kind, c.view, c.block) == (NOTARIZE, vote.view, vote.block) for c in proofs)
 
 
 def test_memory_does_not_grow_with_the_ledger() -> None:

@@ -7,6 +7,10 @@ from random import Random
 
 from manners import MANNERS
 from number_ledger import spare_quorum
+from schemes import SCHEMES
+
+HOSTILE = 100_000
+HOSTILE_SIZES = ((4, 3), (4, 3), (4, 3), (5, 4), (6, 4), (7, 5))
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,40 @@ def byzantine_quorum(n: int) -> int:
 
 
 def of_seed(seed: int) -> Faults:
-    """The faults of a seed."""
+    """The faults of a seed. Those from HOSTILE on are made to hurt; the others are as they were."""
+    return _hostile(seed) if seed >= HOSTILE else _ordinary(seed)
+
+
+def _hostile(seed: int) -> Faults:
+    """Traitors always, as many as the quorum bears: liars with a scheme, or twins; a network in
+    which views end by patience; members that crash."""
+    random = Random(f"hostile {seed}")
+    n, q = random.choice(HOSTILE_SIZES)
+    return replace(
+        _ordinary(seed),
+        n=n,
+        q=q,
+        traitors=min(2 * q - n - 1, n - q),
+        liars=random.random() < 0.7,
+        manner=random.choice((*SCHEMES, "")),
+        talks=random.random() < 0.2,
+        delta_ms=random.choice((100, 100, 300)),
+        delay=random.choice(((1, 40), (1, 40), (20, 200))),
+        loss=random.choice((0.0, 0.1, 0.3)),
+        crash=random.choice((0.0, 0.01, 0.05)),
+        down_ms=random.choice(((1, 50), (100, 2_000))),
+        gap_ms=random.choice((20, 200)),
+        changes=0,
+        severed=False,
+        fragile=0,
+        rotten=0,
+        jumpers=0,
+        skew_ms=random.choice((0, 50)),
+        faulty_ms=random.choice((3_000, 10_000)),
+    )
+
+
+def _ordinary(seed: int) -> Faults:
     network = _of_network(seed)
     mix = _with_machines(seed, _small(network) if network.n >= 10 else network)
     return _with_manners(seed, mix) if mix.traitors and mix.liars else mix

@@ -16,6 +16,7 @@ from random import Random
 from chatter import Chatter
 from manners import MANNERS
 from number_ledger import Consortium, NumberExecutor, Numbers, NumbersBuilt, write_leaf
+from schemes import SCHEMES
 
 from tilth_ledger import forks
 from tilth_ledger.blocks import (
@@ -30,7 +31,7 @@ from tilth_ledger.blocks import (
     Kind,
     Vote,
 )
-from tilth_ledger.effects import Effects, Event, Received, Send
+from tilth_ledger.effects import Effects, Event, PeerConnected, Received, Send
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.messages import (
     Body,
@@ -46,6 +47,8 @@ from tilth_ledger.messages import (
 from tilth_ledger.votes import KEPT_VIEWS, VoteTable
 
 MOST_ACTS = 1_500
+MOST_SAID = 12  # times that a liar with a scheme shows a block
+LEADING = {**MANNERS, **SCHEMES}
 
 
 class Liar:
@@ -60,7 +63,7 @@ class Liar:
         talk: Random | None = None,
         met: Counter[str] | None = None,
     ) -> None:
-        """`manner`: how it leads, of MANNERS; else with what it makes up. `talk`: the dice of what
+        """`manner`: how it leads, of LEADING; else with what it makes up. `talk`: the dice of what
         it says beside; None: nothing. `met` counts what it does."""
         self._manner = manner
         self.met = Counter() if met is None else met
@@ -76,6 +79,8 @@ class Liar:
         self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}
         self._heights: dict[bytes, tuple[int, int]] = {self.genesis.net_bytes: (0, 0)}
         self._led: dict[int, int] = {}
+        self._plots: dict[int, list[Send]] = {}
+        self.kept_back: dict[int, tuple[int, Proposal]] = {}  # for members that come back
         self._acts = 0
         self.view = 1
         self.height = 0
@@ -95,7 +100,17 @@ class Liar:
                 sends += self._lead(clock_ms)
                 if self._chatter is not None and self.others:
                     sends += self._chatter.talk(event.message, event.member)
+            if isinstance(event, PeerConnected):
+                sends += self._greet(event.member)
         return Effects(send=tuple(sends))
+
+    def _greet(self, member: int) -> list[Send]:
+        """One that comes back is shown what it was not shown before."""
+        view, said = self.kept_back.pop(member, (0, None))
+        if said is None or view < self.view:
+            return []
+        self.met["liar: shows a block to one that came back"] += 1
+        return [Send((member,), said)]
 
     def _learn(self, message: Message) -> None:
         match message:
@@ -173,6 +188,8 @@ class Liar:
         sends = []
         for view, block in sorted(seen):
             kinds = (NULLIFY,) if block == ZERO_HASH else (NOTARIZE, FINALIZE, NULLIFY)
+            if self._manner in SCHEMES and self.epoch.leader(view) != self.member:
+                kinds = (NOTARIZE, NULLIFY)  # what others lead to is final without its help only
             votes = [self.sign(k, view, block) for k in kinds if self.random.random() < 0.7]
             for vote in votes:
                 certificate = self._table.count(vote)
@@ -186,13 +203,16 @@ class Liar:
         """Blocks for a view that it leads, each to some members."""
         sends: list[Send] = []
         for view in (self.view, self.view + 1):
-            if self.epoch.leader(view) != self.member or self._led.get(view, 0) >= 3:
+            if self.epoch.leader(view) != self.member:
                 continue
-            if self.random.random() < 0.5:
+            if self._manner in SCHEMES:
+                sends += self._plot(view, clock_ms)
+                continue
+            if self._led.get(view, 0) >= 3 or self.random.random() < 0.5:
                 continue
             self._led[view] = self._led.get(view, 0) + 1
             if self._manner:
-                led = MANNERS[self._manner](self, view, clock_ms)
+                led = LEADING[self._manner](self, view, clock_ms)
                 self.met[f"leader: {self._manner.replace('_', ' ')}"] += bool(led)
                 sends += led
                 continue
@@ -206,6 +226,21 @@ class Liar:
                 to = self.others if misstates else self._some()
                 sends.append(Send(to, Proposal(vote, block)))
         return sends
+
+    def _plot(self, view: int, clock_ms: int) -> list[Send]:
+        """Its scheme for a view that it leads, said again and again: who hears it before it enters
+        the view, or when more is final, does not take it."""
+        said = self._led.get(view, 0)
+        if said >= MOST_SAID:
+            return []
+        if view not in self._plots:
+            plot = SCHEMES[self._manner](self, view, clock_ms)
+            if not plot:
+                return []
+            self._plots = {view: plot}
+            self.met[f"leader: {self._manner.replace('_', ' ')}"] += 1
+        self._led[view] = said + 1
+        return self._plots[view]
 
     def _make_up(self, view: int, clock_ms: int) -> Block | None:
         """A block on any state it knows, justified as well as it can or wants."""
@@ -287,15 +322,40 @@ class Liar:
     def proven_parents(self, view: int) -> list[bytes]:
         """Blocks on which a leader of this view may build, with proof of all of it; newest first,
         as the certificates that it holds of one view prove one block."""
-        proven, lowest = [], view - 1
-        while lowest > 0 and self._table.nullification(lowest):
-            lowest -= 1
+        proven, lowest = [], self._lowest_parent(view)
         for hashed, (_, below) in sorted(self._heights.items(), key=lambda item: -item[1][1]):
             certificate = self._certified(below) if below else None
             certain = not below or (certificate is not None and certificate.block == hashed)
             if lowest <= below < view and certain:
                 proven.append(hashed)
         return proven
+
+    def certified_parents(self, view: int) -> list[bytes]:
+        """Blocks below a view that are certified, newest first, views between them or not."""
+        return [hashed for hashed in self._below(view) if self._is_certain(hashed)]
+
+    def unproven_parents(self, view: int) -> list[bytes]:
+        """Blocks below a view that are not certified as far as it knows, newest first; the views
+        between are proven to be over."""
+        lowest, below = self._lowest_parent(view), self._below(view)
+        open_to = [hashed for hashed in below if self._heights[hashed][1] >= lowest]
+        return [hashed for hashed in open_to if not self._is_certain(hashed)]
+
+    def _lowest_parent(self, view: int) -> int:
+        """The lowest view on whose block a leader of this one may build."""
+        lowest = view - 1
+        while lowest > 0 and self._table.nullification(lowest):
+            lowest -= 1
+        return lowest
+
+    def _below(self, view: int) -> list[bytes]:
+        newest = sorted(self._heights.items(), key=lambda item: (-item[1][1], item[0]))
+        return [hashed for hashed, (_, below) in newest if view - KEPT_VIEWS < below < view]
+
+    def _is_certain(self, hashed: bytes) -> bool:
+        view = self._heights[hashed][1]
+        certificate = self._certified(view) if view else None
+        return not view or (certificate is not None and certificate.block == hashed)
 
     def _forge_parent(self, view: int, clock_ms: int) -> bytes | None:
         """A block of an earlier view, in the name of its leader, whose vote it does not have."""

@@ -24,9 +24,9 @@ FAR_MS = 3_600_000
 
 def equivocates(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     """Two sound blocks, one for either half of the others."""
-    halves = _halves(liar)
-    blocks = [liar.sound(view, clock_ms) for _ in halves]
-    return [_proposal(liar, to, block) for to, block in zip(halves, blocks, strict=True) if block]
+    shown = halves(liar)
+    blocks = [liar.sound(view, clock_ms) for _ in shown]
+    return [proposal(liar, to, block) for to, block in zip(shown, blocks, strict=True) if block]
 
 
 def withholds(liar: Liar, view: int, clock_ms: int) -> list[Send]:
@@ -40,7 +40,7 @@ def withholds(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     rest = tuple(member for member in liar.others if member != shown)
     sends = [Send(rest, Votes((vote,)))] if rest else []
     if liar.random.random() < 0.7:
-        sends.append(_proposal(liar, (shown,), block))
+        sends.append(proposal(liar, (shown,), block))
     return sends
 
 
@@ -55,13 +55,13 @@ def builds_on_old(liar: Liar, view: int, clock_ms: int) -> list[Send]:
         return []
     if len(parents) == 1:
         block = _badly_justified(liar, block)
-    return [_proposal(liar, liar.others, block)]
+    return [proposal(liar, liar.others, block)]
 
 
 def misstates(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     """A block with another size, root or state than comes of it."""
     block = liar.misstated(view, clock_ms)
-    return [] if block is None else [_proposal(liar, liar.others, block)]
+    return [] if block is None else [proposal(liar, liar.others, block)]
 
 
 def writes_junk(liar: Liar, view: int, clock_ms: int) -> list[Send]:
@@ -74,7 +74,7 @@ def writes_junk(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     root = NumberExecutor.root_after(liar.state_before(block), leaves)
     size = block.header.size - block.header.leaf_count + len(leaves)
     header = replace(block.header, leaf_count=len(leaves), size=size, root=root)
-    return [_proposal(liar, liar.others, replace(block, header=header, leaves=leaves))]
+    return [proposal(liar, liar.others, replace(block, header=header, leaves=leaves))]
 
 
 def garbles(liar: Liar, view: int, clock_ms: int) -> list[Send]:
@@ -86,7 +86,7 @@ def garbles(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     rest = tuple(member for member in liar.others if member != victim)
     vote = liar.sign(NOTARIZE, view, block.hash)
     other = replace(block, leaves=(write_leaf("garbage"),))
-    return [_proposal(liar, rest, block), Send((victim,), Proposal(vote, other))]
+    return [proposal(liar, rest, block), Send((victim,), Proposal(vote, other))]
 
 
 def misdates(liar: Liar, view: int, clock_ms: int) -> list[Send]:
@@ -97,7 +97,7 @@ def misdates(liar: Liar, view: int, clock_ms: int) -> list[Send]:
     before = liar.state_before(block).time_ms
     time_ms = liar.random.choice((clock_ms + FAR_MS, before, max(0, before - 1)))
     block = replace(block, header=replace(block.header, time_ms=time_ms))
-    return [_proposal(liar, liar.others, block)]
+    return [proposal(liar, liar.others, block)]
 
 
 MANNERS: dict[str, Callable[[Liar, int, int], list[Send]]] = {
@@ -114,12 +114,12 @@ MANNERS: dict[str, Callable[[Liar, int, int], list[Send]]] = {
 }
 
 
-def _proposal(liar: Liar, to: tuple[int, ...], block: Block) -> Send:
+def proposal(liar: Liar, to: tuple[int, ...], block: Block) -> Send:
     liar.keep(block)
     return Send(to, Proposal(liar.sign(NOTARIZE, block.header.view, block.hash), block))
 
 
-def _halves(liar: Liar) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def halves(liar: Liar) -> tuple[tuple[int, ...], tuple[int, ...]]:
     mixed = liar.random.sample(liar.others, len(liar.others))
     middle = (len(mixed) + 1) // 2
     # With one other member it is that one who is told two things.

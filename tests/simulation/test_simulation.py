@@ -12,10 +12,11 @@ from pathlib import Path
 
 import chatter
 import pytest
-from faults import of_seed
+from faults import HOSTILE, of_seed
 from kept_seeds import KEPT_SEEDS
-from manners import MANNERS
+from liar import LEADING
 from mutants import LIAR
+from schemes import SCHEMES
 from soak import Outcome, TooLong, at_most, replay_command, run_seed
 from world import World
 
@@ -131,11 +132,18 @@ def test_each_fault_happens_in_the_seeds(what: str) -> None:
     assert met[what] >= HAPPENS[what]
 
 
-@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("manner", LEADING)
 def test_a_liar_that_leads_in_one_manner_stops_nobody(manner: str) -> None:
     seed = 1 if manner == "equivocates" else 0  # one in which it comes to lead
     met = World(seed, replace(LIAR, manner=manner, talks=True)).run().met
     assert met[f"leader: {manner.replace('_', ' ')}"] > 0
+
+
+def test_hostile_seeds_have_as_many_traitors_as_can_be_borne_and_every_scheme() -> None:
+    mixes = [of_seed(seed) for seed in range(HOSTILE, HOSTILE + 100)]
+    assert all(mix.traitors == min(mix.most_traitors, mix.n - mix.q) > 0 for mix in mixes)
+    assert {mix.manner for mix in mixes if mix.liars} == {*SCHEMES, ""}
+    assert 15 < sum(not mix.liars for mix in mixes) < 50
 
 
 def test_no_seed_damages_more_members_than_a_quorum_can_spare() -> None:
