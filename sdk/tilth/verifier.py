@@ -1302,8 +1302,13 @@ def _objective_sets(result: _Result, leaves: Leaves, known: dict[str, _Author]) 
     leaf = leaves.get(at) if type(at) is int else None
     if leaf is None or leaf.type != ENTRY or leaf.signatures[0][0] not in known:
         return set()
+    who, key = known[leaf.signatures[0][0]], result.predicate.get("objective")
+    owner = str(key).split("/")[0]
+    if who.organization != owner or "organizer" not in who.roles:
+        by = f"{who.organization} ({', '.join(sorted(who.roles))})"
+        _refuse(f"author of the {what}", by, f"an organizer of {owner}")
     written = _operations(leaf, "objective.add", what) + _operations(leaf, "objective.revise", what)
-    found = [item for item in written if item.get("key") == result.predicate.get("objective")]
+    found = [item for item in written if item.get("key") == key]
     if len(found) != 1:
         _refuse(what, f"{len(found)} operations on it", "one")
     for name in ("metric", "combine", "direction", "primary"):

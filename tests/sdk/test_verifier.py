@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from proven_world import (
     ALGO,
     MODEL,
+    ORGANIZER,
     SITES,
     STRANGER,
     Ledger,
@@ -489,6 +490,20 @@ def test_a_set_that_the_objective_does_not_name_is_refused():
     ledger, results = row(sets=("north", "south"))
 
     assert "test sets" in ledger.verify(*results).refusal["check"]
+
+
+@pytest.mark.parametrize(
+    ("by", "roles"), [("north", ["scientist", "owner"]), ("south", ["organizer"])]
+)
+def test_an_objective_is_written_by_an_organizer_of_its_owner(by, roles):
+    ledger = Ledger()
+    ledger.introduce(by, ORGANIZER, roles)
+    at = ledger.write(by, ORGANIZER, objective())
+    results = [ledger.certify(name, entries={"objective": at}) for name in SITES]
+
+    refusal = ledger.verify(*results).refusal
+    assert "author of the entry of the objective" in refusal["check"]
+    assert refusal["expected"] == "an organizer of north"
 
 
 def test_a_result_with_another_rule_than_its_objective_is_refused():

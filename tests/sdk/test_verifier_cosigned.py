@@ -6,7 +6,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from proven_world import PEM, SITES, Ledger, objective, site, spoil
+from proven_world import ORGANIZER, PEM, SITES, Ledger, objective, site, spoil
 
 from tilth import verifier
 from tilth.proofs import proof_file, write_proofs
@@ -145,7 +145,8 @@ class Cosigned(Ledger):
 def scored(**choices):
     """A ledger with a certified row, and the indexes of its results."""
     ledger = Cosigned(**choices)
-    at = ledger.write("north", site("north")["admin"], objective())
+    ledger.introduce("north", ORGANIZER, ["organizer"])
+    at = ledger.write("north", ORGANIZER, objective())
     results = [ledger.certify(name, entries={"objective": at}) for name in SITES]
     return ledger.grow(), results
 
