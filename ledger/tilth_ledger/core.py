@@ -23,6 +23,7 @@ from tilth_ledger.ballot import Ballot, VoterRules
 from tilth_ledger.barriers import Barriers
 from tilth_ledger.block_tree import BlockTree, Candidate
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, ZERO_HASH, Certificate, Kind, Vote
+from tilth_ledger.budget import Budget
 from tilth_ledger.docket import Docket
 from tilth_ledger.effects import Alarm, Archive, Effects, Executor, Finalized, Send
 from tilth_ledger.epochs import Epoch
@@ -97,6 +98,7 @@ class Core:
     linked: set[int] = field(default_factory=set)  # all of these, and followers to me, a follower
     served: set[int] = field(default_factory=set)  # followers that got blocks in this step
     faults: Faults = field(default_factory=Faults)
+    budget: Budget = field(default_factory=Budget)
     confirmed: set[int] = field(default_factory=set)
     late: list[Certificate] = field(default_factory=list)  # of views up to the tip, to be compared
     blank: bool = False  # an empty or damaged journal: what I signed, only the others know

@@ -80,6 +80,7 @@ from tilth_ledger.effects import (
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.genesis import Genesis
+from tilth_ledger.keys import BadSignature
 from tilth_ledger.leaf import leaf_id
 from tilth_ledger.messages import (
     Accusation,
@@ -269,16 +270,19 @@ class Replica:
         return party >= len(self._core.epoch.members)
 
     def _receive(self, party: int, message: Message) -> None:
-        core = self._core
+        core, kind = self._core, type(message).__name__
+        if core.budget.is_spent(party, kind, core.now):
+            core.ignore(party, f"{kind}: after too many false signatures")
+            return
         try:
             if (epoch := _other_epoch(message, core.epoch.number)) is not None:
-                core.ignore(party, f"{type(message).__name__}: of another epoch")
+                core.ignore(party, f"{kind}: of another epoch")
                 if isinstance(message, Certificates):
                     old = message.certificates
                     catch_up.hear_old_certificates(core, self._sync, party, old)
                 catch_up.hear_other_epoch(core, self._sync, party, epoch)
             elif following.takes_me_for_a_voter(core, party, message):
-                core.ignore(party, f"{type(message).__name__}: this node does not vote")
+                core.ignore(party, f"{kind}: this node does not vote")
                 following.hear_of_another_epoch(core, self._sync, party, message)
             elif self._is_follower(party):
                 following.hear(core, self._sync, party, message)
@@ -287,8 +291,9 @@ class Replica:
                 following.check(core, message)
                 self._hear(party, message)
         except (InvalidInput, Refused) as error:
+            if isinstance(error, BadSignature):
+                core.budget.spend(party, kind, core.now)
             name = core.epoch.everyone()[party].organization
-            kind = type(message).__name__
             core.fault(party, f"{kind}: {error.message}", f"{kind} of {name}: {error}")
 
     def _hear(self, member: int, message: Message) -> None:

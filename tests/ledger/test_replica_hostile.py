@@ -11,6 +11,7 @@ from number_ledger import consortium, write_leaf
 from stage import Stage
 
 from tilth_ledger.blocks import FINALIZE, NOTARIZE, NULLIFY, Kind, Vote
+from tilth_ledger.budget import AT_ONCE, REFILL_MS
 from tilth_ledger.effects import Effects, Received
 from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput
@@ -289,10 +290,55 @@ def test_what_is_asked_is_answered_whatever_it_is(stage: Stage, ask: Message) ->
 
 
 def test_the_same_message_ten_thousand_times_costs_one_alarm_in_a_while(stage: Stage) -> None:
-    message = vote(stage, signature=bytes(64))
+    message = Votes((stage.vote(2, NULLIFY, 2),))
     alarms = sum(len(play(stage, message).alarms) for _ in range(10_000))
     assert alarms == 14
-    assert stage.replicas[0].faults["m3"] == {"Votes: signature does not verify": 10_000}
+    assert stage.replicas[0].faults["m3"] == {"Votes: vote is not its sender's": 10_000}
+
+
+def test_false_signatures_are_verified_up_to_a_budget(stage: Stage) -> None:
+    false = vote(stage, signature=bytes(64))
+    for _ in range(10_000):
+        play(stage, false)
+    assert stage.replicas[0].faults["m3"] == {
+        "Votes: signature does not verify": AT_ONCE,
+        "Votes: after too many false signatures": 10_000 - AT_ONCE,
+    }
+
+
+def test_who_spent_his_budget_is_heard_again_after_a_second_and_in_all_else_at_once(
+    stage: Stage,
+) -> None:
+    for _ in range(AT_ONCE):
+        play(stage, vote(stage, signature=bytes(64)))
+    before = protocol_state(stage)
+    play(stage, vote(stage))
+    assert protocol_state(stage) == before, "his votes are not looked at"
+    assert play(stage, FetchChain(0)).send, "he may follow"
+    skip = Certificates((stage.certificate(NULLIFY, 2, members=[1, 2, 3]),))
+    play(stage, skip)
+    assert stage.replicas[0].view == 3, "what he hands on is looked at"
+
+    stage.pass_ms(REFILL_MS)
+    play(stage, Votes((stage.vote(HOSTILE, NULLIFY, 3),)))
+    assert stage.replicas[0]._core.table.voted(3, NULLIFY, HOSTILE)
+
+
+def test_nobody_spends_the_budget_of_another(stage: Stage) -> None:
+    of_another = replace(stage.vote(2, NULLIFY, 2), signature=bytes(64))
+    certificate = stage.certificate(NULLIFY, 2, members=[1, 2, 3])
+    false = replace(certificate, signatures=(bytes(64),) * 3)
+    for _ in range(AT_ONCE + 5):
+        play(stage, Votes((of_another,)))
+        play(stage, Certificates((false,)))
+    assert stage.replicas[0].faults["m3"] == {
+        "Votes: vote is not its sender's": AT_ONCE + 5,
+        "Certificates: signature does not verify": AT_ONCE,
+        "Certificates: after too many false signatures": 5,
+    }
+    before = protocol_state(stage)
+    stage.step(0, [Received(2, Votes((stage.vote(2, NULLIFY, 2),)))])
+    assert protocol_state(stage) != before
 
 
 @pytest.mark.rule("V6")
