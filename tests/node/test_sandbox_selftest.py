@@ -105,7 +105,7 @@ async def test_plain_processes_know_the_same_reasons(lab, body, reason):
 
     runtime = Processes(EVERYTHING)
     spec = lab.spec(lab.algo(body))
-    limits = replace(spec.step.limits, wall_ms=1_500 if reason is Reason.TIME else 200_000)
+    limits = replace(spec.step.limits, wall_ms=1_500 if reason is Reason.TIME else 1_000_000)
     handle = await runtime.stage(replace(spec, step=replace(spec.step, limits=limits)))
 
     await runtime.start(handle)

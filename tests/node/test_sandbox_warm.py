@@ -180,7 +180,7 @@ async def test_large_inputs_are_mounted_in_an_isolation_of_their_own(lab):
     big.write_bytes(bytes(65 * MIB))
     big.chmod(0o644)
     code = lab.algo(f"print(os.path.getsize('/task/in/model/model.h5'))\n{MODEL}")
-    limits = StepLimits(wall_ms=200_000, scratch_bytes=16 * MIB)
+    limits = StepLimits(wall_ms=1_000_000, scratch_bytes=16 * MIB)
 
     first = await lab.run(code, files={"in/model/model.h5": big}, limits=limits)
     second = await lab.run(code, files={"in/model/model.h5": big}, limits=limits)
@@ -202,7 +202,7 @@ async def test_inputs_of_one_step_are_not_there_in_the_next(lab):
 
 async def test_limits_are_those_of_the_step_not_of_the_runner(lab):
     code = lab.algo(f"bytearray(300 << 20)\n{MODEL}")
-    wide = StepLimits(wall_ms=200_000)
+    wide = StepLimits(wall_ms=1_000_000)
     narrow = replace(wide, memory_bytes=200 * MIB)
 
     first = await lab.run(code, limits=wide)
