@@ -181,6 +181,8 @@ def _farewell(options: Options, seconds: float) -> None:
     folder = options.folder
     out.say("The three nodes keep running. In another shell:")
     out.say(f"  cd {folder}")
+    if shutil.which("tilth") is None:  # called by its path, as `make demo` does
+        out.say(f"  export PATH={Path(sys.executable).parent}:$PATH")
     out.say("  export TILTH_HOME=$PWD/home TILTH_PROFILE=hospital-a")
     out.say("  tilth status")
     out.say('  tilth leaderboard "digits accuracy"')
