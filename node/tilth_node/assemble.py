@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
@@ -34,7 +35,7 @@ from tilth_node.past import PastBlocks
 from tilth_node.proving import Prover
 from tilth_node.readers import Turns
 from tilth_node.replication import Replication
-from tilth_node.rpc.interceptors import Caller, Guard, Proven, Tokens
+from tilth_node.rpc.interceptors import Caller, Guard, Tokens
 from tilth_node.rpc.ledger_service import Answers, LedgerService
 from tilth_node.rpc.peers import Peers, Self
 from tilth_node.rpc.places import Places
@@ -56,67 +57,107 @@ from tilth_protos import ledger_pb2_grpc
 PARTS: tuple[Callable[[Node], Part], ...] = (worker_part.make,)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all parts stand on: an open folder, the keys that count, and the ways to others."""
+
+    config: Config
+    folder: Folder
+    genesis: Genesis
+    clock: Clock
+    journal: JournalFile
+    store: LedgerStore
+    feed: Feed
+    roll: Roll
+    certificates: Certificates
+    peers: Peers
+    began: bool  # there was a ledger's file before this start
+    spoilt: bool  # some of its blocks must come back from others
+
+
 def build(config: Config) -> Node:
     """A node that is ready to start; its folder is locked by the caller."""
-    folder, clock = Folder(config.folder), Clock()
-    genesis = _genesis(config, folder)
-    began, journal, store, spoilt = _opened(folder, genesis)
-    roll = _roll(config, folder, genesis, store)
-    certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
+    ground = _ground(config)
+    folder, genesis, store, peers = ground.folder, ground.genesis, ground.store, ground.peers
     executor = Executor(genesis, store.rows)
-    feed = Feed(store)
-    me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
-    peers = Peers(me, certificates, _addresses(config, roll), clock)
-    restored = _restored(executor, store, journal, began=began)
-    replica = Replica(genesis, config.organization, roll.vote_key, executor, store, restored)
-    replication = Replication(
-        genesis, replica, executor, restored.state, journal, store, peers, feed, clock
-    )
-    cosigning = _cosigning(config, folder, genesis, roll, replication, store, peers, clock)
+    replication = _replication(ground, executor)
+    cosigning = _cosigning(ground, replication)
     joining = Joining(genesis, store, folder, peers, config.snapshot_after)
-    past = _past(genesis, replication, joining, cosigning, store, peers)
-    _tell_operator(folder, roll, replication, peers)
+    past = _past(ground, replication, joining, cosigning)
+    _tell_operator(ground, replication)
     prover = Prover(genesis, store, cosigning)
-    tokens = Tokens(genesis.net, config.organization, store.rows, clock, feed)
-
-    def listen_clients(services: Iterable[Register]) -> tuple[Port, str]:
-        answers = Answers(
-            status=lambda: status(node, replica),
-            check=lambda caller, operations: _check(node, executor, caller, operations),
-            prove=prover.bundle,
-            take_turn=Turns(config.linear_reads, clock.monotonic_ms).take,
-        )
-        ledger = LedgerService(replication, store, feed, answers)
-        add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
-        guard = partial(Guard, tokens, banner=lambda: replication.halted)
-        return _listen_clients(config, certificates, guard, [add, *services])
-
     pages = Pages(genesis, store, cosigning, prover.bundle, prover.proof)
-    ports = Ports(
-        partial(_listen_peers, config, certificates, peers),
-        listen_clients,
-        partial(_listen_http, config, pages, clock),
-    )
     node = Node(
         config=config,
         folder=folder,
         genesis=genesis,
-        signer=lambda: roll.keys.node,
-        clock=clock,
+        signer=lambda: ground.roll.keys.node,
+        clock=ground.clock,
         store=store,
-        journal=journal,
-        feed=feed,
+        journal=ground.journal,
+        feed=ground.feed,
         peers=peers,
         replication=replication,
         cosigning=cosigning,
-        witnesses=_witnesses(config, cosigning, store, replication),
+        witnesses=_witnesses(ground, cosigning, replication),
         joining=joining,
         past=past,
-        scrub=_scrub(folder, store, past, joining, replication, clock, at_once=spoilt),
-        ports=ports,
+        scrub=_scrub(ground, past, joining, replication),
+        ports=Ports(
+            partial(_listen_peers, ground),
+            lambda services: _listen_clients(
+                ground, node, _answers(node, executor, prover), services
+            ),
+            partial(_listen_http, ground, pages),
+        ),
     )
     node.parts.extend(make(node) for make in PARTS)
     return node
+
+
+def _ground(config: Config) -> _Ground:
+    folder, clock = Folder(config.folder), Clock()
+    genesis = _genesis(config, folder)
+    began = folder.database.exists()
+    journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
+    store = _open_ledger(folder, genesis)
+    spoilt = check_small(folder, alone=len(genesis.everyone()) == 1)
+    roll = _roll(config, folder, genesis, store)
+    certificates = Certificates(roll.keys, config.organization, roll.authorities(), clock)
+    me = Self(genesis.net, config.organization, clock.random(16).hex(), version("tilth"))
+    return _Ground(
+        config,
+        folder,
+        genesis,
+        clock,
+        journal,
+        store,
+        Feed(store),
+        roll,
+        certificates,
+        Peers(me, certificates, _addresses(config, roll), clock),
+        began,
+        spoilt,
+    )
+
+
+def _replication(ground: _Ground, executor: Executor) -> Replication:
+    """The replica with what the disk holds of it, and what drives it."""
+    genesis, store, journal = ground.genesis, ground.store, ground.journal
+    restored = _restored(executor, store, journal, began=ground.began)
+    name, vote_key = ground.config.organization, ground.roll.vote_key
+    replica = Replica(genesis, name, vote_key, executor, store, restored)
+    return Replication(
+        genesis,
+        replica,
+        executor,
+        restored.state,
+        journal,
+        store,
+        ground.peers,
+        ground.feed,
+        ground.clock,
+    )
 
 
 def _genesis(config: Config, folder: Folder) -> Genesis:
@@ -134,15 +175,6 @@ def _begin_epoch(roll: Roll, cosigning: Cosigning, peers: Peers, _: Epoch) -> No
     roll.refresh()
     cosigning.use(CosignKeys(roll.keys.log, roll.keys.cosign, roll.keys.mldsa))
     peers.admit(roll.keys, roll.authorities())
-
-
-def _opened(folder: Folder, genesis: Genesis) -> tuple[bool, JournalFile, LedgerStore, bool]:
-    """Whether there was a ledger's file before this start, the journal, the ledger, and whether
-    some of its blocks must come back from others."""
-    began = folder.database.exists()
-    journal = JournalFile(folder.journal)  # first: one that is missing beside a ledger was lost
-    store = _open_ledger(folder, genesis)
-    return began, journal, store, check_small(folder, alone=len(genesis.everyone()) == 1)
 
 
 def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
@@ -165,50 +197,35 @@ def _open_ledger(folder: Folder, genesis: Genesis) -> LedgerStore:
     return store
 
 
-def _witnesses(
-    config: Config, cosigning: Cosigning, store: LedgerStore, replication: Replication
-) -> Witnesses:
+def _witnesses(ground: _Ground, cosigning: Cosigning, replication: Replication) -> Witnesses:
     """Who asks witnesses outside, and what it tells."""
+    config = ground.config
     addresses = [
         WitnessAddress.parse(url, keys, plain_http=config.witness_plain_http)
         for url, keys in config.witnesses.items()
     ]
     every, authority = config.witness_every_seconds, config.witness_authority
-    witnesses = Witnesses(addresses, cosigning, store, every, authority)
+    witnesses = Witnesses(addresses, cosigning, ground.store, every, authority)
     witnesses.on_alarm = replication.raise_alarm
     cosigning.publisher.outside = [key for address in addresses for key in address.keys]
     return witnesses
 
 
-def _scrub(
-    folder: Folder,
-    store: LedgerStore,
-    past: PastBlocks,
-    joining: Joining,
-    replication: Replication,
-    clock: Clock,
-    *,
-    at_once: bool,
-) -> Scrub:
+def _scrub(ground: _Ground, past: PastBlocks, joining: Joining, replication: Replication) -> Scrub:
     """Who looks through the folder, and what it tells."""
-    scrub = Scrub(folder.path, past.repair, clock)
+    scrub = Scrub(ground.folder.path, past.repair, ground.clock)
     scrub.on_alarm = replication.raise_alarm
     scrub.on_damage = joining.begin_anew
-    store.on_damage(scrub.fail)
-    scrub.first_seconds = 0.0 if at_once else scrub.first_seconds
+    ground.store.on_damage(scrub.fail)
+    scrub.first_seconds = 0.0 if ground.spoilt else scrub.first_seconds
     return scrub
 
 
 def _past(
-    genesis: Genesis,
-    replication: Replication,
-    joining: Joining,
-    cosigning: Cosigning,
-    store: LedgerStore,
-    peers: Peers,
+    ground: _Ground, replication: Replication, joining: Joining, cosigning: Cosigning
 ) -> PastBlocks:
     """Who fetches what replication lacks, connected to it."""
-    past = PastBlocks(genesis, store, peers)
+    past = PastBlocks(ground.genesis, ground.store, ground.peers)
     replication.on_height = joining.told
     replication.on_unlisted = joining.told_by_unlisted
     joining.hold, joining.release = replication.hold, replication.release
@@ -222,62 +239,67 @@ def _past(
     return past
 
 
-def _tell_operator(folder: Folder, roll: Roll, replication: Replication, peers: Peers) -> None:
+def _tell_operator(ground: _Ground, replication: Replication) -> None:
     """Alarms and counts of what was refused, for the status of node and folder."""
-    replication.raise_alarm("node key", roll.unlisted)
-    notices = Notices(folder.notices, lambda: notices_of(replication))
+    replication.raise_alarm("node key", ground.roll.unlisted)
+    notices = Notices(ground.folder.notices, lambda: notices_of(replication))
     replication.on_notice = notices.changed
-    peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
+    ground.peers.on_second = lambda name, words: replication.raise_alarm(f"instance {name}", words)
+
+
+def _answers(node: Node, executor: Executor, prover: Prover) -> Answers:
+    """What clients ask that no row holds."""
+    return Answers(
+        status=lambda: status(node, node.replication.replica),
+        check=partial(_check, node, executor),
+        prove=prover.bundle,
+        take_turn=Turns(node.config.linear_reads, node.clock.monotonic_ms).take,
+    )
 
 
 def _listen_clients(
-    config: Config,
-    certificates: Certificates,
-    guard: Callable[[Proven], Guard],
-    services: Iterable[Register],
+    ground: _Ground, node: Node, answers: Answers, services: Iterable[Register]
 ) -> tuple[Port, str]:
+    genesis, store, feed, name = ground.genesis, ground.store, ground.feed, node.organization
+    tokens = Tokens(genesis.net, name, store.rows, ground.clock, feed)
     places = Places()
-    shown = certificates.for_clients(places.came)
-    guards = [guard(places.proven)]
-    server, bound = listen(config.client_listen, shown, services, CLIENT_OPTIONS, guards)
+    guard = Guard(tokens, places.proven, banner=lambda: node.replication.halted)
+    ledger = LedgerService(node.replication, store, feed, answers)
+    add = partial(ledger_pb2_grpc.add_LedgerServicer_to_server, ledger)
+    shown = ground.certificates.for_clients(places.came)
+    server, bound = listen(
+        ground.config.client_listen, shown, [add, *services], CLIENT_OPTIONS, [guard]
+    )
     places.watch(address(bound)[1])
     return ClientsPort(server, places), bound
 
 
-def _listen_peers(
-    config: Config, certificates: Certificates, peers: Peers
-) -> tuple[Port, str] | None:
-    if not config.peer_listen:
+def _listen_peers(ground: _Ground) -> tuple[Port, str] | None:
+    if not ground.config.peer_listen:
         return None
-    port = PeerPort(config.peer_listen, certificates.for_peers, peers.accept)
+    certificates, accept = ground.certificates.for_peers, ground.peers.accept
+    port = PeerPort(ground.config.peer_listen, certificates, accept)
     return port, port.address
 
 
-def _listen_http(config: Config, pages: Pages, clock: Clock) -> tuple[Port, str] | None:
-    return http.listen(config.http_listen, pages.answer, clock) if config.http_listen else None
+def _listen_http(ground: _Ground, pages: Pages) -> tuple[Port, str] | None:
+    at = ground.config.http_listen
+    return http.listen(at, pages.answer, ground.clock) if at else None
 
 
-def _cosigning(
-    config: Config,
-    folder: Folder,
-    genesis: Genesis,
-    roll: Roll,
-    replication: Replication,
-    store: LedgerStore,
-    peers: Peers,
-    clock: Clock,
-) -> Cosigning:
+def _cosigning(ground: _Ground, replication: Replication) -> Cosigning:
     """Who cosigns what replication makes final, connected to it."""
+    genesis, store, roll, peers = ground.genesis, ground.store, ground.roll, ground.peers
     keys = roll.keys
     cosigning = Cosigning(
         genesis,
-        config.organization,
+        ground.config.organization,
         CosignKeys(keys.log, keys.cosign, keys.mldsa),
         lambda epoch: signers_of(store.rows, epoch, genesis),
         store,
-        CosignatureStore(folder.cosignatures),
+        CosignatureStore(ground.folder.cosignatures),
         peers,
-        clock,
+        ground.clock,
     )
     cosigning.on_alarm = replication.raise_alarm
     replication.on_final = lambda final: cosigning.final([each.block for each in final])
@@ -306,7 +328,7 @@ def _restored(
         words = "damaged: votes may be lost" if journal.damaged else "torn by a crash"
         text = f"the end of {journal.path} was {words}; it was cut off"
         logger("journal").warning(text, bytes=journal.cut_bytes)
-    # A crash of the very first start leaves an empty journal, or neither file: see `build`.
+    # A crash of the very first start leaves an empty journal, or neither file: see `_ground`.
     doubtful = journal.damaged or (journal.missing and began)
     tip = store.tip()
     state = _load(executor, store)
