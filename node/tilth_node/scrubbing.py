@@ -1,5 +1,5 @@
 """Every byte that a node depends on, read again from its disk: leaves, tree, blocks, rows, journal,
-the worker's database and blobs.
+the worker's database and blobs, and the folders that are made of them.
 
 - From the leaves' bytes to the nodes, roots and headers; from the rows to the digest of the newest
   header; hashes link the blocks, certificates are verified, SQLite looks at its own pages.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tilth_ledger.journal_records import decode_record, read_journal
 from tilth_ledger.lthash import LtHash
 from tilth_ledger.merkle import Frontier
 from tilth_ledger.snapshots import Voters, check_final, grown
+from tilth_node import scrub_trees
 from tilth_node.folder import Folder
 from tilth_node.storage import journal
 from tilth_node.storage.desk import problems_of
@@ -102,6 +104,7 @@ def scrub(path: Path, pace: Pace = ignore) -> Scrubbed:
     if folder.database.is_file():
         _ledger(folder.database, found, pace, partial(_all, folder))
     _worker(folder, found, pace)
+    _trees(folder, found, pace)
     return found
 
 
@@ -179,6 +182,34 @@ def _worker(folder: Folder, found: Scrubbed, pace: Pace) -> None:
     for aside in shelf.damaged():
         if not shelf.has(aside.name):
             found.add(Damage(str(aside), "it was set aside as damaged", ASIDE_REMEDY))
+
+
+def _trees(folder: Folder, found: Scrubbed, pace: Pace) -> None:
+    """What tasks read beside blobs; see scrub_trees."""
+    begun = time.monotonic()
+
+    def rest() -> None:
+        nonlocal begun
+        pace(time.monotonic() - begun, 99)
+        begun = time.monotonic()
+
+    def left(task: str) -> str | None:
+        """What the ledger says a task left in its local folder."""
+        with LedgerCopy(folder.database) as copy:
+            value = copy.row(f"task/{task}")
+        row = {} if value is None else loads(value, max_bytes=MAX_ROW_BYTES)
+        stated = row.get("receipt", {}).get("local_out")
+        return None if stated is None else str(stated)
+
+    desk = folder.path / "worker.db"
+    looks = [scrub_trees.code(folder.path, rest)]
+    looks += [scrub_trees.sets(folder.path, desk, rest)] if desk.is_file() else []
+    looks += [scrub_trees.local(folder.path, left, rest)] if folder.database.is_file() else []
+    try:
+        for path, what, remedy in chain.from_iterable(looks):
+            found.add(Damage(str(path), what, remedy))
+    except TilthError as error:  # of the ledger's file, which was looked at before
+        found.add(Damage(str(folder.database), str(error), remedy_of(folder.database)))
 
 
 def _ledger(file: Path, found: Scrubbed, pace: Pace, look: "_Look") -> None:

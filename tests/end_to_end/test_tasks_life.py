@@ -14,6 +14,7 @@ from field import Field
 from tilth.plan import MEAN, Plan
 from tilth.run import Run
 from tilth_ledger.errors import InvalidInput, Refused
+from tilth_node.scrubbing import scrub
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,10 @@ def test_a_local_folder_goes_from_one_task_of_a_site_to_its_next(field: Field) -
     receipts = [row(field, f"task/{task.key}")["receipt"] for task in trained]
     assert all("local_out" in receipt for receipt in receipts)
     assert sum("local_in" in receipt for receipt in receipts) == 6
+    site = field.nodes.sites[0].folder
+    assert any((site / "code").iterdir())
+    assert any((site / "sets").iterdir())
+    assert scrub(site).damages == [], "what tasks left and read is as it was written"
 
 
 @pytest.mark.rule("L5")

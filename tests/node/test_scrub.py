@@ -258,6 +258,16 @@ def test_what_the_worker_keeps_is_looked_at_too(site):
     assert aside.file.endswith(f"damaged/{blob.digest}")
 
 
+def test_what_is_made_of_blobs_is_looked_at_too(site):
+    home = site.folder.path
+    open_desk(home / "worker.db").close()
+    (home / "code" / ("ab" * 32)).mkdir(parents=True)
+    (home / "local" / "a+1" / "a+2").mkdir(parents=True)
+    [code] = scrub(home).damages
+    assert code.file == str(home / "code" / ("ab" * 32))
+    assert "unpacked again" in code.remedy
+
+
 class Noon(Clock):
     def wall_ms(self):
         return 43_200_000

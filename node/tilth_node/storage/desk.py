@@ -11,6 +11,7 @@ the ledger's (write-ahead log, synchronous=FULL) and used from the event loop's 
 """
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from tilth_node.storage.database import Database
 from tilth_node.storage.faults import as_unavailable
 from tilth_node.storage.outbox import Outbox, Statement
 from tilth_node.storage.runs import Runs
-from tilth_node.storage.samples import Samples
+from tilth_node.storage.samples import Sample, Samples
 from tilth_node.storage.soundness import damaged, is_damage
 
 VERSION = 2
@@ -95,3 +96,18 @@ def problems_of(path: Path) -> list[str]:
         if not is_damage(error):
             raise
         return [f"{type(error).__name__}: {error}"]
+
+
+def samples_of(path: Path) -> Iterator[Sample]:
+    """The samples of a worker's database whose rows are whole, one at a time; a node may run on
+    it. None where the file is of before this release's schema, or damaged."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+        try:
+            (version,) = reader.execute("PRAGMA user_version").fetchone()
+            if version == VERSION:
+                for row in reader.execute("SELECT * FROM samples"):
+                    if checksum("samples", *row[:-1]) == row[-1]:
+                        yield samples.of_row(*row[:-1])
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not is_damage(error):  # damage is told of the file itself (problems_of)
+                raise

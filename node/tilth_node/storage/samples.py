@@ -127,7 +127,7 @@ class Samples:
         return [key for (key,) in rows]
 
     def _sample(self, row: tuple[Any, ...]) -> Sample:
-        return _of_row(*whole(self._database, "samples", row))
+        return of_row(*whole(self._database, "samples", row))
 
 
 def duplicate_tag(secret: bytes, files: tuple[Seen, ...]) -> str:
@@ -202,7 +202,7 @@ def _to_row(sample: Sample) -> tuple[object, ...]:
     )
 
 
-def _of_row(
+def of_row(
     key: str,
     name: str,
     label: str,
