@@ -254,7 +254,7 @@ def _json(data: bytes, what: str, limit: int) -> dict[str, Any]:
         _refuse(f"numbers of the {what}", text[:40], "integers only")
 
     def integer(text: str) -> int:
-        if len(text) > 17 or abs(int(text)) >= 2**53:
+        if len(text) > 17 or abs(int(text)) >= 2**53 or text == "-0":
             _refuse(f"numbers of the {what}", text[:40], "integers within 2^53")
         return int(text)
 

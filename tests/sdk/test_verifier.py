@@ -545,6 +545,15 @@ def test_a_malformed_bundle_is_refused(change):
     refused(spoil(BUNDLE, change), "")
 
 
+def test_a_number_has_one_form():
+    data = LEDGER.bundle(0)
+    assert data.count(b'"index":0') == 1
+
+    assert verdict(data).ok
+    for form in (b"-0", b"00", b"0e0", b"0.0", b'"0"', b"+0"):
+        refused(data.replace(b'"index":0', b'"index":' + form), "")
+
+
 @pytest.mark.parametrize(
     "data",
     [
