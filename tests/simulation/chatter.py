@@ -111,12 +111,14 @@ class Chatter:
 
     def _next_epoch(self, to: int) -> list[Message]:
         """Votes, proofs and blocks of an epoch that did not begin: nobody ended this one."""
-        vote = replace(self._vote(NOTARIZE, self._liar.view, self._liar.member, b"e"), epoch=1)
+        next_one = self._liar.epoch.number + 1
+        vote = self._vote(NOTARIZE, self._liar.view, self._liar.member, b"e")
+        vote = replace(vote, epoch=next_one)
         block = self._block()
-        said: list[Message] = [Votes((vote,)), self._status(epoch=1, height=FAR)]
+        said: list[Message] = [Votes((vote,)), self._status(epoch=next_one, height=FAR)]
         if block is not None:
-            later = replace(block, header=replace(block.header, epoch=1))
-            proof = replace(self._own_certificate(FINALIZE, later), epoch=1)
+            later = replace(block, header=replace(block.header, epoch=next_one))
+            proof = replace(self._own_certificate(FINALIZE, later), epoch=next_one)
             said += [Proposal(replace(vote, block=later.hash), later), Body(later)]
             said += [Certificates((proof,)), Chain((later.encode(),), proof)]
         return [self._random.choice(said)]
@@ -164,9 +166,9 @@ class Chatter:
 
     def _own_certificate(self, kind: object, block: Block) -> Certificate:
         signed = self._liar.sign(kind, block.header.view, block.hash)  # type: ignore[arg-type]
-        genesis = self._liar.genesis
-        votes = [replace(signed, member=member) for member in range(genesis.q)]
-        return Certificate.of(votes, len(genesis.members))
+        epoch = self._liar.epoch
+        votes = [replace(signed, member=member) for member in range(epoch.q)]
+        return Certificate.of(votes, len(epoch.members))
 
     def _status(self, **claims: object) -> Status:
         view = self._liar.view

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 from chatter import Chatter
 from manners import MANNERS
-from number_ledger import Consortium, NumberExecutor, Numbers, NumbersBuilt, write_leaf
+from number_ledger import Consortium, NumberExecutor, Numbers, write_leaf
 from schemes import SCHEMES
 
 from tilth_ledger import forks
@@ -32,6 +33,7 @@ from tilth_ledger.blocks import (
     Vote,
 )
 from tilth_ledger.effects import Effects, Event, PeerConnected, Received, Send
+from tilth_ledger.epochs import Epoch
 from tilth_ledger.errors import InvalidInput, Refused
 from tilth_ledger.messages import (
     Body,
@@ -45,6 +47,10 @@ from tilth_ledger.messages import (
     Votes,
 )
 from tilth_ledger.votes import KEPT_VIEWS, VoteTable
+
+if TYPE_CHECKING:
+    from links import Node
+    from world import World
 
 MOST_ACTS = 1_500
 MOST_SAID = 12  # times that a liar with a scheme shows a block
@@ -62,21 +68,23 @@ class Liar:
         manner: str = "",
         talk: Random | None = None,
         met: Counter[str] | None = None,
+        epoch: Epoch | None = None,
     ) -> None:
         """`manner`: how it leads, of LEADING; else with what it makes up. `talk`: the dice of what
-        it says beside; None: nothing. `met` counts what it does."""
+        it says beside; None: nothing. `met` counts what it does. `epoch`: where it lies; else in
+        the first one."""
         self._manner = manner
         self.met = Counter() if met is None else met
         self._chatter = None if talk is None else Chatter(self, talk, self.met)
         self.genesis = consortium.genesis
-        self.epoch = consortium.epoch
+        self.epoch = epoch or consortium.epoch
         self.member = member
         self.random = random
         self._key = consortium.keys[member]
-        self._executor = NumberExecutor(consortium.genesis)
+        self._executor: Any = NumberExecutor(consortium.genesis)
         self._table = VoteTable(self.epoch)
         self.blocks: dict[bytes, Block] = {}
-        self._states: dict[bytes, Numbers] = {self.genesis.net_bytes: Numbers()}
+        self._states: dict[bytes, Any] = {self.genesis.net_bytes: Numbers()}
         self._heights: dict[bytes, tuple[int, int]] = {self.genesis.net_bytes: (0, 0)}
         self._led: dict[int, int] = {}
         self._plots: dict[int, list[Send]] = {}
@@ -254,7 +262,7 @@ class Liar:
         state = self._states[parent]
         time_ms = max(state.time_ms + 1, clock_ms + self.random.choice((0, 0, 0, 9_000, 60_000)))
         text = f"lie{self.random.randint(0, 10**9)} claim:c{self.random.randint(0, 4)}"
-        built = self._executor.build(state, [write_leaf(text)], time_ms)
+        built = self._executor.build(state, [self.entry(text)], time_ms)
         why = self._justify(view, parent, parent_view)
         return self._block(view, parent, built, why, time_ms)
 
@@ -276,19 +284,28 @@ class Liar:
         state = self._states[parent]
         time_ms = max(state.time_ms + 1, clock_ms)
         text = f"misstated{self.random.randint(0, 10**9)}"
-        built = self._executor.build(state, [write_leaf(text)], time_ms)
+        built = self._executor.build(state, [self.entry(text)], time_ms)
         first = max(parent_view + 1, view - KEPT_VIEWS)  # a view may be another liar's 2^63
         skips = [self._table.nullification(gap) for gap in range(first, view)]
         certificate = self._certified(parent_view) if parent_view else None
         why = Justification(certificate, tuple(skip for skip in skips if skip is not None))
         return self._block(view, parent, built, why, time_ms)
 
+    def entry(self, text: str) -> bytes:
+        """What it writes into the blocks that it makes up."""
+        return write_leaf(text)
+
     def _certified(self, view: int) -> Certificate | None:
         return self._table.notarization(view) or self._table.finalization(view)
 
-    def state_before(self, block: Block) -> Numbers:
+    def state_before(self, block: Block) -> Any:
         """The state that a block which it made stands on."""
         return self._states[block.header.parent]
+
+    def root_after(self, block: Block, leaves: Sequence[bytes]) -> bytes:
+        """Of a block which it made, with these leaves instead."""
+        root: bytes = self._executor.root_after(self.state_before(block), leaves)
+        return root
 
     def older_certificate(self, view: int) -> Certificate | None:
         """A notarization of a view below this one."""
@@ -298,13 +315,13 @@ class Liar:
         return next((each for each in found if each is not None), None)
 
     def _block(
-        self, view: int, parent: bytes, built: NumbersBuilt, why: Justification, time_ms: int
+        self, view: int, parent: bytes, built: Any, why: Justification, time_ms: int
     ) -> Block:
         """The block of what was built on a parent."""
         height, parent_view = self._heights[parent]
         header = Header(
             net=self.genesis.net_bytes,
-            epoch=0,
+            epoch=self.epoch.number,
             view=view,
             height=height + 1,
             parent=parent,
@@ -365,11 +382,11 @@ class Liar:
         height, parent_view, parent = self.random.choice(sorted(below)[-6:])
         state = self._states[parent]
         text = f"forged{self.random.randint(0, 10**9)}"
-        built = self._executor.build(state, [write_leaf(text)], state.time_ms + 1)
+        built = self._executor.build(state, [self.entry(text)], state.time_ms + 1)
         why = self._justify(view, parent, parent_view)
         header = Header(
             net=self.genesis.net_bytes,
-            epoch=0,
+            epoch=self.epoch.number,
             view=view,
             height=height + 1,
             parent=parent,
@@ -400,10 +417,21 @@ class Liar:
 
     @property
     def others(self) -> tuple[int, ...]:
-        return tuple(m for m in range(len(self.genesis.members)) if m != self.member)
+        return tuple(m for m in range(len(self.epoch.members)) if m != self.member)
 
     def _some(self) -> tuple[int, ...]:
         others = self.others
         if self.random.random() < 0.4:
             return others
         return tuple(sorted(self.random.sample(others, self.random.randint(1, len(others)))))
+
+
+def liar_of(world: World, node: Node) -> Liar:
+    """The one that runs at a node of a world."""
+    manner, talk = world.faults.manner, talk_of(world, node)
+    return Liar(world.consortium, node.member, world.random, manner, talk, world.met)
+
+
+def talk_of(world: World, node: Node) -> Random | None:
+    """The dice of what a liar says beside its votes; None: nothing."""
+    return Random(f"talk {world.seed} {node.number}") if world.faults.talks else None

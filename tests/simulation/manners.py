@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from number_ledger import NumberExecutor, write_leaf
+from number_ledger import write_leaf
 
 from tilth_ledger.blocks import NOTARIZE, Block, Justification
 from tilth_ledger.effects import Send
@@ -71,7 +71,7 @@ def writes_junk(liar: Liar, view: int, clock_ms: int) -> list[Send]:
         return []
     random = liar.random
     leaves = tuple(random.randbytes(random.randint(0, 40)) for _ in range(random.randint(1, 4)))
-    root = NumberExecutor.root_after(liar.state_before(block), leaves)
+    root = liar.root_after(block, leaves)
     size = block.header.size - block.header.leaf_count + len(leaves)
     header = replace(block.header, leaf_count=len(leaves), size=size, root=root)
     return [proposal(liar, liar.others, replace(block, header=header, leaves=leaves))]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn import Churn
 from number_ledger import spare_quorum
-from ruled_forgeries import FORGERIES
+from ruled_forgeries import FORGERIES, OLD_KEYS, Forgery
 from ruled_ledger import RuledArchive
 from ruled_script import SITES, STRANGER, file_of, generation_of, keys_of
 
@@ -139,6 +139,7 @@ class Motion:
         if now_ms - self._asked_ms < self._council.pause_ms:
             return
         given = {each["organization"] for each in row["approvals"]}
+        self._council.try_old_keys(roster)
         open_to = [name for name in roster.members if name not in given]
         if open_to:
             name = self._council.dice.choice(open_to)
@@ -157,6 +158,7 @@ class Council(Churn):
         super().__init__(world)
         self._ruled = world
         self.dice = Random(f"council {world.seed}")
+        self._forger = Random(f"forger {world.seed}")
         self.met = world.met
         self.pause_ms = self.dice.choice((100, 400, PATIENCE_MS))
         last = len(world.entries) - 1
@@ -194,7 +196,7 @@ class Council(Churn):
             self._begin(self._some_aim(roster))
         while self._forged and self._ruled.progress >= self._forged[0]:
             self._forged.pop(0)
-            self._forge(roster)
+            self._forge(roster, self.dice.choice(FORGERIES))
         self._under_way = [m for m in self._under_way if m.goes_on(roster, self._world.now)]
         if not self.is_done:
             self._world.at(LOOK_MS, self._look)
@@ -205,8 +207,11 @@ class Council(Churn):
         [kind] = self.dice.choices(KINDS, weighted)
         return self.dice.choice([aim for aim in aims if aim.kind == kind])
 
-    def _forge(self, roster: Roster) -> None:
-        forgery = self.dice.choice(FORGERIES)
+    def try_old_keys(self, roster: Roster) -> None:
+        """While a proposal is open, somebody signs with a key of before."""
+        self._forge(roster, self._forger.choice(OLD_KEYS))
+
+    def _forge(self, roster: Roster, forgery: Forgery) -> None:
         entry = forgery(self, roster)
         if entry is not None:
             name = forgery.__name__.replace("_", " ")

@@ -13,6 +13,7 @@ from number_ledger import InvalidInput
 from ruled_boards import Boards
 from ruled_roll import Roll
 from ruled_script import script
+from ruled_traitors import Beginning
 
 from tilth_ledger.blocks import Block
 from tilth_ledger.evidence import Evidence, Name
@@ -36,6 +37,7 @@ class RuledChecker(Checker):
         self.roll = Roll(self.genesis)
         self.boards = Boards(script().facts.objective)
         self.recorded: set[Name] = set()  # evidence
+        self.beginning = Beginning.of(self.epochs[0], self.rows, self.state)  # of the newest epoch
         self.forbidden: dict[str, str] = {}  # entries that the rules refuse, and why
 
     def _check_outcome(self, block: Block) -> None:
@@ -63,6 +65,7 @@ class RuledChecker(Checker):
         if len(self.roll.epochs) != len(self.epochs):
             raise Violation("an epoch began without the leaf that says so")
         self.roll.check_epoch(self.epochs[-1])
+        self.beginning = Beginning.of(self.epochs[-1], self.rows, self.state)
 
     def same_chain(self, member: int, blocks: list[Block]) -> None:
         if all(block is not None for block in blocks[-3:]):

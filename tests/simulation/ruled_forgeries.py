@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ruled_script import MEMBERS, SITES, file_of, keys_of
+from ruled_script import MEMBERS, NEWCOMER, SITES, STRANGER, file_of, keys_of
 
 from tilth_ledger import canonical
 from tilth_ledger.epochs import state_copy
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ruled_changes import Council, Roster
 
 UNKNOWN = "m6"  # nobody's node
+EVERYONE = (*MEMBERS, NEWCOMER, STRANGER)
 
 
 def _newcomers(council: Council, roster: Roster) -> str | None:
@@ -74,27 +75,34 @@ def fewer_cosigners_than_voters(council: Council, roster: Roster) -> bytes | Non
     return _propose(council, roster, {"kind": "quorum"}, q, q - 1)
 
 
-def approval_of_one_that_left(council: Council, roster: Roster) -> bytes | None:
-    """A removed member approves."""
-    left = [name for name in MEMBERS if name not in roster.listed]
-    return _approve(council, roster, left, renewed=0)
+def entry_of_one_that_left(council: Council, roster: Roster) -> bytes | None:
+    """The admin of a removed organization makes somebody known."""
+    known = [name for name in EVERYONE if roster.generation(name) >= 0]
+    left = [name for name in known if name not in roster.listed]
+    if not left:
+        return None
+    name = council.dice.choice(left)
+    public = council.dice.randbytes(32).hex()
+    operation = {"op": "identity.add", "public": public, "roles": ["scientist"]}
+    return council.entry(name, roster.admin(name), operation)
 
 
 def approval_by_an_old_key(council: Council, roster: Roster) -> bytes | None:
     """The key that an admin had before the last rotation approves."""
     rotated = [name for name in roster.members if name not in SITES and roster.generation(name) > 0]
-    return _approve(council, roster, rotated, renewed=-1)
+    return _approve(council, roster, rotated)
 
 
-FORGERIES: tuple[Callable[[Council, Roster], bytes | None], ...] = (
+Forgery = Callable[["Council", "Roster"], bytes | None]
+OLD_KEYS: tuple[Forgery, ...] = (entry_of_one_that_left, approval_by_an_old_key)
+FORGERIES: tuple[Forgery, ...] = (
     copy_of_another,
     copy_of_another_tree,
     keys_of_nobody,
     rotated_to_keys_of_nobody,
     half_a_quorum,
     fewer_cosigners_than_voters,
-    approval_of_one_that_left,
-    approval_by_an_old_key,
+    *OLD_KEYS,
 )
 
 
@@ -113,8 +121,8 @@ def _propose(
     return council.entry(author, roster.admin(author), operation)
 
 
-def _approve(council: Council, roster: Roster, names: list[str], renewed: int) -> bytes | None:
-    """An open proposal, with the key that one of these has, or had."""
+def _approve(council: Council, roster: Roster, names: list[str]) -> bytes | None:
+    """An open proposal, with the key that one of these had."""
     proposals = (
         key.removeprefix("proposal/")
         for key, row in roster.rows.scan("proposal/")
@@ -124,7 +132,7 @@ def _approve(council: Council, roster: Roster, names: list[str], renewed: int) -
     if proposal is None or not names:
         return None
     name = council.dice.choice(names)
-    key = keys_of(name, roster.generation(name) + renewed)["admin"]
+    key = keys_of(name, roster.generation(name) - 1)["admin"]
     return council.entry(name, key, {"op": "member.approve", "proposal": proposal})
 
 

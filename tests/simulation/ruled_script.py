@@ -53,13 +53,13 @@ def generation_of(name: str, vote_key: str) -> int:
 
 
 class KeysOf:
-    """A node's keyring: all vote keys that its organization ever has."""
+    """A node's keyring: all keys that its organization ever has for one purpose."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, purpose: str = "vote") -> None:
+        self._name, self._purpose = name, purpose
 
     def __call__(self, public: Any) -> SigningKey | None:
-        held = (keys_of(self._name, number)["vote"] for number in range(MOST_GENERATIONS))
+        held = (keys_of(self._name, number)[self._purpose] for number in range(MOST_GENERATIONS))
         return next((key for key in held if key.public == public), None)
 
 

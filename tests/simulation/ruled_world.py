@@ -15,7 +15,9 @@ from checker import Checker
 from clients import Clients
 from faults import Faults, of_seed
 from joiners import Joiner
+from liar import Liar, talk_of
 from links import Node
+from manners import MANNERS
 from number_ledger import Consortium
 from ruled_boards import Boards
 from ruled_bundles import check_bundles
@@ -23,9 +25,10 @@ from ruled_changes import Council
 from ruled_checker import RuledChecker
 from ruled_ledger import RuledArchive
 from ruled_script import MEMBERS, NEWCOMER, STRANGER, KeysOf, keys_of, script
+from ruled_traitors import Beginning, RuledLiar
 from world import World
 
-from tilth_ledger.effects import Executor, Keyring, Submitted
+from tilth_ledger.effects import Effects, Executor, Keyring, Submitted
 from tilth_ledger.execution import Executor as RuledExecutor
 from tilth_ledger.journal_records import Journal
 from tilth_ledger.leaf import leaf_id
@@ -81,14 +84,16 @@ class RuledWorld(World):
         self._dice = Random(f"ruled {seed}")
         self._joiners: dict[int, Joiner] = {}
         self._away: Node | None = None
+        self._lying: dict[int, Beginning] = {}  # where each liar lies, by its node
         self.entries = script().entries
         self.rows_proven = 0
         super().__init__(seed, faults_of(seed))
         self._joiners = {
             number: Joiner(self, self.nodes[number], self._dice, self._dice.randint(2, 12))
-            for number in (*JOINING, self._wiped)
+            for number in (*JOINING, *self.machines.fragile)
         }
-        self._joiners[self._wiped].joins = False
+        for number in self.machines.fragile:
+            self._joiners[number].joins = False
         self.council = Council(self, self.faults.changes)
         self.churn = self.council
 
@@ -99,8 +104,8 @@ class RuledWorld(World):
         return RuledArchive(script().genesis)
 
     def _checker(self, honest: frozenset[int]) -> Checker:
-        self._wiped = self._dice.randrange(len(MEMBERS))
-        self.machines.fragile = frozenset({self._wiped})
+        wiped = self._dice.randrange(len(MEMBERS))
+        self.machines.fragile = frozenset(() if self.faults.traitors else (wiped,))
         return RuledChecker(self.consortium.genesis, honest, self.machines.fragile)
 
     def _clients(self) -> Clients:
@@ -114,6 +119,35 @@ class RuledWorld(World):
         assert isinstance(archive, RuledArchive)
         executor = RuledExecutor(archive.genesis, archive.rows)
         return executor, archive.restored_on(executor, found)
+
+    def _liar(self, node: Node) -> Liar:
+        """In the newest epoch, if it votes in it."""
+        assert isinstance(self.checker, RuledChecker)
+        newest = self.checker.beginning
+        votes = newest.place(node.member) is not None
+        self._lying[node.number] = newest if votes else self._lying[node.number]
+        return RuledLiar(
+            self._lying[node.number],
+            self.consortium,
+            node.member,
+            self.random,
+            self.faults.manner,
+            talk_of(self, node),
+            self.met,
+        )
+
+    def _apply(self, node: Node, effects: Effects) -> None:
+        """A liar hears of an epoch soon after the first honest node."""
+        before = self.checker.epochs[-1]
+        super()._apply(node, effects)
+        if self.checker.epochs[-1] is not before:
+            for liar in (node for node in self.nodes if node.member in self.liars):
+                self.at(self._dice.randint(0, 500), self._lie_on, liar)
+
+    def _lie_on(self, node: Node) -> None:
+        if node.replica is not None and node.member in self.liars:
+            node.replica = self._liar(node)
+            self.network.meet(node)
 
     # For those who hand in entries.
 
@@ -144,7 +178,8 @@ class RuledWorld(World):
     def _run(self) -> None:
         for number in JOINING:
             self.at(self._dice.randint(0, 10_000), self._joiners[number].ask)
-        self.at(self._dice.randint(2_000, self.faults.faulty_ms), self._wipe)
+        for number in self.machines.fragile:
+            self.at(self._dice.randint(2_000, self.faults.faulty_ms), self._wipe, number)
         self.at(self._dice.randint(0, self.faults.faulty_ms), self._go_away)
         for _ in range(READS):
             self.at(self._dice.randint(0, 2 * self.faults.faulty_ms), self._read_board)
@@ -189,9 +224,9 @@ class RuledWorld(World):
         assert isinstance(self.checker, RuledChecker)
         return self.checker.boards
 
-    def _wipe(self) -> None:
+    def _wipe(self, number: int) -> None:
         """A member's disk is replaced by an empty one."""
-        node = self.nodes[self._wiped]
+        node = self.nodes[number]
         if self.healed:
             return
         if node.replica is not None:
@@ -210,6 +245,10 @@ class RuledWorld(World):
 
     def _check_end(self) -> None:
         super()._check_end()
+        assert isinstance(self.checker, RuledChecker)
+        self.met["evidence recorded"] += len(self.checker.recorded)
+        shown = self._boards.lines(1, self.checker.state.size)
+        self.met["evidence shown on a row"] += any(line.accused for line in shown)
         rows = {self._epoch_of(result.index) for result in self._boards.results}
         self.met["epoch: rows of two"] += len(rows) > 1
         attacked = self._dice.choice(self.present())
@@ -234,7 +273,10 @@ class RuledWorld(World):
 
 
 def faults_of(seed: int) -> Faults:
-    """A network and machines as in any seed, for four members of whom one may lose its disk."""
+    """A network and machines as in any seed, for four members of whom one may lose its disk, or is
+    a traitor: a liar or twins."""
+    kinds = Random(f"traitors of {seed}")
+    traitor = kinds.choice(("", "", "liar", "twins"))
     return replace(
         of_seed(seed),
         n=len(MEMBERS),
@@ -246,8 +288,10 @@ def faults_of(seed: int) -> Faults:
         leaves=0,
         bursts=0,
         faulty_ms=30_000,
-        traitors=0,
-        liars=False,
+        traitors=bool(traitor),
+        liars=traitor == "liar",
+        manner=kinds.choice(("", *MANNERS, "equivocates", "misstates")),
+        talks=kinds.random() < 0.5,
         severed=False,
         followers=1,
         false_followers=0,

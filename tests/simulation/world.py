@@ -21,7 +21,7 @@ from clients import Clients
 from disks import SECTOR, ZEROS, whole_sectors
 from false_follower import FalseFollower
 from faults import Faults, of_seed
-from liar import Liar
+from liar import Liar, liar_of
 from links import Network, Node
 from machines import Machines
 from number_ledger import (
@@ -118,6 +118,9 @@ class World:
     def _clients(self) -> Clients:
         return Clients(self)
 
+    def _liar(self, node: Node) -> Liar:
+        return liar_of(self, node)
+
     def _keyring(self, member: int) -> Keyring:
         return Keys(member, cheap=self.faults.cheap_keys)
 
@@ -188,10 +191,7 @@ class World:
         if node.replica is not None:
             return
         if node.member in self.liars:
-            talk = Random(f"talk {self.seed} {node.number}") if self.faults.talks else None
-            node.replica = Liar(
-                self.consortium, node.member, self.random, self.faults.manner, talk, self.met
-            )
+            node.replica = self._liar(node)
         elif node.member in self.false:
             node.replica = FalseFollower(self.consortium, node.member, self.random)
         else:
