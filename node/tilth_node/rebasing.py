@@ -125,7 +125,9 @@ def _check_keys(genesis: Genesis, folder: Folder) -> None:
 
 def _move(folder: Folder, before: Path) -> None:
     # What an earlier try moved stays: in its place stands what the new consortium wrote since.
-    for name in (folder.database.name, folder.cosignatures.name, folder.journal.name):
+    of_the_ledger = folder.database, folder.cosignatures, folder.journal
+    waiting = folder.joining, folder.snapshot, folder.peers  # for a next start under the old name
+    for name in (each.name for each in (*of_the_ledger, *waiting)):
         if (before / name).exists():
             continue
         for file in (f"{name}-wal", f"{name}-shm", name):

@@ -136,6 +136,9 @@ async def test_a_ledger_that_ended_with_an_epoch_is_begun_anew_too(
     await change(sites, (A, B), {"kind": "quorum"}, 3, 3)
     for name in (A, B):
         await sites.stop(name)
+    introduced, waits = sites.path(A) / "peers.json", sites.path(A) / "ledger.snapshot"
+    assert main(["node", "peers", str(sites.path(B)), "--out", str(introduced)]) == 0
+    waits.write_bytes(b"rows of the old ledger, for the next start")
     one, other, genesis = (tmp_path / name for name in ("a.json", "b.json", "new.json"))
     run(capsys, "sign", sites.path(A), "--out", one)
     run(capsys, "sign", sites.path(B), "--out", other)
@@ -146,6 +149,8 @@ async def test_a_ledger_that_ended_with_an_epoch_is_begun_anew_too(
     nodes = [await sites.start(name) for name in (A, B)]
     await record(nodes[0], 2)
     assert nodes[0].genesis.q == 2
+    [before] = (sites.path(A) / "before").iterdir()
+    assert {"peers.json", "ledger.snapshot"} <= {each.name for each in before.iterdir()}
 
 
 async def test_a_member_that_rotated_its_keys_begins_anew_with_those_of_now(
