@@ -43,10 +43,9 @@ def conflict(first: Vote, second: Vote) -> bool:
     """Whether no honest member signs both: the pairs that are evidence."""
     if (first.epoch, first.view, first.member) != (second.epoch, second.view, second.member):
         return False
-    kinds = {first.kind, second.kind}
-    if kinds == {FINALIZE, NULLIFY}:
-        return True
-    return NULLIFY not in kinds and first.block != second.block
+    if first.kind is NULLIFY or second.kind is NULLIFY:
+        return first.kind is FINALIZE or second.kind is FINALIZE
+    return first.block != second.block
 
 
 @dataclass(frozen=True, slots=True)

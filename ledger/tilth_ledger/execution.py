@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from tilth_ledger import canonical, recent_heads, rules_evidence, state
@@ -118,34 +119,36 @@ class _Block:
 
     parent: State
     rows: Overlay
-    frontier: Frontier
     time_ms: int
     epoch: int
     rules_version: int
-    nodes: list[NewNode] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     entries: dict[str, int] = field(default_factory=dict)
     body_bytes: int = 0
     has_entries: bool = False
 
     def append(self, leaf: bytes) -> None:
-        self.frontier, nodes = self.frontier.append(leaf_hash(leaf))
-        self.nodes += nodes
         self.leaves.append(leaf)
         self.body_bytes += len(leaf)
 
+    @property
+    def size(self) -> int:
+        """Of the tree, with the leaves so far."""
+        return self.parent.size + len(self.leaves)
+
     def state(self) -> State:
-        size = self.parent.size
-        recent_heads.note(self.rows, size, self.frontier, ends_epoch=self.ends_epoch)
-        lthash = self.parent.lthash.replace(*self.rows.executed())
+        parent = self.parent
+        frontier, nodes = parent.frontier.extend([leaf_hash(leaf) for leaf in self.leaves])
+        recent_heads.note(self.rows, parent.size, frontier, ends_epoch=self.ends_epoch)
+        lthash = parent.lthash.replace(*self.rows.executed())
         return State(
             self.rows,
-            self.frontier,
+            frontier,
             lthash,
             self.time_ms,
             self.epoch,
             self.rules_version,
-            tuple(self.nodes),
+            tuple(nodes),
             self.entries,
         )
 
@@ -245,10 +248,7 @@ class Executor:
     @staticmethod
     def root_after(parent: State, leaves: Sequence[bytes]) -> bytes:
         """The tree's root after these bytes, whether or not they execute."""
-        frontier = parent.frontier
-        for leaf in leaves:
-            frontier, _ = frontier.append(leaf_hash(leaf))
-        return frontier.root()
+        return parent.frontier.extend([leaf_hash(leaf) for leaf in leaves])[0].root()
 
     def _check_room(self, block: _Block, leaf: bytes) -> None:
         if self._full(block, leaf):
@@ -304,7 +304,7 @@ class Executor:
             )
         rows = Overlay(parent.rows)
         epoch, version = parent.epoch, parent.rules_version
-        return _Block(parent, rows, parent.frontier, time_ms, epoch, version)
+        return _Block(parent, rows, time_ms, epoch, version)
 
     def _full(self, block: _Block, leaf: bytes) -> bool:
         limits = self.limits
@@ -330,7 +330,7 @@ class Executor:
     def _take(self, block: _Block, leaf: bytes) -> list[bytes]:
         """Execute one leaf into the block's rows; the system leaves that follow it."""
         if leaf_type(leaf) == EVIDENCE:
-            place = block.frontier.size, block.time_ms
+            place = block.size, block.time_ms
             rules_evidence.record(
                 block.rows, self.genesis.net, leaf, place, behind_entry=block.has_entries
             )
@@ -365,7 +365,7 @@ class Executor:
             limits=self.limits,
             net=self.genesis.net,
             time_ms=block.time_ms,
-            index=block.frontier.size,
+            index=block.size,
             entry=checked.id,
             author=entry.author,
             organization=entry.organization,
@@ -385,10 +385,13 @@ class Executor:
         return derived
 
 
+_public_key = lru_cache(512)(PublicKey.from_hex)  # of authors, who write again
+
+
 def _verify(checked: Checked, author: RowView) -> None:
     """Once for a leaf: the key follows from its author's id, so the verdict needs no other row."""
     if not checked.verified:
-        verify_author(checked.leaf, PublicKey.from_hex(author["public"]))
+        verify_author(checked.leaf, _public_key(author["public"]))
         checked.verified = True
 
 

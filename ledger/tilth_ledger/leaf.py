@@ -235,8 +235,8 @@ def verify_author(leaf: Leaf, public: PublicKey) -> None:
 
 
 def _check_signer(leaf: Leaf, author: str) -> None:
-    signers = [key_id.hex() for key_id, _ in leaf.signatures]
-    if signers != [author]:
+    if len(leaf.signatures) != 1 or leaf.signatures[0][0].hex() != author:
+        signers = [key_id.hex() for key_id, _ in leaf.signatures]
         raise InvalidInput(
             "entry is not signed by its author alone", found=signers, expected=[author]
         )

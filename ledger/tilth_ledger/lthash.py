@@ -76,7 +76,10 @@ class LtHash:
 
     def replace(self, old: Iterable[tuple[str, bytes]], new: Iterable[tuple[str, bytes]]) -> LtHash:
         """The sum without the rows of `old`, which are in it, and with those of `new`."""
-        return LtHash._of(_lanes(self.state) + _sum(new) - _sum(old))
+        lanes = _lanes(self.state) + _sum(new)
+        if old := list(old):  # most blocks change no row
+            lanes -= _sum(old)
+        return LtHash._of(lanes)
 
     def plus(self, other: LtHash) -> LtHash:
         """The sum of the rows of both: what `other` took away is missing in it."""

@@ -58,14 +58,22 @@ class Frontier:
 
     def append(self, hashed: bytes) -> tuple[Frontier, list[NewNode]]:
         """The frontier after one more leaf, and the (level, index, hash) nodes it completed."""
-        peaks = list(self.peaks)
-        level, index = 0, self.size
-        new = [(level, index, hashed)]
-        while index & 1:
-            hashed = node_hash(peaks.pop(), hashed)
-            level, index = level + 1, index >> 1
+        return self.extend((hashed,))
+
+    def extend(self, hashes: Sequence[bytes]) -> tuple[Frontier, list[NewNode]]:
+        """As `append`, for leaf after leaf."""
+        peaks, size = list(self.peaks), self.size
+        new: list[NewNode] = []
+        for hashed in hashes:
+            level, index = 0, size
             new.append((level, index, hashed))
-        return Frontier(self.size + 1, (*peaks, hashed)), new
+            while index & 1:
+                hashed = node_hash(peaks.pop(), hashed)
+                level, index = level + 1, index >> 1
+                new.append((level, index, hashed))
+            peaks.append(hashed)
+            size += 1
+        return Frontier(size, tuple(peaks)), new
 
     def root(self) -> bytes:
         """The tree's root: the peaks folded from the smallest."""
@@ -76,10 +84,7 @@ class Frontier:
 
 def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     """The root over a list of leaf hashes."""
-    frontier = Frontier()
-    for hashed in leaf_hashes:
-        frontier, _ = frontier.append(hashed)
-    return frontier.root()
+    return Frontier().extend(leaf_hashes)[0].root()
 
 
 def inclusion_proof(index: int, size: int, node: NodeReader) -> list[bytes]:

@@ -11,6 +11,7 @@ Left to others: executing leaves (executor), reporting refusals (replica).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Pool:
         self._bytes = 0
         self._most_leaves = most_leaves
         self._most_bytes = most_bytes
-        self._final: dict[str, None] = {}
+        self._final: OrderedDict[str, None] = OrderedDict()
         self.version = 0
         self._answer: tuple[int, Collection[str], bool] = (-1, (), False)  # of `has_work`
 
@@ -138,4 +139,4 @@ class Pool:
         for name in names:
             self._final[name] = None
         while len(self._final) > REMEMBERED_IDS:
-            del self._final[next(iter(self._final))]
+            self._final.popitem(last=False)

@@ -23,6 +23,7 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.evidence import Evidence, conflict
 
 KEPT_VIEWS = 1_000
+KINDS = tuple(Kind)
 
 
 @dataclass(slots=True)
@@ -42,10 +43,11 @@ class ViewVotes:
 
     def of_member(self, member: int) -> list[Vote]:
         """All that a member said, as far as it is kept."""
-        said = [self.votes.get((kind, member)) for kind in Kind]
+        keys = [(kind, member) for kind in KINDS]
+        said = [self.votes[key] for key in keys if key in self.votes]
         if self.second:
-            said += [self.second.get((kind, member)) for kind in Kind]
-        return [vote for vote in said if vote is not None]
+            said += [self.second[key] for key in keys if key in self.second]
+        return said
 
     def agreeing(self, vote: Vote) -> list[Vote]:
         """The votes that say the same."""
@@ -243,9 +245,13 @@ class VoteTable:
 
     def _keep(self, known: ViewVotes, vote: Vote, *, verified: bool) -> bool:
         """Keep a vote as its member's; whether its member may have cast it."""
+        key = (vote.kind, vote.member)
+        if known.votes.get(key) == vote:  # compared with all others when it, or they, came
+            if verified:
+                known.verified.add(key)
+            return True
         if not self._accuse(known, vote):
             return False
-        key = (vote.kind, vote.member)
         held = known.votes.setdefault(key, vote)
         if held == vote:
             if verified:

@@ -32,8 +32,12 @@ MOST_BEHIND_MS = 600_000  # else a leader could record today what expired while 
 
 def drive(core: Core) -> None:
     """Do all that can be done."""
-    while not core.is_halted and not core.ended and any(move(core) for move in MOVES):
-        pass
+    while not core.is_halted and not core.ended:
+        for move in MOVES:
+            if move(core):
+                break
+        else:
+            return
 
 
 def consider(core: Core, proposal: Proposal) -> None:

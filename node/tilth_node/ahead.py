@@ -32,11 +32,10 @@ class Ahead:
     def add(self, events: Iterable[Event]) -> None:
         """Entries among the events of a turn that was carried out."""
         for event in events:
-            match event:
-                case Submitted(leaf):
-                    self._leaves.append(leaf)
-                case Received(_, Gossip(leaves)):
-                    self._leaves.extend(leaves)
+            if isinstance(event, Submitted):
+                self._leaves.append(event.leaf)
+            elif isinstance(event, Received) and isinstance(event.message, Gossip):
+                self._leaves.extend(event.message.leaves)
         if self._leaves and not self._goes_on:
             self._later()
 

@@ -61,6 +61,8 @@ class Feed:
         """Tell what has become final; called when it can be read."""
         grown, self.grown = self.grown, asyncio.Event()
         grown.set()
+        if not self._readers:
+            return
         merged = {key: value for batch in batches for key, value in batch.items()}
         for reader in self._readers:
             rows = {key: merged[key] for key in merged if key.startswith(reader.prefixes)}

@@ -35,9 +35,9 @@ class ReadBack:
         hashed = self._hashed or self._begin(*newest)
         while hashed.size < head.size:
             start = hashed.size
-            for leaf in self._ledger.leaves(start, min(LEAVES_AT_ONCE, head.size - start)):
-                hashed, _ = hashed.append(leaf_hash(leaf))
-                self.weighty = self.weighty or is_weighty(leaf)
+            leaves = self._ledger.leaves(start, min(LEAVES_AT_ONCE, head.size - start))
+            hashed, _ = hashed.extend([leaf_hash(leaf) for leaf in leaves])
+            self.weighty = self.weighty or any(map(is_weighty, leaves))
             if hashed.size == start:
                 raise _corrupt(self._ledger, head.size, b"", head.root)
             self._hashed = hashed

@@ -129,9 +129,11 @@ class Tokens:
 
     async def admitted(self) -> None:
         """Wait until the ledger held here knows this organization; raises Unavailable."""
+        if self._knows_itself():
+            return
         try:
             async with asyncio.timeout(ADMISSION_SECONDS):
-                while self._rows.get(f"organization/{self._organization}") is None:
+                while not self._knows_itself():
                     await self._ledger.grown.wait()
         except TimeoutError as error:
             raise Unavailable(
@@ -142,6 +144,9 @@ class Tokens:
                 " ask again later. Else one of them proposes it: tilth member propose --admit"
                 " member.json",
             ) from error
+
+    def _knows_itself(self) -> bool:
+        return self._rows.get_bytes(f"organization/{self._organization}") is not None
 
     def verify(self, metadata: Metadata, method: str) -> tuple[Caller, Token]:
         """The caller, and the token that says which body is his; raises Unauthenticated with what
