@@ -244,11 +244,10 @@ class Cosigning:
     # -- signing
 
     async def _sign_due(self) -> None:
-        if self._ledger.history is not None:
-            # It began with a snapshot: before all leaves are here there is nothing to read back.
-            self._schedule.take()
-            return
-        for head in self._schedule.take():
+        due = self._schedule.take()
+        if due and self._ledger.history is not None:
+            return  # it began with a snapshot: before all leaves are here nothing can be read back
+        for head in due:
             signers = self.signers_of(head.epoch)
             place = None if signers is None else signers.place(self._me)
             if signers is None or place is None:
@@ -309,7 +308,10 @@ class Cosigning:
         for signed in message.signatures:
             self._take(signed, head, signers, known, new)
         if new and (held is not None or self._is_wanted(head)):
-            self.store.add(head, new, agreed=self._is_agreed(head), k=signers.k)
+            # Each member has its own on disk before it tells them, and tells them again to who
+            # connects: a sync for each would be two of three that a head costs.
+            agreed = self._is_agreed(head)
+            self.store.add(head, new, agreed=agreed, k=signers.k, synced=False)
             self._have_grown()
         if new:
             self._schedule.want(head)

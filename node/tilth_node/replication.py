@@ -51,13 +51,8 @@ from tilth_node.submissions import Outcome, Receipt, Submission, standing_still
 
 BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
-OF_AN_EPOCH = (
-    "keys",
-    "rules",
-    "unlisted",
-    "amnesia",
-    "memory",
-)  # alarms that the next one cures, or raises again
+# Alarms that the next epoch cures, or raises again.
+OF_AN_EPOCH = ("keys", "rules", "unlisted", "amnesia", "memory")
 PASSING = frozenset(("peer", "clock"))  # alarms about others that nobody has to act on
 
 
@@ -104,6 +99,7 @@ class Replication:
         self.on_link: Callable[[str], None] = lambda name: None
         self.on_height: Callable[[str, int, int], None] = lambda name, height, own: None
         self.on_unlisted: Callable[[str, int, int], None] = lambda name, height, own: None
+        self._grown = False  # the store: it may want room
         self._held = ""  # why the replica stands still
         self._readers = Readers(lambda nonce: self._put(Asked(nonce)), clock.random)
         peers.on_messages = self._received
@@ -120,6 +116,9 @@ class Replication:
                 await self._work.wait()
                 self._work.clear()
                 self._turn()
+                while self._grown and not self._events:
+                    self._grown = self._store.make_room()
+                    await asyncio.sleep(0)  # whatever came is heard first
         finally:
             self._end()
 
@@ -363,6 +362,7 @@ class Replication:
             blocks = [(each.block, each.state) for each in effects.finalized]
             last = effects.finalized[-1]
             self._store.apply(blocks, last.certificate, last.void)
+            self._grown = True
             self._state = last.state
         # A crash here leaves a journal that promises less than the store holds.
         self._journal.promise(effects.promise, effects.compact)
@@ -388,7 +388,8 @@ class Replication:
 
     def _answer(self, effects: Effects) -> None:
         for final in effects.finalized:
-            self._answer_final(final)
+            for name, index in final.state.entries.items() if self._waiting else ():
+                self._settle(name, Receipt(name, index, final.state.size))
             self._readers.final(final.block.justification.barriers, self._state.size)
         if self.replica.halted:
             self._readers.fail(forks.refusal())
@@ -409,12 +410,8 @@ class Replication:
             self._feed.publish(self._state.size, [each.state.changes for each in effects.finalized])
             self.on_final(effects.finalized)
 
-    def _answer_final(self, final: Finalized) -> None:
-        for name, index in final.state.entries.items() if self._waiting else ():
-            self._settle(name, Receipt(name, index, final.state.size))
-
     def _receipt(self, name: str, index: int) -> Outcome:
-        """The same one whenever it is asked for (A2); Unavailable while the past is missing."""
+        """The same whenever it is asked for (A2); Unavailable while the past is missing."""
         try:
             return Receipt(name, index, self._store.size_with(index))
         except Unavailable as error:
@@ -433,17 +430,20 @@ class Replication:
 
     def _set_timer(self, at_ms: int | None) -> None:
         if self._timer is not None:
+            if at_ms is not None and self._timer.when() == at_ms / 1000:
+                return
             self._timer.cancel()
-            self._timer = None
-        if at_ms is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(at_ms / 1000, self._put, Tick())
+        loop = asyncio.get_running_loop()
+        self._timer = None if at_ms is None else loop.call_at(at_ms / 1000, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._put(Tick())
 
     def _end(self) -> None:
         self._set_timer(None)
-        stopped = Unavailable(
-            "this node stops", remedy="submit the same bytes again when it runs, or to another node"
-        )
+        remedy = "submit the same bytes again when it runs, or to another node"
+        stopped = Unavailable("this node stops", remedy=remedy)
         self._readers.fail(stopped)
         for name in list(self._waiting):
             self._settle(name, stopped)

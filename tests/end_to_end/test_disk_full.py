@@ -1,6 +1,7 @@
 """A node whose disk is full: the plan waits and completes, and nothing is lost or doubled."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ def test_a_disk_that_fills_while_a_blob_a_model_a_log_and_a_block_are_written(
             holds.arm("hospital-b", what, {"blob": "large", "model": task}.get(what, what))
             run = field.submit(plan)
             holds.wait("hospital-b")
+            cut_zeros(tmp_path / "hospital-b" / "ledger.db-wal")
             disk.fill(leave=leave)
             holds.release("hospital-b")
             assert re.search("No space left|is full", holds.error("hospital-b"))
@@ -83,6 +85,13 @@ def test_a_disk_that_fills_while_a_blob_a_model_a_log_and_a_block_are_written(
                 start(field, holds)
             completes(field, run)
         assert len({str(sorted(field.rows("model/", at=i).items())) for i in range(3)}) == 1
+
+
+def cut_zeros(log: Path) -> None:
+    """Take away what was written ahead, or the ledger has room for many blocks on a full disk."""
+    header, frame = 32, 24 + 4096
+    used = len(log.read_bytes().rstrip(b"\0"))
+    os.truncate(log, header + -(-(used - header) // frame) * frame)
 
 
 def start(field: Field, holds: Holds) -> None:

@@ -96,9 +96,12 @@ class CosignatureStore:
         # A crash before this left no signature; a crash after it leaves one that nobody has seen:
         # it is told again on the next connection.
 
-    def add(self, head: Head, theirs: Signatures, *, agreed: bool, k: int) -> None:
-        """Keep verified signatures of others; `k` completes a head."""
-        with self._writing() as connection:
+    def add(
+        self, head: Head, theirs: Signatures, *, agreed: bool, k: int, synced: bool = True
+    ) -> None:
+        """Keep verified signatures of others; `k` completes a head. Those that are not `synced`
+        hold after a crash of this process, and a power cut may take them."""
+        with self._writing(synced=synced) as connection:
             _put(connection, head, theirs, agreed)
             _forget(connection, k)
 
@@ -157,9 +160,9 @@ class CosignatureStore:
         return Held(Head(size, bytes(root), epoch), signatures)
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         try:
-            with self._database.transaction() as connection:
+            with self._database.transaction(synced=synced) as connection:
                 yield connection
         except sqlite3.Error as error:
             self._database.give_up()

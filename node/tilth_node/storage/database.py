@@ -4,12 +4,15 @@
   trace.
 - Readers are read-only connections and see only what is committed. Who asks much may hold the
   reader's view with BEGIN, which locks once: the next transaction of this process lets go of it.
+- The log is written over itself when it is begun anew, and over zeros while it grows, where its
+  owner makes room for that.
 - The schema's version stands in the file; one of another version is brought up to date where the
   caller knows how, or refused, never guessed at.
 
 Leaves to others: tables, and what a failed write means (the ledger's store stops the process).
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +28,11 @@ from tilth_node.storage.soundness import Reading, damaged, is_damage, remedy_of
 LOG_BYTES = 32 << 20
 LOG_HEADER_BYTES = 32
 CACHE_KIB = 16_384
+# Zeros ahead in a log that grows; written one page at a time, since what the kernel keeps as one
+# large page costs more to sync.
+ROOM = 4  # a log of which so small a part is in use is made twice as long
+SLICE_BYTES = 64 << 10  # at once: a twentieth of a millisecond
+PAGE_BYTES = 4096
 
 
 class Database:
@@ -59,6 +67,8 @@ class Database:
     def _open(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
         path = self.path
         self._log_bytes = LOG_BYTES
+        self._synced = True
+        self._room = 0  # how long the log shall be
         self._writer = sqlite3.connect(path, isolation_level=None)
         for name, function in self._functions.items():
             self._writer.create_function(name, -1, function, deterministic=True)
@@ -71,7 +81,7 @@ class Database:
         self._writer.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version:d}; ROLLBACK")
         self._frame_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0]) + 24
         # SQLite locks its other two files: closing one of them here would let go of its locks.
-        self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
         self.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, factory=Reading
         )
@@ -81,10 +91,14 @@ class Database:
         self.reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write through the yielded connection; all of it is durable at the end, or none."""
+    def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Write through the yielded connection; all of it is durable at the end, or none. One that
+        is not `synced` is durable with the next one that is: a power cut before may undo it."""
         if self.reader.in_transaction:
             self.reader.execute("COMMIT")  # what it reads next is what is written here
+        if synced != self._synced:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            self._synced = synced
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             yield self._writer
@@ -111,6 +125,36 @@ class Database:
         # Somebody who reads an old state, such as an audit, keeps it from ending: later, then.
         self._log_bytes = LOG_BYTES + (size if busy else 0)
 
+    def make_room(self) -> bool:
+        """Write some zeros behind a log that grows, when there is time; whether more are wanted.
+        Commits then change bytes and no size, and their syncs wait for no journal of the file
+        system. SQLite takes zeros for the log's end (they are of no page's number), as it does
+        pages of an older salt. They promise nothing, so a full disk goes without: it is the commit
+        that must find room. Raises StorageFailed for any other failure."""
+        size = os.fstat(self._log).st_size
+        most = self._log_bytes + SLICE_BYTES
+        if not 0 < size < most:
+            return False
+        if size >= self._room:
+            if not self._is_used(size // ROOM // self._frame_bytes):
+                return False
+            self._room = min(2 * size, most)
+        end = min(size + SLICE_BYTES, self._room)
+        try:
+            while size < end:
+                border = min(end, size + PAGE_BYTES - size % PAGE_BYTES)
+                size += os.pwrite(self._log, bytes(border - size), size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                self.give_up()
+                raise StorageFailed(
+                    f"{self.path}-wal could not be written",
+                    found=error.strerror,
+                    remedy=f"look at the disk of {self.path}, then start the node again",
+                ) from error
+            return False
+        return True
+
     def _log_size(self) -> int:
         """Bytes of the log that are in use: of its pages, those with the salt of its header
         (sqlite.org/fileformat2.html#walformat). They stand before all others."""
@@ -125,6 +169,8 @@ class Database:
 
     def _is_used(self, count: int) -> bool:
         """Whether the log holds so many pages."""
+        if count <= 0:
+            return True
         salt = os.pread(self._log, 8, 16)
         at = LOG_HEADER_BYTES + (count - 1) * self._frame_bytes + 8
         return len(salt) == 8 and os.pread(self._log, 8, at) == salt

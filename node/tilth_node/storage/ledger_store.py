@@ -21,12 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tilth_ledger.blocks import (
-    Block,
-    Certificate,
-    Header,
-    Justification,
-)
+from tilth_ledger.blocks import Block, Certificate, Header, Justification
 from tilth_ledger.epochs import Membership, membership_of, newest
 from tilth_ledger.errors import Fatal, InvalidInput, Unavailable
 from tilth_ledger.merkle import Frontier, NewNode
@@ -60,6 +55,7 @@ CREATE TABLE history (
   id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, size INTEGER NOT NULL
 )
 """
+NO_PROOF = None, None
 INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
 # Version 3 held each key twice. What is copied is as large as the rows, and needs room for that.
 UPGRADES = {
@@ -74,6 +70,8 @@ UPDATE merging SET done = (SELECT coalesce(max(id), 0) FROM rows),
 DROP TABLE old_rows
 """  # noqa: S608
 }
+
+_Proof = tuple[bytes | None, bytes | None]  # a certificate, and the blocks that it needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +136,14 @@ class LedgerStore:
             written = self.rows.plan(rows)
             with self._database.transaction() as connection:
                 for block, changes in blocks:
-                    _insert_block(connection, block)
+                    last = block is blocks[-1][0]
+                    _insert_block(
+                        connection, block, _proof(certificate, void) if last else NO_PROOF
+                    )
                     connection.executemany(INSERT_NODE, changes.new_nodes)
                 if blocks:
                     self.rows.write(connection, blocks[-1][0].header.size, written)
-                    _insert_tip(connection, blocks[-1], certificate, void)
+                    _put_accumulator(connection, blocks[-1][1].accumulator)
         except sqlite3.Error as error:
             self._database.give_up()
             raise StorageFailed(
@@ -153,6 +154,10 @@ class LedgerStore:
         # A crash before the commit leaves the journal, which holds the blocks: they are applied
         # again at the restart. A crash after it leaves a journal that is compacted then.
         self.rows.committed(written)
+
+    def make_room(self) -> bool:
+        """Some of what makes commits quicker, when there is time; whether there is more."""
+        return self._database.make_room()
 
     def seed(self, rows: Mapping[str, bytes], accumulator: bytes) -> None:
         """Write the rows of the genesis block into an empty store."""
@@ -398,11 +403,12 @@ def _not_yet(what: str, size: int) -> Unavailable:
     )
 
 
-def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
+def _insert_block(connection: sqlite3.Connection, block: Block, proof: _Proof) -> None:
     header = block.header
     connection.execute(
-        "INSERT INTO blocks (height, size, header, justification) VALUES (?, ?, ?, ?)",
-        (header.height, header.size, header.encode(), block.justification.encode()),
+        "INSERT INTO blocks (height, size, header, justification, certificate, void)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (header.height, header.size, header.encode(), block.justification.encode(), *proof),
     )
     first = header.size - header.leaf_count
     connection.executemany(
@@ -410,19 +416,9 @@ def _insert_block(connection: sqlite3.Connection, block: Block) -> None:
     )
 
 
-def _insert_tip(
-    connection: sqlite3.Connection,
-    last: tuple[Block, Changes],
-    certificate: Certificate,
-    void: Sequence[Block],
-) -> None:
-    block, changes = last
-    above = write_blocks([each.encode() for each in void]) if void else None
-    connection.execute(
-        "UPDATE blocks SET certificate = ?, void = ? WHERE height = ?",
-        (certificate.encode(), above, block.header.height),
-    )
-    _put_accumulator(connection, changes.accumulator)
+def _proof(certificate: Certificate, void: Sequence[Block]) -> _Proof:
+    """What makes the last block final: the certificate of it, or of the last `void` one."""
+    return certificate.encode(), write_blocks([each.encode() for each in void]) if void else None
 
 
 def _put_accumulator(connection: sqlite3.Connection, state: bytes) -> None:
