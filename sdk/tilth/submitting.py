@@ -27,7 +27,7 @@ from tilth.errors import InvalidInput, Refused, TilthError
 from tilth.transport import Receipt, Transport
 
 CALLS = 8  # under way at once: some are decided while others are answered or on their way
-QUICK_CALLS = 4  # of them leave as they are; further ones when they carry all that calls share
+QUICK_CALLS = 2  # of them leave as they are; further ones when they carry all that calls share
 CALL_ENTRIES = 256
 CALL_BYTES = 1 << 20
 SHARED_ENTRIES = 64  # that go by one call though others are free: smaller ones cost more each
