@@ -101,7 +101,8 @@ class Places:
         if loop is None or self._due:
             return
         self._due = True
-        loop.call_soon_threadsafe(loop.call_later, TOGETHER_SECONDS, self._look)
+        with suppress(RuntimeError):  # the loop ended meanwhile, and with it the port
+            loop.call_soon_threadsafe(loop.call_later, TOGETHER_SECONDS, self._look)
 
     def _look(self) -> None:
         self._due = False
