@@ -49,6 +49,7 @@ from tilth_node.storage.journal import JournalFile
 from tilth_node.storage.ledger_store import LedgerStore
 from tilth_node.submissions import Outcome, Receipt, Submission, standing_still
 
+SLICES = 4  # of room for the store, after each finality: more would be felt in its next sync
 BUSY = "busy"  # the replica's word for a pool that is full: no rule forbids the entry
 
 # Alarms that the next epoch cures, or raises again.
@@ -99,7 +100,7 @@ class Replication:
         self.on_link: Callable[[str], None] = lambda name: None
         self.on_height: Callable[[str, int, int], None] = lambda name, height, own: None
         self.on_unlisted: Callable[[str, int, int], None] = lambda name, height, own: None
-        self._grown = False  # the store: it may want room
+        self._grown = 0  # the store: so many slices of room it may want
         self._held = ""  # why the replica stands still
         self._readers = Readers(lambda nonce: self._put(Asked(nonce)), clock.random)
         peers.on_messages = self._received
@@ -117,7 +118,7 @@ class Replication:
                 self._work.clear()
                 self._turn()
                 while self._grown and not self._events:
-                    self._grown = self._store.make_room()
+                    self._grown = self._grown - 1 if self._store.make_room() else 0
                     await asyncio.sleep(0)  # whatever came is heard first
         finally:
             self._end()
@@ -362,7 +363,7 @@ class Replication:
             blocks = [(each.block, each.state) for each in effects.finalized]
             last = effects.finalized[-1]
             self._store.apply(blocks, last.certificate, last.void)
-            self._grown = True
+            self._grown = SLICES
             self._state = last.state
         # A crash here leaves a journal that promises less than the store holds.
         self._journal.promise(effects.promise, effects.compact)
