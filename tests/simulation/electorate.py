@@ -2,6 +2,11 @@
 
 A member's next state follows from its own state and what happens to it; so states and events are
 numbers, and a search over many members is a search over tuples of numbers (voters).
+
+States of a member that will never again act differently have one number: by `_decisive`, which is
+a guess, and held by every step. All states with one number take every step that any of them takes,
+and `Incongruent` is raised unless they come out with one number again: so no state is left out.
+Members that lead no view are of one kind, and share their states.
 """
 
 from __future__ import annotations
@@ -95,31 +100,51 @@ class Universe:
         return Block(header, built.leaves, why), after
 
 
+class Incongruent(AssertionError):
+    """States with one number came apart: `_decisive` leaves something out."""
+
+
 class Members:
     """Real members, each step of which is taken once."""
 
     def __init__(self, setting: Setting, rules: VoterRules, universe: Universe) -> None:
         self._setting, self._rules, self._universe = setting, rules, universe
-        self._locals: list[tuple[int, Local]] = []
+        self._alike: list[list[tuple[int, Local]]] = []  # by number: states that act alike
+        self._marks: set[Any] = set()  # of all of them
         self._numbers: dict[Any, int] = {}
         self._said: list[int] = []  # of each state, the number of what was said in it
         self._sayings: dict[Any, int] = {}
         self._moves: list[tuple[Any, ...]] = [("patience",), ("crash",)]
         self._move_numbers: dict[tuple[Any, ...], Move] = {}
-        self._next: dict[tuple[int, Move], int | None] = {}
+        self._next: list[dict[Move, int]] = []  # by number
+        self._unheld: list[tuple[int, int, Local]] = []  # states that did not take all steps yet
         self.steps = 0
+
+    def kind(self, member: int) -> int:
+        """The same for members of which nobody can tell which is which: they lead no view. Where
+        members crash all that is in their journals counts, and that tells who they are."""
+        leads = {self._universe.made.epoch.leader(v) for v in range(1, self._setting.views + 1)}
+        return member if member in leads or self._setting.crashes else -1
 
     def first(self, member: int) -> int:
         archive = MemoryArchive()
         local = Local(self._replica(member, archive, ()), archive)
         waits = write_leaf(f"waits{member}")
-        return self._number(member, self._run(local, [*self._greeting(member), Submitted(waits)]))
+        events = [*self._greeting(member), Submitted(waits)]
+        number = self._number(member, self._run(local, events))
+        self._hold()
+        return number
+
+    @property
+    def states(self) -> int:
+        """How many states of members there are behind the numbers."""
+        return len(self._marks)
 
     def __getitem__(self, number: int) -> Local:
-        return self._locals[number][1]
+        return self._alike[number][0][1]
 
     def __len__(self) -> int:
-        return len(self._locals)
+        return len(self._alike)
 
     def said_in(self, world: World) -> tuple[int, ...]:
         """What tells apart what was said in two worlds."""
@@ -140,19 +165,31 @@ class Members:
             words = f"{rest[0].kind.name.lower()} certificate of view {rest[0].view}"
         elif rest:
             words = f"{what} of block {rest[-1].hex()[:6]}"
-        return f"member {self._locals[number][0]}: {words}"
+        return f"member {self._alike[number][0][0]}: {words}"
 
     def after(self, number: int, move: Move) -> int | None:
         """The state after an event; None if it changes nothing."""
-        key = (number, move)
-        if key not in self._next:
-            member, local = self._locals[number]
-            try:
-                after = self._number(member, self._moved(member, local, self._moves[move]))
-            except InvalidInput:
-                after = number
-            self._next[key] = None if after == number else after
-        return self._next[key]
+        if move not in self._next[number]:
+            for member, local in tuple(self._alike[number]):
+                self._take(number, member, local, move)
+            self._hold()
+        after = self._next[number][move]
+        return None if after == number else after
+
+    def _take(self, number: int, member: int, local: Local, move: Move) -> None:
+        try:
+            after = self._number(member, self._moved(member, local, self._moves[move]))
+        except InvalidInput:
+            after = number
+        if self._next[number].setdefault(move, after) != after:
+            raise Incongruent(self.told(number, move))
+
+    def _hold(self) -> None:
+        """States that were found to act like others take the steps that those took."""
+        while self._unheld:
+            number, member, local = self._unheld.pop()
+            for move in tuple(self._next[number]):
+                self._take(number, member, local, move)
 
     def _moved(self, member: int, local: Local, move: tuple[Any, ...]) -> Local:
         match move:
@@ -197,13 +234,17 @@ class Members:
         return [Start(), *met, *(Received(m, NOBODY) for m in others)]
 
     def _run(self, local: Local, events: list[Event]) -> Local:
-        """A step; blocks that it asks for are there at once."""
+        """A step; blocks that it asks for are there at once. Nobody is silent for so long that it is
+        not waited for: that patience ends is a move of its own."""
         given: set[bytes] = set()
         while True:
             self.steps += 1
             effects = local.replica.step(local.now, WALL_MS, events)
             local.archive.apply(effects)
+            for member in range(self._setting.n):
+                local.replica._core.pace.heard(member)
             said = local.said | votes_of(effects, local.replica._core.me)
+            said = frozenset(vote for vote in said if vote.view <= self._setting.views)
             local = replace(local, journal=written(local.journal, effects), said=said)
             asked = self._asked(effects) - given
             if not asked:
@@ -218,13 +259,23 @@ class Members:
         return {s.message.block for s in effects.send if isinstance(s.message, FetchBlock)}
 
     def _number(self, member: int, local: Local) -> int:
-        mark = (member, _mark(local))
-        if mark not in self._numbers:
-            self._numbers[mark] = len(self._locals)
-            self._locals.append((member, local))
-            said = (member, frozenset((v.kind, v.view, v.block) for v in local.said))
-            self._said.append(self._sayings.setdefault(said, len(self._sayings)))
-        return self._numbers[mark]
+        said = frozenset((v.kind, v.view, v.block) for v in local.said)
+        whole = _mark(local)
+        may_crash = local.crashes < self._setting.crashes
+        acts = whole if may_crash else _decisive(local, self._setting.views)
+        kind = self.kind(member)
+        key = (kind, said, acts)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._alike)
+            self._alike.append([])
+            self._next.append({})
+            self._said.append(self._sayings.setdefault((kind, said), len(self._sayings)))
+        number = self._numbers[key]
+        if (member, whole) not in self._marks:
+            self._marks.add((member, whole))
+            self._alike[number].append((member, local))
+            self._unheld.append((number, member, local))
+        return number
 
     def _replica(self, member: int, archive: MemoryArchive, journal: tuple[bytes, ...]) -> Replica:
         genesis = self._universe.made.genesis
@@ -262,3 +313,17 @@ def _mark(local: Local) -> Any:
         frozenset((v.kind, v.view, v.block) for v in local.said),
         local.crashes,
     )
+
+
+def _decisive(local: Local, views: int) -> Any:
+    """What a member's later votes depend on, beside what it said: its view, what was proposed in it
+    and who voted in it, whether it has a reason to give it up at once, and what is final. A
+    certificate of a view that is over matters when it comes: once known it was acted on."""
+    core = local.replica._core
+    view = min(core.view, views + 1)
+    known = core.table._views.get(view) if view <= views else None
+    votes = {} if known is None else known.votes
+    heard = sorted((kind, vote.block) for (kind, m), vote in votes.items() if m != core.me)
+    open_view = (core.proposals.get(view), voting.is_hopeless(core), tuple(heard))
+    place = (view, core.tree.tip.hash, core.is_halted, local.crashes)
+    return (*place, open_view) if view <= views else place

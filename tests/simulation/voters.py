@@ -11,6 +11,9 @@ What makes this small enough to be searched to its end:
 - Single votes are not delivered: as soon as q stand, the certificate may reach anybody at any time
   or never. Not to have received it is the same as not to have acted on it.
 - Each step of the real code is taken once (electorate): states of the world are tuples of numbers.
+- States of a member that will never again act differently are one, and so are worlds that differ in
+  which of the members that lead no view did what. Both are held at every step (electorate).
+- One certificate stands for all that say the same: nobody decides by who signed it.
 - Of two equal blocks on one parent the second is offered after the first. Where every rule holds
   only justified blocks are offered: others are refused, and a refusal is what a timeout is.
 
@@ -24,6 +27,7 @@ import argparse
 import heapq
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -112,6 +116,9 @@ class VoterSearch:
         self._votes: dict[tuple[int, ...], dict[Said, tuple[int, ...]]] = {}
         self._heard: dict[tuple[int, ...], list[list[Move]]] = {}
         self._sound: dict[tuple[int, ...], bool] = {}
+        self._formed: dict[Said, Certificate] = {}
+        kinds = [self.members.kind(member) for member in self.honest]
+        self._alike = [place for place, kind in enumerate(kinds) if kind < 0]
 
     def run(self, most_states: int = 10_000_000) -> Found:
         """Raises `ForkFound`."""
@@ -122,7 +129,7 @@ class VoterSearch:
             return self._run(most_states)
 
     def _run(self, most_states: int) -> Found:
-        first = tuple(self.members.first(member) for member in self.honest)
+        first = self._sorted(tuple(self.members.first(member) for member in self.honest))
         came: dict[World, tuple[World, Move] | None] = {first: None}
         queue = [(0, 0, 0, first)]
         while queue and len(came) < most_states:
@@ -153,7 +160,17 @@ class VoterSearch:
             for move in (*heard[place], *OWN):
                 after = self.members.after(number, move)
                 if after is not None:
-                    yield (*world[:place], after, *world[place + 1 :]), move
+                    yield self._sorted((*world[:place], after, *world[place + 1 :])), move
+
+    def _sorted(self, world: World) -> World:
+        """The one form of worlds that differ in which of the members that lead no view did what."""
+        if len(self._alike) < 2:
+            return world
+        states = sorted(world[place] for place in self._alike)
+        mixed = list(world)
+        for place, state in zip(self._alike, states, strict=True):
+            mixed[place] = state
+        return tuple(mixed)
 
     def _may_hear(self, world: World) -> list[list[Move]]:
         """For each member what it may be told, as far as votes decide it."""
@@ -253,9 +270,15 @@ class VoterSearch:
         for (kind, view, block), who in said.items():
             signers = (*liars, *who)[: self.setting.q]
             if len(signers) == self.setting.q and view <= self.setting.views:
-                votes = [self._sign(member, kind, view, block) for member in signers]
-                certain[kind, view, block] = Certificate.of(votes, self.setting.n)
+                certain[kind, view, block] = self._form(kind, view, block, signers)
         return certain
+
+    def _form(self, kind: Kind, view: int, block: bytes, signers: tuple[int, ...]) -> Certificate:
+        """One certificate for all that say the same, whoever signed: nobody decides by that."""
+        if (kind, view, block) not in self._formed:
+            votes = [self._sign(member, kind, view, block) for member in signers]
+            self._formed[kind, view, block] = Certificate.of(votes, self.setting.n)
+        return self._formed[kind, view, block]
 
     def _sign(self, member: int, kind: Kind, view: int, block: bytes) -> Vote:
         return Vote.sign(self.made.epoch, self.made.keys[member], member, kind, view, block)
@@ -276,8 +299,8 @@ class VoterSearch:
         path = []
         while (step := came[world]) is not None:
             before, move = step
-            place = next(p for p, number in enumerate(world) if number != before[p])
-            path.append(self.members.told(before[place], move))
+            left = Counter(before) - Counter(world)
+            path.append(self.members.told(next(iter(left)), move))
             world = before
         return path[::-1]
 
@@ -311,7 +334,8 @@ def main() -> int:
     whole = "every state" if found.whole else "not to the end"
     print(
         f"{options.setting}: {found.states} states ({whole}), {found.events} events,"
-        f" {found.steps} steps of members, {took:.1f} s: no fork"
+        f" {len(search.members)} states of members that differ of {search.members.states},"
+        f" {found.steps} steps, {took:.1f} s: no fork"
     )
     return 0
 
