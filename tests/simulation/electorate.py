@@ -234,8 +234,8 @@ class Members:
         return [Start(), *met, *(Received(m, NOBODY) for m in others)]
 
     def _run(self, local: Local, events: list[Event]) -> Local:
-        """A step; blocks that it asks for are there at once. Nobody is silent for so long that it is
-        not waited for: that patience ends is a move of its own."""
+        """A step; blocks that it asks for are there at once. Nobody is silent for so long that it
+        is not waited for: that patience ends is a move of its own."""
         given: set[bytes] = set()
         while True:
             self.steps += 1
