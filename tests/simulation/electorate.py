@@ -107,8 +107,12 @@ class Incongruent(AssertionError):
 class Members:
     """Real members, each step of which is taken once."""
 
-    def __init__(self, setting: Setting, rules: VoterRules, universe: Universe) -> None:
+    def __init__(
+        self, setting: Setting, rules: VoterRules, universe: Universe, *, merges: bool
+    ) -> None:
+        """`merges`: states that act alike are one; `_decisive` is true of all rules together."""
         self._setting, self._rules, self._universe = setting, rules, universe
+        self._merges = merges and not setting.crashes
         self._alike: list[list[tuple[int, Local]]] = []  # by number: states that act alike
         self._marks: set[Any] = set()  # of all of them
         self._numbers: dict[Any, int] = {}
@@ -124,7 +128,7 @@ class Members:
         """The same for members of which nobody can tell which is which: they lead no view. Where
         members crash all that is in their journals counts, and that tells who they are."""
         leads = {self._universe.made.epoch.leader(v) for v in range(1, self._setting.views + 1)}
-        return member if member in leads or self._setting.crashes else -1
+        return -1 if self._merges and member not in leads else member
 
     def first(self, member: int) -> int:
         archive = MemoryArchive()
@@ -261,8 +265,7 @@ class Members:
     def _number(self, member: int, local: Local) -> int:
         said = frozenset((v.kind, v.view, v.block) for v in local.said)
         whole = _mark(local)
-        may_crash = local.crashes < self._setting.crashes
-        acts = whole if may_crash else _decisive(local, self._setting.views)
+        acts = _decisive(local, self._setting.views) if self._merges else whole
         kind = self.kind(member)
         key = (kind, said, acts)
         if key not in self._numbers:

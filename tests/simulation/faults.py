@@ -62,6 +62,7 @@ class Faults:
     cosigns: bool = False
     manner: str = ""  # of leading, of a liar; empty: with what it makes up
     talks: bool = False  # liars say more than votes and blocks
+    acts: int = 1_500  # of each liar, while faults reign
 
     @property
     def most_traitors(self) -> int:
@@ -197,6 +198,7 @@ def lengthened(mix: Faults, times: float, steps: int) -> Faults:
         bursts=round(mix.bursts * times),
         changes=round(mix.changes * times),
         losses=round(mix.losses * times),
+        acts=round(mix.acts * times),
         most_steps=steps,
     )
 

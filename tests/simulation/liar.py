@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from links import Node
     from world import World
 
-MOST_ACTS = 1_500
+MOST_ACTS = 1_500  # of a liar in a run that is as long as its seed says, and after the healing
 MOST_SAID = 12  # times that a liar with a scheme shows a block
 LEADING = {**MANNERS, **SCHEMES}
 
@@ -89,7 +89,7 @@ class Liar:
         self._led: dict[int, int] = {}
         self._plots: dict[int, list[Send]] = {}
         self.kept_back: dict[int, tuple[int, Proposal]] = {}  # for members that come back
-        self._acts = 0
+        self.acts_left = MOST_ACTS
         self.view = 1
         self.height = 0
         self.votes = True
@@ -99,8 +99,8 @@ class Liar:
     def step(self, now_ms: int, clock_ms: int, events: Sequence[Event]) -> Effects:
         sends: list[Send] = []
         for event in events:
-            if isinstance(event, Received) and self._acts < MOST_ACTS:
-                self._acts += 1
+            if isinstance(event, Received) and self.acts_left > 0:
+                self.acts_left -= 1
                 with suppress(InvalidInput):  # others may lie to a liar
                     self._learn(event.message)
                 sends += self._answer(event.member, event.message)
@@ -111,6 +111,10 @@ class Liar:
             if isinstance(event, PeerConnected):
                 sends += self._greet(event.member)
         return Effects(send=tuple(sends))
+
+    def tire(self) -> None:
+        """The faults are over: what is left to it is as in a short run."""
+        self.acts_left = min(self.acts_left, MOST_ACTS)
 
     def _greet(self, member: int) -> list[Send]:
         """One that comes back is shown what it was not shown before."""
@@ -429,7 +433,9 @@ class Liar:
 def liar_of(world: World, node: Node) -> Liar:
     """The one that runs at a node of a world."""
     manner, talk = world.faults.manner, talk_of(world, node)
-    return Liar(world.consortium, node.member, world.random, manner, talk, world.met)
+    liar = Liar(world.consortium, node.member, world.random, manner, talk, world.met)
+    liar.acts_left = world.faults.acts
+    return liar
 
 
 def talk_of(world: World, node: Node) -> Random | None:

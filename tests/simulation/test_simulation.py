@@ -22,6 +22,8 @@ from world import World
 
 HERE = Path(__file__).resolve().parent
 SEEDS, SEEDS_PER_TEST = 300, 20
+LONG_STEPS = 20_000
+LONG_SEEDS = (100_035, 100_007, 289, 331)  # every kind of fault is in one of them
 FAULTS = (
     "clog_every_ms",
     "crash",
@@ -104,6 +106,14 @@ def outcome(seed: int) -> Outcome:
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
 def test_members_agree_and_go_on_under_faults(first: int) -> None:
     check(range(first, first + SEEDS_PER_TEST))
+
+
+@pytest.mark.timeout(900)  # some seconds of computing time, which a busy machine may not have
+@pytest.mark.parametrize("seed", LONG_SEEDS)
+def test_members_agree_and_go_on_under_faults_that_reign_long(seed: int) -> None:
+    came_to = run_seed(seed, LONG_STEPS)
+    assert not came_to.error, f"replay: {replay_command(seed, LONG_STEPS)}\n{came_to.error}"
+    assert came_to.steps >= LONG_STEPS
 
 
 def test_seeds_that_failed_once_pass() -> None:

@@ -110,7 +110,7 @@ class VoterSearch:
         self.made = consortium(setting.n, setting.q, 300)
         rules = MUTANTS[without]() if without else VoterRules()
         self.universe = Universe(self.made)
-        self.members = Members(setting, rules, self.universe)
+        self.members = Members(setting, rules, self.universe, merges=not without)
         self.honest = [m for m in range(setting.n) if m not in setting.liars]
         self.found = Found()
         self._votes: dict[tuple[int, ...], dict[Said, tuple[int, ...]]] = {}

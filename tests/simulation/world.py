@@ -389,6 +389,8 @@ class World:
         for node in self.nodes:
             if node.replica is None:
                 self.boot(node)
+            if isinstance(node.replica, Liar):
+                node.replica.tire()
         self._at_healing = self._furthest()
         for a in self.nodes:
             for b in self.nodes:
@@ -441,9 +443,8 @@ class World:
         """The trace: equal for equal seeds, whatever the hash seed of the process."""
         kinds = ",".join(type(event).__name__ for event in events)
         sent = ",".join(f"{send.to}{type(send.message).__name__}" for send in effects.send)
-        line = (
-            f"{self.now} {node.number} {kinds} {sent} {effects.timer_ms} {len(effects.finalized)}"
-        )
+        final, timer = len(effects.finalized), effects.timer_ms
+        line = f"{self.now} {node.number} {kinds} {sent} {timer} {final}"
         self.trace.update(line.encode())
         for body in effects.persist:
             self.trace.update(body)
