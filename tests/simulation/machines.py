@@ -124,7 +124,9 @@ class Machines:
         liars = bool(f.traitors or f.false_followers)
         match alarm.kind:
             case "peer":
-                return liars or bool(self.rotten)
+                # An answer of before its disk was lost is heard again, and is none to what it asks.
+                again = bool(f.replay) and node.member in self.fragile
+                return liars or bool(self.rotten) or again
             case "clock":
                 return liars or bool(f.jump_every_ms or self.jumpers)
             case "amnesia" | "repair":

@@ -23,7 +23,7 @@ from world import World
 HERE = Path(__file__).resolve().parent
 SEEDS, SEEDS_PER_TEST = 300, 20
 LONG_STEPS = 20_000
-LONG_SEEDS = (100_035, 100_007, 289, 331)  # every kind of fault is in one of them
+LONG_SEEDS = (100_007, 100_019, 142, 174, 215, 289, 331)
 FAULTS = (
     "clog_every_ms",
     "crash",
@@ -128,6 +128,7 @@ def test_the_seeds_cover_every_size_and_kind_of_fault() -> None:
     assert any(not mix.cheap_keys for mix in mixes)
     for fault in FAULTS:
         assert 0 < sum(bool(getattr(mix, fault)) for mix in mixes) < len(mixes), fault
+        assert any(getattr(of_seed(seed), fault) for seed in LONG_SEEDS), fault
     assert sum(mix.traitors > 0 for mix in mixes) > 20
     assert sum(mix.followers > 0 for mix in mixes) == 100
     assert sum(mix.false_followers > 0 for mix in mixes) > 20
