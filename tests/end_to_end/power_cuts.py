@@ -48,7 +48,7 @@ from tilth_node import assemble, config, founding, keystore, logs
 from tilth_node.clock import Clock
 from tilth_node.node import Node
 from tilth_node.rpc.peers import Peers
-from tilth_node.storage import database
+from tilth_node.storage import database, row_tables
 from tilth_node.storage.cosignatures import CosignatureStore
 
 LETTERS = "abc"
@@ -56,6 +56,7 @@ NAMES = [f"hospital-{letter}" for letter in LETTERS]
 ENTRIES = 36
 SHORT_LOG_BYTES = 96 << 10
 SHORT_JOURNAL_BYTES = 12 << 10
+FEW_KEYS = 24  # that wait until they are merged
 CALLS = "openat,write,pwrite64,fsync,fdatasync,rename,unlink,ftruncate"
 MARKS = "told"
 
@@ -129,6 +130,7 @@ def entry(node: Node, number: int) -> bytes:
 async def commit(root: Path) -> None:
     """Three nodes, entries at each of them, receipts of the first told."""
     core.COMPACT_BYTES, database.LOG_BYTES = SHORT_JOURNAL_BYTES, SHORT_LOG_BYTES
+    row_tables.MERGE_ROWS = FEW_KEYS
     tell = Telling(root)
     assemble.Peers = tell.peers()  # type: ignore[misc]
     async with AsyncExitStack() as stack:

@@ -6,7 +6,8 @@ The child is the product's node without its ports: journal, ledger, cosignatures
 a consortium of one, built by `assemble` and driven by `Replication`. It is forked from a process
 that has imported everything, opens the folder, says what it finds, commits entries and tells each
 receipt through a pipe, until it is killed: while it opens the folder, or some microseconds after a
-receipt, as chance picks. Logs are short here, so that they are copied and compacted often.
+receipt, as chance picks. Logs are short here, so that they are copied and compacted often, and few
+keys of rows wait until they are merged into their index.
 
 Each next child must find every entry that was acknowledged, at its place, byte for byte, and no
 smaller ledger; its journal must be whole and it must vote. Every 250 kills the folder is scrubbed
@@ -36,7 +37,7 @@ from tilth_ledger.leaf import write_entry
 from tilth_node import assemble, auditing, config, founding, keystore, logs, scrubbing
 from tilth_node.clock import Clock
 from tilth_node.folder import Folder
-from tilth_node.storage import database
+from tilth_node.storage import database, row_tables
 
 KILLS_OF_A_FOLDER = 250
 LOOKED_AT = 24  # of the newest acknowledged entries, by each child
@@ -46,6 +47,7 @@ REPEATED = 2
 GIVEN_UP_SECONDS = 200.0
 SHORT_LOG_BYTES = 256 << 10
 SHORT_JOURNAL_BYTES = 4 << 10
+FEW_KEYS = 24
 
 TOLD = struct.Struct(">QQ")  # number of an entry, its index; first of all: the size, 0
 
@@ -85,6 +87,7 @@ def child(disk: Disk, pipe: int) -> None:
     """Open the folder, look at what was acknowledged, commit until killed."""
     core.COMPACT_BYTES = SHORT_JOURNAL_BYTES
     database.LOG_BYTES = SHORT_LOG_BYTES
+    row_tables.MERGE_ROWS = FEW_KEYS
     asyncio.run(commit(disk, pipe))
 
 

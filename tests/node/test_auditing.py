@@ -245,7 +245,7 @@ def test_the_command_says_clean_with_exit_code_0(folder: Path, chain: Chain, she
 
 def test_the_command_names_what_it_found_with_exit_code_1(folder: Path, shell: Shell) -> None:
     change(folder, "INSERT INTO rows VALUES (99999, x'7b7d')")
-    change(folder, "INSERT INTO recent VALUES (99999, 'task/\x1b[2Jinvented')")
+    change(folder, "INSERT INTO recent VALUES (99999, 1, 'task/\x1b[2Jinvented')")
     said = shell("audit", str(folder))
     assert said.code == 1
     assert "row task/?[2Jinvented" in said.out

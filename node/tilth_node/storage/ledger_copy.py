@@ -24,7 +24,7 @@ from tilth_ledger.errors import InvalidInput
 from tilth_ledger.merkle import Frontier, NewNode
 from tilth_node.errors import StorageFailed
 from tilth_node.storage.ledger_store import SCHEMA, VERSION, read_blocks
-from tilth_node.storage.row_tables import ALL_KEYS, ALL_ROWS, touched_digest
+from tilth_node.storage.row_tables import ALL_KEYS, ALL_ROWS, FRESH, touched_digest
 
 # A text as it stands, its bad bytes as backslashes: one call into C for each.
 _TEXT = partial(str, encoding="utf-8", errors="backslashreplace")
@@ -40,9 +40,13 @@ ROW_CHECKS = (
     ),
     (
         "some keys of rows are listed as merged and are not, or as another row's",
-        "SELECT count(*) FROM recent, merging WHERE NOT recent.id > merging.last"
-        " AND NOT (recent.id > merging.done AND recent.key > merging.place)"
+        f"SELECT count(*) FROM recent, merging WHERE NOT {FRESH}"  # noqa: S608
         " AND recent.id IS NOT (SELECT id FROM keys WHERE keys.key = recent.key)",
+    ),
+    (
+        "some keys of rows are listed for another lap than theirs",
+        f"SELECT count(*) FROM recent, merging WHERE {FRESH}"  # noqa: S608
+        " AND recent.lap IS NOT merging.lap + (recent.key <= merging.place)",
     ),
     ("`merging` has not one line", "SELECT count(*) - 1 FROM merging"),
 )

@@ -30,10 +30,10 @@ from tilth_ledger.rows import Row
 from tilth_node.errors import StorageFailed
 from tilth_node.storage import soundness
 from tilth_node.storage.database import Database
-from tilth_node.storage.row_tables import ROWS_SCHEMA
+from tilth_node.storage.row_tables import ROWS_SCHEMA, UPGRADES
 from tilth_node.storage.stored_rows import StoredRows
 
-VERSION = 4
+VERSION = 5
 SCHEMA = f"""
 CREATE TABLE leaves (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL);
 CREATE TABLE nodes (
@@ -57,19 +57,6 @@ CREATE TABLE history (
 """
 NO_PROOF = None, None
 INSERT_NODE = "INSERT INTO nodes (level, position, hash) VALUES (?, ?, ?)"
-# Version 3 held each key twice. What is copied is as large as the rows, and needs room for that.
-UPGRADES = {
-    3: f"""
-ALTER TABLE rows RENAME TO old_rows;
-DROP TABLE touched;
-{ROWS_SCHEMA};
-INSERT INTO rows SELECT rowid, value FROM old_rows;
-INSERT INTO keys SELECT key, rowid FROM old_rows ORDER BY key;
-UPDATE merging SET done = (SELECT coalesce(max(id), 0) FROM rows),
-  last = (SELECT coalesce(max(id), 0) FROM rows);
-DROP TABLE old_rows
-"""  # noqa: S608
-}
 
 _Proof = tuple[bytes | None, bytes | None]  # a certificate, and the blocks that it needs
 

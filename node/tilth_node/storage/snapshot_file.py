@@ -187,7 +187,6 @@ class SnapshotFile:
         header = tip.block.header
         connection.execute("DROP TABLE taken")
         connection.execute("INSERT INTO accumulator VALUES (1, ?)", (self.taken.sum.state,))
-        connection.execute("UPDATE merging SET done = ?, last = ?", (self._newest, self._newest))
         _put_frontier(connection, tip)
         _, epoch = newest(StoredRows(connection))
         for each in offer.milestones:

@@ -52,10 +52,10 @@ class StoredRows:
 
     def _find(self, key: str) -> tuple[int, bytes] | None:
         """What is not remembered."""
-        number = self._tables.fresh.ids.get(key)
-        if number is None and not self._tables.may_hold(key):
+        if not self._tables.may_hold(key):
             self._remember(key, None)
             return None
+        number = self._tables.fresh.number_of(key)
         if not self._reader.in_transaction:
             self._reader.execute("BEGIN")  # one lock for all questions until the next block
         query, value = (FIND, key) if number is None else (VALUE, number)
@@ -130,8 +130,8 @@ class StoredRows:
         fresh = self._tables.fresh
         last = found[-1][0] if len(found) == count else high
         between = list(islice(fresh.scan(low, last), count))
-        for key in between:
-            _, value = self._reader.execute(VALUE, (fresh.ids[key],)).fetchone()
+        for key, number in between:
+            _, value = self._reader.execute(VALUE, (number,)).fetchone()
             found.append((key, value))
         return sorted(found)[:count] if between else found
 
