@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cosigning_net import GENESIS
 
 from tilth_ledger.errors import Fatal
 from tilth_ledger.journal_records import Promised, frame
@@ -163,7 +164,7 @@ def test_the_status_of_a_folder_with_a_damaged_journal_says_what_to_do(folder: P
     data = bytearray((folder / NAME).read_bytes())
     data[30] ^= 1
     (folder / NAME).write_bytes(data)
-    said = running._never_again(Folder(folder.parent))["damaged"]
+    said = running._never_again(Folder(folder.parent), GENESIS, "a")["damaged"]
     assert str(folder / NAME) in said
     assert "tilth node scrub" in said
 
