@@ -1,8 +1,10 @@
 """Podman, and Docker without root: graded by what really holds, and what does not is named."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import docker
 import pytest
 from container_steps import run, runtime, spec
 from lacking import lacks
@@ -63,6 +65,22 @@ async def test_the_next_life_of_a_node_finds_its_volumes_and_steps_on_podman(
     assert (await run(second, spec(tmp_path, "print('next')", "next"))).log == b"next\n"
     await second.close()
     assert podman.docker("ps", "-aq", "--filter", "label=org.tilth.kind=step") == ""
+
+
+async def test_a_step_that_ended_this_moment_is_adopted_too_on_podman(
+    podman: Podman, tmp_path: Path
+) -> None:
+    first, second = runtime(podman, tmp_path), runtime(podman, tmp_path)
+    handle = await first.stage(spec(tmp_path, "__import__('time').sleep(1); print('survived')"))
+    await first.start(handle)
+    await second.attach(handle.to_json())  # it is connected by then
+    with contextlib.closing(docker.APIClient(base_url=podman.address)) as api:
+        while api.inspect_container(handle.id)["State"]["Status"] in {"created", "running"}:
+            pass  # "stopped" stands between "running" and "exited" for some milliseconds
+    again = await second.attach(handle.to_json())
+    assert again is not None
+    assert (await second.collect(again)).log == b"survived\n"
+    await second.close()
 
 
 async def test_a_rootless_engine_without_limits_has_grade_c_and_says_which_are_missing(

@@ -69,7 +69,8 @@ if TYPE_CHECKING:
 _GRACE_S: Final = 10.0  # for pid 1 to keep outputs after the time limit that it holds has passed
 _WORDS: Final = 400  # of pid 1, when it ended without an answer
 _ENDLESS: Final = 1 << 20  # processes are counted per container, not per user of the host
-_ADOPTABLE: Final = ("running", "exited")
+# Podman says "stopped" of one that ended, until it has tidied up after it.
+_ADOPTABLE: Final = ("running", "stopped", "exited")
 _OWN_FILES: Final = 2  # the log and end.json, beside the outputs
 _COMMAND: Final = ("python", "-s", "-P", "-u", "-m", "tilth_node.runtimes.contained")
 
